@@ -1,0 +1,258 @@
+//! A device is a state, with its reason, since when, and what to do about it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::time::{Raw, Span, Timestamp};
+
+/// Where a device stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceState {
+    /// The state.
+    pub phase: DevicePhase,
+    /// Why.
+    pub reason: DeviceReason,
+    /// Since when.
+    pub since: Timestamp<Raw>,
+}
+
+/// The states a device can be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DevicePhase {
+    /// It is not there. We look for it again with back-off.
+    Absent,
+    /// It is there and being opened, or open and silent so far.
+    Opening,
+    /// It talks, but its receiver has no valid time yet.
+    WaitingForFix,
+    /// It delivers.
+    Good,
+    /// It delivered, and has fallen silent.
+    Stale,
+    /// It is there but cannot be used as it is.
+    Faulty,
+}
+
+/// Why a device is in its state. Rendered to words only where a person reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeviceReason {
+    /// Nothing looked at it yet.
+    NotStarted,
+    /// The path does not exist.
+    NoSuchDevice {
+        /// The path.
+        path: String,
+    },
+    /// Not allowed to open it.
+    PermissionDenied {
+        /// The path, or what stands for it.
+        path: String,
+    },
+    /// Something else holds it.
+    Busy {
+        /// The path.
+        path: String,
+    },
+    /// Opening or reading failed in another way.
+    Io {
+        /// The path or address.
+        path: String,
+        /// The system's words.
+        error: String,
+    },
+    /// It vanished while in use.
+    Unplugged {
+        /// The path or address.
+        path: String,
+    },
+    /// What is at that path is something else.
+    NotThisKind {
+        /// The path.
+        path: String,
+        /// What was expected, e.g. "a PPS device".
+        expected: &'static str,
+    },
+    /// Open, nothing has come yet.
+    Silent,
+    /// Bytes come and make no sense: usually the wrong speed.
+    Garbage {
+        /// Bytes received.
+        bytes: u64,
+        /// The speed in use, bit/s, where there is one.
+        baud: Option<u32>,
+    },
+    /// The peer speaks another language, e.g. JSON that is not gpsd's.
+    NotTheProtocol {
+        /// Which protocol was expected.
+        expected: &'static str,
+    },
+    /// The receiver says that it has no valid time.
+    NoFix {
+        /// Satellites used, if it says.
+        satellites_used: Option<u16>,
+    },
+    /// Time comes.
+    Delivering,
+    /// No message or pulse for so long.
+    Quiet {
+        /// Since the last one.
+        silence: Span,
+    },
+    /// A shared memory segment of another size than ours.
+    SegmentSize {
+        /// Unit number.
+        unit: u8,
+        /// Bytes found.
+        found: usize,
+        /// Bytes expected on this machine.
+        expected: usize,
+    },
+    /// A shared memory segment that somebody we do not trust can write.
+    SegmentOwner {
+        /// Unit number.
+        unit: u8,
+        /// Owner found.
+        uid: u32,
+        /// Permission bits found.
+        mode: u32,
+    },
+    /// The date the receiver sends cannot be right and cannot be mended.
+    ImpossibleDate {
+        /// What it sent.
+        date: String,
+    },
+    /// The edge asked for is not captured and may not be switched on.
+    EdgeNotCaptured {
+        /// The path.
+        path: String,
+    },
+}
+
+impl DeviceReason {
+    /// What a person can do about it, in one imperative sentence.
+    pub fn action(&self) -> Option<String> {
+        Some(match self {
+            Self::NoSuchDevice { path } => {
+                format!("Check that {path} is connected and that its driver or overlay is loaded.")
+            }
+            Self::PermissionDenied { path } => {
+                format!("Give the daemon's user access to {path}: see `ls -l {path}` for its group.")
+            }
+            Self::Busy { path } => format!("Find and stop the other program: `fuser -v {path}`."),
+            Self::Garbage { baud: Some(_), .. } => {
+                "Set `baud` to the receiver's speed: 4800, 9600, 38400 and 115200 are common.".into()
+            }
+            Self::NoFix { .. } => "Give the antenna a view of the sky; the first fix can take 15 minutes.".into(),
+            Self::SegmentSize { unit, .. } => {
+                format!(
+                    "Remove the segment with `ipcrm -M 0x{:08x}` and restart the program that writes it.",
+                    shm_key(*unit)
+                )
+            }
+            Self::SegmentOwner { unit, .. } => {
+                format!(
+                    "Remove the segment with `ipcrm -M 0x{:08x}`, then start its writer as root, or set `trust = true`.",
+                    shm_key(*unit)
+                )
+            }
+            Self::ImpossibleDate { .. } => "Restart the receiver, or update its firmware.".into(),
+            Self::EdgeNotCaptured { .. } => "Use `edge = \"assert\"`, or give the daemon CAP_SYS_TIME.".into(),
+            Self::NotThisKind { .. } | Self::NotTheProtocol { .. } => {
+                "Check the path or address in the configuration.".into()
+            }
+            Self::Quiet { .. } | Self::Silent => {
+                "Check the cable, and that the receiver is powered and configured to send.".into()
+            }
+            Self::NotStarted | Self::Io { .. } | Self::Unplugged { .. } | Self::Delivering | Self::Garbage { .. } => {
+                return None;
+            }
+        })
+    }
+}
+
+impl fmt::Display for DeviceReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStarted => f.write_str("not started yet"),
+            Self::NoSuchDevice { path } => write!(f, "{path} does not exist"),
+            Self::PermissionDenied { path } => write!(f, "no permission to use {path}"),
+            Self::Busy { path } => write!(f, "{path} is in use by another program"),
+            Self::Io { path, error } => write!(f, "{path}: {error}"),
+            Self::Unplugged { path } => write!(f, "{path} went away"),
+            Self::NotThisKind { path, expected } => write!(f, "{path} is not {expected}"),
+            Self::Silent => f.write_str("open, but nothing has come yet"),
+            Self::Garbage { bytes, baud: Some(baud) } => {
+                write!(f, "{bytes} bytes came and make no sense at {baud} bit/s")
+            }
+            Self::Garbage { bytes, baud: None } => write!(f, "{bytes} bytes came and make no sense"),
+            Self::NotTheProtocol { expected } => write!(f, "what answers there does not speak {expected}"),
+            Self::NoFix { satellites_used: Some(n) } => write!(f, "the receiver has no time yet ({n} satellites used)"),
+            Self::NoFix { satellites_used: None } => f.write_str("the receiver has no time yet"),
+            Self::Delivering => f.write_str("delivering"),
+            Self::Quiet { silence } => write!(f, "nothing for {:.0} s", silence.seconds()),
+            Self::SegmentSize { unit, found, expected } => {
+                write!(f, "SHM unit {unit} has {found} bytes, not {expected}: its writer has another word size")
+            }
+            Self::SegmentOwner { unit, uid, mode } => {
+                write!(f, "SHM unit {unit} belongs to uid {uid} with mode {mode:03o}: anyone could write it")
+            }
+            Self::ImpossibleDate { date } => write!(f, "the receiver sends the impossible date {date}"),
+            Self::EdgeNotCaptured { path } => write!(f, "{path} does not capture that edge, and we may not change it"),
+        }
+    }
+}
+
+/// System V key of an NTP shared memory unit: "NTP0" and on.
+pub const fn shm_key(unit: u8) -> i32 {
+    0x4e54_5030 + unit as i32
+}
+
+/// Counts of what came. Each driver counts what applies to it; the rest stays 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// Bytes read.
+    pub bytes: u64,
+    /// Well-formed frames: sentences, JSON objects, segments, datagrams, edges.
+    pub frames: u64,
+    /// Frames whose checksum, magic or size was wrong.
+    pub bad_checksum: u64,
+    /// Frames that could not be understood.
+    pub malformed: u64,
+    /// Frames that say their time is not valid.
+    pub no_fix: u64,
+    /// Frames that came too late to be used, or repeated the last one.
+    pub stale: u64,
+    /// Dates repaired by whole periods of 1024 weeks.
+    pub rollover_repaired: u64,
+    /// Samples given.
+    pub samples: u64,
+    /// Pulses given.
+    pub pulses: u64,
+    /// Pulses that came and went unread.
+    pub missed_pulses: u64,
+    /// Times the device was opened.
+    pub opened: u64,
+}
+
+/// When to try again: 0.5 s, doubling to 2 s. A device that appears is attached within 2 s, and
+/// looking for it costs one system call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backoff {
+    tries: u8,
+}
+
+impl Backoff {
+    /// How long to wait before the next try.
+    pub fn next_delay(&mut self) -> Span {
+        let delay = Span::from_millis(500 << self.tries.min(2));
+        self.tries = self.tries.saturating_add(1);
+        delay
+    }
+
+    /// It worked: begin anew next time.
+    pub fn reset(&mut self) {
+        self.tries = 0;
+    }
+}

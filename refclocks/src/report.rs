@@ -1,0 +1,224 @@
+//! What drivers hand over: samples, pulses, and what the receiver says of itself.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::device::DeviceState;
+use crate::time::{Raw, Realtime, Span, Timestamp, Utc};
+
+/// When something happened by the local clock, and which local clock that was. The time base turns
+/// kernel stamps into [`Raw`]; a driver never converts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalStamp {
+    /// Stamped by the kernel, or by another program, with CLOCK_REALTIME.
+    Realtime(Timestamp<Realtime>),
+    /// Stamped by us with CLOCK_MONOTONIC_RAW.
+    Raw(Timestamp<Raw>),
+}
+
+/// One comparison of the local clock with a reference that names its second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// The local stamp of the event, e.g. of a sentence's first byte.
+    pub local: LocalStamp,
+    /// The time the reference gave for that event; for a message, the second it names.
+    pub reference: Timestamp<Utc>,
+    /// The reference named second 60: `reference` then lies on the POSIX second that follows.
+    pub second60: bool,
+    /// Half-width of the error known beforehand (quantum, stated precision), s; not the noise,
+    /// which is learned.
+    pub quantum: Span,
+    /// What the reference says of a coming leap second, when it says anything.
+    pub leap: Option<LeapIndicator>,
+}
+
+/// An edge that does not say which second it is (RFC 2783).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// The edge's stamp.
+    pub local: LocalStamp,
+    /// Which edge.
+    pub edge: Edge,
+    /// The kernel's sequence number of that edge; wraps.
+    pub sequence: u32,
+    /// Pulses that came and went unread since the last report.
+    pub missed: u32,
+}
+
+/// The edges of RFC 2783.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge {
+    /// The edge the source declares active, usually the rising one.
+    Assert,
+    /// The other one.
+    Clear,
+}
+
+/// Leap indicator, RFC 5905 figure 9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeapIndicator {
+    /// No leap second at the end of this UTC day or month.
+    #[default]
+    None,
+    /// The last minute has 61 seconds.
+    Insert,
+    /// The last minute has 59 seconds.
+    Delete,
+    /// Clock not synchronised.
+    Unsynchronised,
+}
+
+impl LeapIndicator {
+    /// The two bits on the wire.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Insert => 1,
+            Self::Delete => 2,
+            Self::Unsynchronised => 3,
+        }
+    }
+
+    /// From the lowest two bits.
+    pub const fn from_bits(bits: u8) -> Self {
+        match bits & 3 {
+            0 => Self::None,
+            1 => Self::Insert,
+            2 => Self::Delete,
+            _ => Self::Unsynchronised,
+        }
+    }
+}
+
+/// RFC 5905 reference ID: four ASCII letters for a reference clock, an address (or its hash) for a server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ReferenceId(pub [u8; 4]);
+
+impl ReferenceId {
+    /// A reference clock's name: up to four printable ASCII characters, padded with zeros.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let bytes = name.as_bytes();
+        if bytes.is_empty() || bytes.len() > 4 || !bytes.iter().all(u8::is_ascii_graphic) {
+            return None;
+        }
+        let mut id = [0; 4];
+        for (to, from) in id.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Some(Self(id))
+    }
+
+    /// The letters, if it is a name rather than an address.
+    pub fn name(&self) -> Option<&str> {
+        let end = self.0.iter().position(|b| *b == 0).unwrap_or(4);
+        let (name, padding) = self.0.split_at(end);
+        let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic) && padding.iter().all(|b| *b == 0);
+        is_name.then(|| std::str::from_utf8(name).ok()).flatten()
+    }
+}
+
+impl fmt::Display for ReferenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d] = self.0;
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{a}.{b}.{c}.{d}"),
+        }
+    }
+}
+
+impl fmt::Debug for ReferenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReferenceId({self})")
+    }
+}
+
+impl Serialize for ReferenceId {
+    fn serialize<Z: serde::Serializer>(&self, to: Z) -> Result<Z::Ok, Z::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// What a receiver can see of the sky. Fields are `None` until it has said something about them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ReceiverReport {
+    /// Kind of fix.
+    pub fix: Option<Fix>,
+    /// Satellites used in the fix.
+    pub satellites_used: Option<u16>,
+    /// All satellites the receiver told of, used or not; empty if it does not tell.
+    pub satellites: Vec<Satellite>,
+    /// TAI - UTC in seconds as the receiver knows it.
+    pub tai_minus_utc: Option<i32>,
+    /// A line the receiver sent about its antenna, e.g. `ANTSTATUS=OK`.
+    pub antenna: Option<String>,
+}
+
+/// Kind of fix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fix {
+    /// No fix: the time it sends may be its own RTC's.
+    None,
+    /// Time only, position known from a survey.
+    Time,
+    /// Two-dimensional.
+    TwoD,
+    /// Three-dimensional.
+    ThreeD,
+}
+
+/// One satellite in view.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Satellite {
+    /// Whose satellite.
+    pub constellation: Constellation,
+    /// Its number within the constellation, as the receiver counts.
+    pub number: u16,
+    /// Degrees above the horizon.
+    pub elevation: Option<i8>,
+    /// Degrees clockwise from north.
+    pub azimuth: Option<u16>,
+    /// Carrier to noise density, dB-Hz.
+    pub signal: Option<u8>,
+    /// Used in the fix.
+    pub used: bool,
+}
+
+/// Satellite systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Constellation {
+    /// United States.
+    Gps,
+    /// Russia.
+    Glonass,
+    /// European Union.
+    Galileo,
+    /// China.
+    BeiDou,
+    /// Japan.
+    Qzss,
+    /// India.
+    NavIc,
+    /// Augmentation satellites.
+    Sbas,
+    /// Not told.
+    Unknown,
+}
+
+/// Anything a driver reports.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// A time-bearing message or a numbered pulse.
+    Sample(Sample),
+    /// An edge without a number.
+    Pulse(Pulse),
+    /// What the receiver sees; sent when it changed.
+    Receiver(ReceiverReport),
+    /// The device came, went or changed its mind.
+    State(DeviceState),
+}

@@ -1,0 +1,20 @@
+//! The shells: each owns one device, feeds its parser, and comes back when the device does.
+//!
+//! A shell is one `async fn run(config, sink)` that never returns. It holds no opinion of what it
+//! delivers; dropping its future closes the device. All shells of a process share one
+//! `current_thread` runtime.
+
+use crate::device::Health;
+use crate::report::Report;
+use crate::time::{Raw, Timestamp};
+
+/// What a shell hands to its owner.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// When it was handed over.
+    pub at: Timestamp<Raw>,
+    /// What.
+    pub report: Report,
+    /// The driver's counters, this report included.
+    pub health: Health,
+}

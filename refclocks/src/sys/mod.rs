@@ -1,0 +1,4 @@
+//! System calls. This module and its children hold all of this crate's unsafe code.
+#![allow(unsafe_code)]
+
+pub mod clock;
