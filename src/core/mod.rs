@@ -1,0 +1,7 @@
+//! Everything that decides. Input and `now` go in; commands, events and the next deadline are asked
+//! for. Nothing here reads a clock, draws a random number, or touches a file or a socket, so that a
+//! year of operation replays in seconds, bit for bit.
+
+pub mod leap;
+pub mod snapshot;
+pub mod state;

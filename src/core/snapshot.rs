@@ -1,0 +1,217 @@
+//! What a reader may know, at one instant: immutable, published once per update.
+//!
+//! It holds functions rather than values: the served clock, the error bound and the leap map are
+//! evaluated at the reader's own now. Past [`Snapshot::valid_until`] nobody vouches for them, and
+//! the NTP server answers "not synchronised": a hung main thread must not serve on.
+
+use std::sync::Arc;
+
+use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
+use refclocks::{DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
+
+use super::leap::UtcMap;
+use super::state::{State, StateReason, Verdict};
+
+/// Everything a reader may want to know.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When it was made.
+    pub at: Timestamp<Raw>,
+    /// Until when it may be used to serve time.
+    pub valid_until: Timestamp<Raw>,
+    /// When the daemon started.
+    pub started: Timestamp<Raw>,
+    /// The clock we serve from.
+    pub clock: ClockReading,
+    /// TAI to UTC.
+    pub utc: UtcMap,
+    /// How wrong the clock can be.
+    pub bound: ErrorBound,
+    /// What NTP packets say of us.
+    pub system: SystemVariables,
+    /// The label.
+    pub state: State,
+    /// Since when.
+    pub state_since: Timestamp<Raw>,
+    /// The label before this one, if there was one.
+    pub previous_state: Option<State>,
+    /// Why.
+    pub reason: StateReason,
+    /// Best estimate of served clock - true time, s; `None` before the first.
+    pub offset: Option<f64>,
+    /// Our crystal's frequency error; positive = it gains. `None` before the first estimate.
+    pub frequency: Option<Frequency>,
+    /// One standard deviation of it, s/s.
+    pub frequency_sd: f64,
+    /// The bound at which a coasting clock stops being stratum 1, s.
+    pub holdover_budget: f64,
+    /// Seconds that a clock that lost its reference now would stay within the budget, if known.
+    pub would_last_s: Option<f64>,
+    /// All sources, in the order of the configuration.
+    pub sources: Arc<[SourceReport]>,
+}
+
+/// A clock as a function of the raw counter: `tai + (raw - self.raw) * (1 + rate)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClockReading {
+    /// The instant on the raw scale at which the clock reads `tai`.
+    pub raw: Timestamp<Raw>,
+    /// The clock's reading there.
+    pub tai: Timestamp<Tai>,
+    /// How much faster than the raw counter the clock runs, s/s.
+    pub rate: f64,
+}
+
+impl ClockReading {
+    /// The clock's reading at a raw instant, before or after its own.
+    pub fn at(&self, raw: Timestamp<Raw>) -> Timestamp<Tai> {
+        let elapsed = raw - self.raw;
+        self.tai + elapsed + Span::from_seconds(elapsed.seconds() * self.rate)
+    }
+}
+
+/// How wrong the served clock can be, as a function of the raw instant, s. Infinite before the
+/// first estimate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ErrorBound {
+    /// The instant `variance` counts from.
+    pub raw: Timestamp<Raw>,
+    /// What no averaging removes: unknown delay, quantum, half the network's minimum delay, s.
+    pub fixed: f64,
+    /// What is known to be still uncorrected, s.
+    pub residual: f64,
+    /// Variance of the estimated phase as a polynomial in seconds since `raw`, s^2.
+    pub variance: [f64; 4],
+    /// Standard deviations in the bound.
+    pub factor: f64,
+}
+
+impl ErrorBound {
+    /// Nothing is known.
+    pub const UNKNOWN: Self =
+        Self { raw: Timestamp::EPOCH, fixed: f64::INFINITY, residual: 0.0, variance: [0.0; 4], factor: 0.0 };
+
+    /// The bound at a raw instant, s.
+    pub fn at(&self, raw: Timestamp<Raw>) -> f64 {
+        self.fixed + self.residual + self.factor * self.sigma(raw)
+    }
+
+    /// One standard deviation of the estimated phase at a raw instant, s.
+    pub fn sigma(&self, raw: Timestamp<Raw>) -> f64 {
+        let t = (raw - self.raw).seconds().max(0.0);
+        let [a, b, c, d] = self.variance;
+        (a + t * (b + t * (c + t * d))).max(0.0).sqrt()
+    }
+}
+
+/// The system variables of RFC 5905 that go on the wire.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SystemVariables {
+    /// Leap indicator; `Unsynchronised` while clients must not use us.
+    pub leap: LeapIndicator,
+    /// 1 to 15, or 16 while unsynchronised.
+    pub stratum: u8,
+    /// Whose time it is.
+    pub refid: ReferenceId,
+    /// Round trip to the primary reference, s.
+    pub root_delay: f64,
+    /// log2 of the clock's reading precision, s.
+    pub precision: i8,
+    /// When the clock was last set or corrected by a reference.
+    pub reference_time: Option<Timestamp<Utc>>,
+}
+
+impl SystemVariables {
+    /// A clock that nobody may use.
+    pub const UNSYNCHRONISED: Self = Self {
+        leap: LeapIndicator::Unsynchronised,
+        stratum: 16,
+        refid: ReferenceId(*b"INIT"),
+        root_delay: 0.0,
+        precision: -20,
+        reference_time: None,
+    };
+}
+
+/// What kind of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// Edges without a number (kernel PPS).
+    Pulse,
+    /// Pulses that come with their number (gpsd's PPS, SHM and SOCK fed by a pulse).
+    NumberedPulse,
+    /// Time messages, late by an unknown but learnable delay.
+    Message,
+    /// An NTP server.
+    Network,
+}
+
+/// One source, as its readers see it.
+#[derive(Clone, Debug)]
+pub struct SourceReport {
+    /// Name, unique.
+    pub name: String,
+    /// Reference ID.
+    pub refid: ReferenceId,
+    /// Driver or protocol, e.g. `nmea`, `pps`, `ntp`.
+    pub driver: &'static str,
+    /// Device path or address.
+    pub address: String,
+    /// What kind of source.
+    pub kind: SourceKind,
+    /// State of the device, for reference clocks.
+    pub device: Option<DeviceState>,
+    /// What we think of it.
+    pub verdict: Verdict,
+    /// local - reference by its last sample, delay taken off, s.
+    pub offset: Option<f64>,
+    /// Half-width of what it stands for, s.
+    pub interval: Option<f64>,
+    /// Its noise: one standard deviation, s.
+    pub jitter: Option<f64>,
+    /// Messages: learned delay after the pulse. Network: round-trip delay. s.
+    pub delay: Option<f64>,
+    /// Is a message's delay learned (against a pulse or peers) or configured?
+    pub calibrated: bool,
+    /// The last eight polls or seconds, newest in the lowest bit.
+    pub reach: u8,
+    /// log2 of the poll interval, s.
+    pub poll: i8,
+    /// Stratum the source gives itself (0 for reference clocks).
+    pub stratum: u8,
+    /// When its last sample came.
+    pub last_sample: Option<Timestamp<Raw>>,
+    /// Samples used so far.
+    pub samples: u64,
+    /// The driver's counters.
+    pub health: Health,
+    /// What its receiver sees, if it is one.
+    pub receiver: Option<ReceiverReport>,
+}
+
+impl Snapshot {
+    /// The served UTC at a raw instant, and whether it lies within an inserted leap second.
+    pub fn utc_at(&self, raw: Timestamp<Raw>) -> (Timestamp<Utc>, bool) {
+        self.utc.utc(self.clock.at(raw))
+    }
+
+    /// The error bound at a raw instant, s.
+    pub fn bound_at(&self, raw: Timestamp<Raw>) -> f64 {
+        self.bound.at(raw)
+    }
+
+    /// The system variables as they hold at a raw instant: past `valid_until` nobody vouches for us.
+    pub fn system_at(&self, raw: Timestamp<Raw>) -> SystemVariables {
+        if raw > self.valid_until {
+            SystemVariables { precision: self.system.precision, ..SystemVariables::UNSYNCHRONISED }
+        } else {
+            self.system
+        }
+    }
+
+    /// Root dispersion at a raw instant, s: what of the bound is not half the root delay.
+    pub fn root_dispersion_at(&self, raw: Timestamp<Raw>) -> f64 {
+        (self.bound.at(raw) - self.system.root_delay / 2.0).max(0.0)
+    }
+}

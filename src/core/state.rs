@@ -1,0 +1,390 @@
+//! The labels a person reads: state, verdicts, and the reason for each as data.
+//!
+//! Words are made here, in one place, and only where a person reads them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Where the daemon's time comes from. A label: a pure function of the snapshot with a short
+/// hysteresis, never an input to a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Numbered pulses were used within the last 4 s and the bound has settled.
+    Locked,
+    /// Time messages only.
+    Coarse,
+    /// No reference; coasting on the trained crystal.
+    Holdover,
+    /// Following network servers.
+    Network,
+    /// Nobody checks this clock; it is served because the configuration says so.
+    Local,
+    /// Clients are told not to use this clock.
+    Unsynchronised,
+}
+
+impl State {
+    /// The state as JSON writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Locked => "locked",
+            Self::Coarse => "coarse",
+            Self::Holdover => "holdover",
+            Self::Network => "network",
+            Self::Local => "local",
+            Self::Unsynchronised => "unsynchronised",
+        }
+    }
+
+    /// The headline a person reads.
+    pub const fn headline(self) -> &'static str {
+        match self {
+            Self::Locked => "Locked",
+            Self::Coarse => "Coarse",
+            Self::Holdover => "Holdover",
+            Self::Network => "Network",
+            Self::Local => "Local only",
+            Self::Unsynchronised => "Not synchronised",
+        }
+    }
+
+    /// A shape that carries the same meaning without colour.
+    pub const fn shape(self) -> char {
+        match self {
+            Self::Locked => '●',
+            Self::Coarse => '◐',
+            Self::Holdover => '◔',
+            Self::Network => '◌',
+            Self::Local => '▲',
+            Self::Unsynchronised => '✕',
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why the daemon is in its state.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum StateReason {
+    /// Pulse and messages agree on the second.
+    PulseAndSecondAgree {
+        /// Name of the pulse source.
+        source: String,
+    },
+    /// The pulse is used, and the bound is still shrinking to its settled range.
+    Settling {
+        /// Name of the pulse source.
+        source: String,
+        /// Bound now, s.
+        bound_s: f64,
+    },
+    /// No source has given anything yet.
+    NothingYet,
+    /// No source is configured.
+    NoSources,
+    /// Messages come; their pulse is awaited before the clock is set.
+    WaitingForPulse {
+        /// Name of the message source.
+        source: String,
+        /// How long we go on waiting, s.
+        wait_s: f64,
+    },
+    /// Pulses come, but nothing says which second they are.
+    PulseNotNumbered {
+        /// Name of the pulse source.
+        source: String,
+    },
+    /// Time comes from messages; there is no pulse.
+    MessagesOnly {
+        /// Name of the message source.
+        source: String,
+        /// Is the message delay known?
+        calibrated: bool,
+    },
+    /// Following network servers.
+    FollowingNetwork {
+        /// How many are used.
+        servers: usize,
+    },
+    /// The last reference went away.
+    NoReference {
+        /// Seconds without it.
+        for_s: f64,
+        /// Seconds until the bound reaches the budget.
+        remaining_s: Option<f64>,
+    },
+    /// Coasted longer than the budget allows.
+    HoldoverSpent {
+        /// The budget, s.
+        budget_s: f64,
+    },
+    /// No reference; the configuration asks to serve the clock as it is.
+    Undisciplined,
+    /// The clock is further off than it may be moved.
+    Panic {
+        /// local - reference, s.
+        offset_s: f64,
+        /// The limit, s.
+        limit_s: f64,
+    },
+    /// Sources disagree and none wins.
+    SourcesDisagree {
+        /// How many sources.
+        sources: usize,
+    },
+}
+
+impl fmt::Display for StateReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PulseAndSecondAgree { source } => write!(f, "Locked to the satellite pulse ({source})."),
+            Self::Settling { source, bound_s } => {
+                write!(f, "Following the pulse ({source}); settling, within ±{} so far.", Magnitude(*bound_s))
+            }
+            Self::NothingYet => f.write_str("No source has given the time yet."),
+            Self::NoSources => f.write_str("No time source is configured."),
+            Self::WaitingForPulse { source, wait_s } => {
+                write!(f, "{source} sends time; waiting up to {wait_s:.0} s for its pulse before setting the clock.")
+            }
+            Self::PulseNotNumbered { source } => {
+                write!(f, "{source} pulses, but nothing says yet which second each pulse is.")
+            }
+            Self::MessagesOnly { source, calibrated: true } => {
+                write!(f, "Time comes from {source}'s messages; there is no pulse.")
+            }
+            Self::MessagesOnly { source, calibrated: false } => {
+                write!(f, "Time comes from {source}'s messages alone; how late they come is not known.")
+            }
+            Self::FollowingNetwork { servers: 1 } => f.write_str("Following one network server, not satellites."),
+            Self::FollowingNetwork { servers } => write!(f, "Following {servers} network servers, not satellites."),
+            Self::NoReference { for_s, remaining_s } => {
+                write!(f, "No reference for {}. Coasting on the trained crystal", Duration(*for_s))?;
+                match remaining_s {
+                    Some(left) => write!(f, ", good for about {} more.", Duration(*left)),
+                    None => f.write_str("."),
+                }
+            }
+            Self::HoldoverSpent { budget_s } => {
+                write!(f, "Coasted longer than the budget of ±{} allows.", Magnitude(*budget_s))
+            }
+            Self::Undisciplined => {
+                f.write_str("Nobody checks this clock. It is served because the configuration says so.")
+            }
+            Self::Panic { offset_s, limit_s } => write!(
+                f,
+                "The clock is {} {}: more than the {} it may be moved. `refclockd set step` allows it.",
+                Magnitude(offset_s.abs()),
+                direction(*offset_s),
+                Magnitude(*limit_s)
+            ),
+            Self::SourcesDisagree { sources } => write!(f, "{sources} sources disagree and none wins."),
+        }
+    }
+}
+
+/// What the selection thinks of a source.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Verdict {
+    /// It feeds the clock.
+    Selected,
+    /// It says which second the pulse is.
+    NamesTheSecond {
+        /// Name of the pulse source.
+        pulse: String,
+    },
+    /// It agrees, and a better one feeds the clock.
+    Agrees {
+        /// Half-width of what it stands for, s.
+        interval_s: f64,
+    },
+    /// It disagrees with the majority.
+    Falseticker {
+        /// Its offset from what the majority says, s.
+        offset_s: f64,
+        /// The half-width it claims, s.
+        interval_s: f64,
+    },
+    /// Too few samples so far.
+    TooFewSamples {
+        /// Have.
+        have: u32,
+        /// Need.
+        need: u32,
+    },
+    /// No message source numbers this pulse.
+    NothingNumbersIt,
+    /// The messages' delay does not tell yet which second it is.
+    NumberingUndecided {
+        /// Name of the message source.
+        messages: String,
+        /// Messages so far.
+        have: u32,
+        /// Learned mean delay of the messages after the pulse, s.
+        delay_s: f64,
+        /// Its standard error, s.
+        error_s: f64,
+    },
+    /// The messages come at the edge of a second: no number is safe.
+    NumberingAmbiguous {
+        /// Name of the message source.
+        messages: String,
+        /// Learned mean delay of the messages after the pulse, s.
+        delay_s: f64,
+        /// Its standard error, s.
+        error_s: f64,
+    },
+    /// Two things say different seconds.
+    NumberingContradicted {
+        /// Name of the message source.
+        messages: String,
+        /// Whole seconds between what the messages say and what we hold.
+        seconds: i64,
+    },
+    /// A message source whose delay is not known does not feed a clock that knows better.
+    DelayUnknown,
+    /// The device gives nothing now; see its state.
+    NoData,
+    /// A server that does not answer.
+    Unreachable,
+    /// A server that says it has no time.
+    ServerUnsynchronised,
+    /// The configuration says so.
+    NoSelect,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Selected => f.write_str("used"),
+            Self::NamesTheSecond { pulse } => write!(f, "names the second of {pulse}"),
+            Self::Agrees { .. } => f.write_str("agrees; a better source is used"),
+            Self::Falseticker { offset_s, interval_s } => write!(
+                f,
+                "not used: {} {} what the others say, and claims ±{}",
+                Magnitude(offset_s.abs()),
+                if *offset_s < 0.0 { "behind" } else { "ahead of" },
+                Magnitude(*interval_s)
+            ),
+            Self::TooFewSamples { have, need } => write!(f, "not used yet: sample {have} of {need}"),
+            Self::NothingNumbersIt => f.write_str("not used: no time message says which second each pulse is"),
+            Self::NumberingUndecided { messages, have, delay_s, error_s } => write!(
+                f,
+                "not used yet: {messages}'s messages come {:.3} s ± {:.3} s after the pulse ({have} so far); more are needed to tell which second they name",
+                delay_s, error_s
+            ),
+            Self::NumberingAmbiguous { messages, delay_s, error_s } => write!(
+                f,
+                "not used: {messages}'s messages come {:.3} s ± {:.3} s after the pulse, so it cannot be told which second they name",
+                delay_s, error_s
+            ),
+            Self::NumberingContradicted { messages, seconds } => {
+                write!(f, "not used: {messages}'s messages now name a second {seconds:+} away from the one we hold")
+            }
+            Self::DelayUnknown => f.write_str("not used: how late its messages come is not known"),
+            Self::NoData => f.write_str("not used: nothing comes from it"),
+            Self::Unreachable => f.write_str("not used: it does not answer"),
+            Self::ServerUnsynchronised => f.write_str("not used: it says that it has no time itself"),
+            Self::NoSelect => f.write_str("not used: the configuration says `noselect`"),
+        }
+    }
+}
+
+/// A length of time in the unit a person expects: 3 significant digits, ns to s.
+#[derive(Clone, Copy, Debug)]
+pub struct Magnitude(pub f64);
+
+impl fmt::Display for Magnitude {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.0;
+        if !value.is_finite() {
+            return f.write_str("—");
+        }
+        let magnitude = value.abs();
+        // The unit follows from the rounded value: 999.6 ns reads 1.00 µs.
+        let (scaled, unit) = if magnitude < 999.5e-9 {
+            (value * 1e9, "ns")
+        } else if magnitude < 999.5e-6 {
+            (value * 1e6, "µs")
+        } else if magnitude < 999.5e-3 {
+            (value * 1e3, "ms")
+        } else {
+            (value, "s")
+        };
+        let digits = match scaled.abs() {
+            _ if unit == "ns" => 0,
+            v if v < 9.995 => 2,
+            v if v < 99.95 => 1,
+            _ => 0,
+        };
+        write!(f, "{scaled:.digits$} {unit}")
+    }
+}
+
+/// A bound for a person: rounded up to two digits.
+pub fn round_up(seconds: f64) -> f64 {
+    if !seconds.is_finite() || seconds <= 0.0 {
+        return seconds;
+    }
+    let scale = 10f64.powi(seconds.log10().floor() as i32 - 1);
+    // A hair less than a digit is not worth a digit.
+    (seconds / scale - 1e-9).ceil() * scale
+}
+
+/// How long, for a person: `22 s`, `14 min`, `5 h 40 min`, `6 d 2 h`.
+#[derive(Clone, Copy, Debug)]
+pub struct Duration(pub f64);
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.is_finite() {
+            return f.write_str("—");
+        }
+        let seconds = self.0.round() as i64;
+        match seconds {
+            ..120 => write!(f, "{seconds} s"),
+            120..7200 => write!(f, "{} min", seconds / 60),
+            7200..172_800 => write!(f, "{} h {} min", seconds / 3600, seconds / 60 % 60),
+            _ => write!(f, "{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+        }
+    }
+}
+
+/// The word for an offset's sign: local - reference.
+pub fn direction(offset: f64) -> &'static str {
+    if offset < 0.0 { "behind" } else { "ahead" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn magnitudes_take_the_unit_of_the_rounded_value() {
+        let said: Vec<_> = [0.0, 410e-9, 999.6e-9, 1.234e-6, 31.2e-6, 0.142, 0.9996, 2.5, f64::INFINITY]
+            .iter()
+            .map(|v| Magnitude(*v).to_string())
+            .collect();
+        assert_eq!(said, ["0 ns", "410 ns", "1.00 µs", "1.23 µs", "31.2 µs", "142 ms", "1.00 s", "2.50 s", "—"]);
+    }
+
+    #[test]
+    fn bounds_round_up() {
+        assert_eq!(Magnitude(round_up(403e-9)).to_string(), "410 ns");
+        assert_eq!(Magnitude(round_up(0.5201)).to_string(), "530 ms");
+        assert_eq!(Magnitude(round_up(410e-9)).to_string(), "410 ns");
+    }
+
+    #[test]
+    fn durations_read_naturally() {
+        let said: Vec<_> = [22.0, 840.0, 20_400.0, 525_600.0].iter().map(|v| Duration(*v).to_string()).collect();
+        assert_eq!(said, ["22 s", "14 min", "5 h 40 min", "6 d 2 h"]);
+    }
+}
