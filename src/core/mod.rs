@@ -2,6 +2,10 @@
 //! for. Nothing here reads a clock, draws a random number, or touches a file or a socket, so that a
 //! year of operation replays in seconds, bit for bit.
 
+pub mod bank;
+pub mod estimator;
 pub mod leap;
+pub mod noise;
+pub mod numerics;
 pub mod snapshot;
 pub mod state;

@@ -1,0 +1,315 @@
+//! One estimate of our oscillator, fed by every source that survived the selection.
+//!
+//! Everything is estimated in free-running coordinates: the raw counter against true time. The
+//! estimator never sees a slew or a step, so control cannot disturb it and history can be filtered
+//! again at will. Time enters as exact stamps; `f64` holds differences only.
+
+use refclocks::time::{Raw, Tai, Timestamp};
+
+use super::bank::{Bank, Estimate, Prior};
+use super::noise::{DelayRecord, LateNoise, NetworkNoise, Noise};
+use super::numerics::median;
+
+/// Start-up: measurements kept, and filtered again each time their number doubles.
+const START_UP: usize = 64;
+/// A reference clock's noise cannot be told from fewer measurements.
+const FEWEST: usize = 4;
+
+/// Where the phase is counted from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Origin {
+    raw: Timestamp<Raw>,
+    tai: Timestamp<Tai>,
+}
+
+impl Origin {
+    /// Phase of the free-running counter when it read `raw` at the true time `tai`, s; positive =
+    /// it has gained since the origin.
+    pub fn phase(&self, raw: Timestamp<Raw>, tai: Timestamp<Tai>) -> f64 {
+        ((raw - self.raw) - (tai - self.tai)).seconds()
+    }
+}
+
+/// One comparison of the raw counter with true time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measurement {
+    /// The raw counter.
+    pub raw: Timestamp<Raw>,
+    /// True time there, as the source says.
+    pub tai: Timestamp<Tai>,
+    /// Round-trip delay of a packet exchange, s; `None` for reference clocks.
+    pub delay: Option<f64>,
+}
+
+/// What the estimator knows of one source.
+#[derive(Clone, Debug, Default)]
+struct Feeder {
+    noise: Option<Noise>,
+    delays: DelayRecord,
+    history: Vec<Measurement>,
+}
+
+/// The estimator.
+#[derive(Clone, Debug)]
+pub struct Estimator {
+    prior: Prior,
+    bank: Bank,
+    origin: Option<Origin>,
+    /// The time the bank stands at; `None` before the first measurement that counted.
+    at: Option<Timestamp<Raw>>,
+    feeders: Vec<Feeder>,
+    /// The only source that has fed the bank since it was started, while that is so.
+    sole: Option<usize>,
+}
+
+impl Estimator {
+    /// An estimator for so many sources.
+    pub fn new(prior: Prior, sources: usize) -> Self {
+        Self {
+            prior,
+            bank: Bank::new(&prior),
+            origin: None,
+            at: None,
+            feeders: vec![Feeder::default(); sources],
+            sole: None,
+        }
+    }
+
+    /// Where the phase is counted from, once there was a measurement.
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+
+    /// The estimate and the instant it holds for, once there is one.
+    pub fn estimate(&self) -> Option<(Timestamp<Raw>, &Estimate)> {
+        self.at.map(|at| (at, self.bank.estimate()))
+    }
+
+    /// Phase predicted at `raw`, s.
+    pub fn phase_at(&self, raw: Timestamp<Raw>) -> Option<f64> {
+        let (at, e) = self.estimate()?;
+        let dt = (raw - at).seconds();
+        Some(e.phase + dt * (e.frequency + 0.5 * dt * e.drift))
+    }
+
+    /// True time at `raw` as estimated.
+    pub fn tai_at(&self, raw: Timestamp<Raw>) -> Option<Timestamp<Tai>> {
+        let (origin, phase) = (self.origin?, self.phase_at(raw)?);
+        Some(origin.tai + (raw - origin.raw) - refclocks::Span::from_seconds(phase))
+    }
+
+    /// The bank, for its spread and wander.
+    pub fn bank(&self) -> &Bank {
+        &self.bank
+    }
+
+    /// One standard deviation of a good measurement of this source, s, once known.
+    pub fn jitter(&self, source: usize) -> Option<f64> {
+        self.feeders.get(source)?.noise.as_ref().map(Noise::jitter)
+    }
+
+    /// The least round-trip delay of this source, s.
+    pub fn least_delay(&self, source: usize) -> Option<f64> {
+        self.feeders.get(source).map(|f| f.delays.least()).filter(|d| d.is_finite())
+    }
+
+    /// Has this source fed before, so that its noise is known?
+    pub fn knows(&self, source: usize) -> bool {
+        self.feeders.get(source).is_some_and(|f| f.noise.is_some())
+    }
+
+    /// Lets time pass up to `now`, so that the estimate is the one for now.
+    pub fn advance(&mut self, now: Timestamp<Raw>) {
+        if let Some(at) = &mut self.at
+            && now > *at
+        {
+            self.bank.predict((now - *at).seconds());
+            *at = now;
+        }
+    }
+
+    /// A source of another class takes over: the phase starts anew, the frequency is kept with some
+    /// doubt.
+    pub fn restart(&mut self) {
+        if let Some((_, e)) = self.estimate() {
+            let sd = 3.0 * e.frequency_variance.sqrt() + 1e-6;
+            self.prior.frequency = (e.frequency, sd.min(200e-6));
+        }
+        self.bank = Bank::new(&self.prior);
+        self.at = None;
+        self.origin = None;
+        self.sole = None;
+        for feeder in &mut self.feeders {
+            feeder.history.clear();
+        }
+    }
+
+    /// Doubts the phase: adds variance, s^2.
+    pub fn doubt_phase(&mut self, variance: f64) {
+        self.bank.doubt(variance, 0.0);
+    }
+
+    /// Takes one measurement. Returns whether the estimate now rests on it (a source's first few
+    /// are only collected).
+    pub fn measure(&mut self, source: usize, m: Measurement) -> bool {
+        if self.feeders.get(source).is_none() {
+            return false;
+        }
+        let origin = *self.origin.get_or_insert(Origin { raw: m.raw, tai: m.tai });
+        let sole = *self.sole.get_or_insert(source) == source;
+        if !sole {
+            self.sole = Some(usize::MAX);
+        }
+        let feeder = &mut self.feeders[source];
+        if let Some(delay) = m.delay {
+            feeder.delays.push(delay);
+        }
+        if feeder.history.len() < START_UP {
+            feeder.history.push(m);
+            let n = feeder.history.len();
+            if m.delay.is_none() && n < FEWEST && feeder.noise.is_none() {
+                return false;
+            }
+            if n.is_power_of_two() && n >= FEWEST {
+                let noise = feeder.initial_noise(origin);
+                if sole {
+                    self.filter_again(source, origin, noise);
+                    return true;
+                }
+                if feeder.noise.is_none() || m.delay.is_none() {
+                    feeder.noise = Some(noise);
+                }
+            }
+        }
+        let excess = feeder.excess(&m);
+        if feeder.noise.is_none() {
+            feeder.noise = Some(feeder.initial_noise(origin));
+        }
+        if self.at.is_none() {
+            self.at = Some(m.raw);
+        }
+        self.advance(m.raw);
+        let feeder = &mut self.feeders[source];
+        if let Some(noise) = &mut feeder.noise {
+            if let Noise::Network(network) = noise {
+                network.set_scale(feeder.delays.mean_excess());
+            }
+            self.bank.measure(noise, origin.phase(m.raw, m.tai), excess);
+            if sole && self.bank.measurements() < 2 * START_UP as u64 && is_lost(noise) {
+                let noise = feeder.initial_noise(origin);
+                self.filter_again(source, origin, noise);
+            }
+        }
+        true
+    }
+
+    /// Starts the bank afresh and runs it through the source's history with the noise model as it is
+    /// known by now. From 8 measurements on it starts from a repeated-median line, so that one late
+    /// pulse among the first few cannot be taken for frequency.
+    fn filter_again(&mut self, source: usize, origin: Origin, mut noise: Noise) {
+        let feeder = &self.feeders[source];
+        let (Some(first), Some(last)) = (feeder.history.first(), feeder.history.last()) else { return };
+        let mut bank = Bank::new(&self.prior);
+        if let Noise::Late(late) = &noise
+            && feeder.history.len() >= 2 * FEWEST
+        {
+            let line: Vec<(f64, f64)> =
+                feeder.history.iter().map(|m| ((m.raw - first.raw).seconds(), origin.phase(m.raw, m.tai))).collect();
+            let span = (last.raw - first.raw).seconds().max(1.0);
+            let variance = 400.0 * late.r / (span * span) + 1e-16 * span;
+            let (frequency, sd) = self.prior.frequency;
+            let (frequency, variance) =
+                if sd * sd < variance { (frequency, sd * sd) } else { (repeated_median_slope(&line), variance) };
+            let mut phases: Vec<f64> = line.iter().map(|(t, z)| z - frequency * t).collect();
+            let phase = median(&mut phases).unwrap_or(0.0);
+            bank.start_from(phase, 100.0 * late.r + 1e-14, frequency, variance);
+        }
+        let mut at = first.raw;
+        for m in &feeder.history {
+            bank.predict((m.raw - at).seconds());
+            at = m.raw;
+            bank.measure(&mut noise, origin.phase(m.raw, m.tai), feeder.excess(m));
+        }
+        self.bank = bank;
+        self.at = Some(at);
+        self.feeders[source].noise = Some(noise);
+    }
+}
+
+impl Feeder {
+    /// The noise model that the history suggests.
+    fn initial_noise(&self, origin: Origin) -> Noise {
+        if self.delays.least().is_finite() {
+            return Noise::Network(NetworkNoise::new(self.delays.mean_excess()));
+        }
+        let points: Vec<(f64, f64)> =
+            self.history.iter().map(|m| ((m.raw - origin.raw).seconds(), origin.phase(m.raw, m.tai))).collect();
+        Noise::Late(LateNoise::with_variance(second_difference_variance(&points).unwrap_or(1e-4)))
+    }
+
+    fn excess(&self, m: &Measurement) -> f64 {
+        m.delay.map_or(0.0, |delay| self.delays.excess(delay).max(1e-12))
+    }
+}
+
+/// Does only the safety component explain most of the recent samples?
+fn is_lost(noise: &Noise) -> bool {
+    matches!(noise, Noise::Late(late) if late.unexplained() > 0.6)
+}
+
+/// Variance of single points from the median of squared second differences: immune to offset,
+/// frequency and outliers. Uneven spacing is allowed for. s^2.
+fn second_difference_variance(points: &[(f64, f64)]) -> Option<f64> {
+    let mut squares: Vec<f64> = points
+        .windows(3)
+        .filter_map(|w| match w {
+            [(t0, z0), (t1, z1), (t2, z2)] if t2 > t0 => {
+                let a = (t1 - t2) / (t0 - t2);
+                let e = z1 - a * z0 - (1.0 - a) * z2;
+                Some(e * e / (1.0 + a * a + (1.0 - a) * (1.0 - a)))
+            }
+            _ => None,
+        })
+        .collect();
+    // The median of chi-squared with one degree of freedom is 0.455.
+    median(&mut squares).map(|m| m / 0.455)
+}
+
+/// Siegel's repeated-median slope: half of the points may be anywhere.
+fn repeated_median_slope(points: &[(f64, f64)]) -> f64 {
+    let mut slopes: Vec<f64> = points
+        .iter()
+        .filter_map(|(t0, z0)| {
+            let mut through: Vec<f64> =
+                points.iter().filter(|(t, _)| t != t0).map(|(t, z)| (z - z0) / (t - t0)).collect();
+            median(&mut through)
+        })
+        .collect();
+    median(&mut slopes).unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slope_survives_outliers() {
+        let mut points: Vec<(f64, f64)> = (0..9).map(|i| (f64::from(i), 12e-6 * f64::from(i))).collect();
+        points[2].1 += 1e-3;
+        points[5].1 += 5e-4;
+        points[8].1 += 1.0;
+        assert!((repeated_median_slope(&points) - 12e-6).abs() < 1e-12);
+    }
+
+    #[test]
+    fn one_late_pulse_at_the_start_is_not_taken_for_frequency() {
+        let mut estimator = Estimator::new(Prior::default(), 1);
+        for k in 0..16i64 {
+            let late = if k == 1 { 60_000 } else { 0 };
+            let raw = Timestamp::from_nanos(k * 1_000_000_000 + k * 12_000 + late + (k * 7919) % 1500);
+            estimator.measure(0, Measurement { raw, tai: Timestamp::from_parts(1_000_000 + k, 0), delay: None });
+        }
+        let (_, e) = estimator.estimate().unwrap();
+        assert!((e.frequency - 12e-6).abs() < 0.5e-6, "{e:?}");
+    }
+}

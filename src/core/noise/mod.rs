@@ -1,0 +1,103 @@
+//! Noise models: what one measurement says about the phase, learned online, one per source.
+//!
+//! A model is a mixture. Each component explains an innovation `e = z - x` (measured minus predicted
+//! phase) in its own way and gives a Gaussian posterior of the phase; the mixture's first two
+//! moments are handed to the filter (assumed-density filtering; Minka 2001).
+
+mod late;
+mod network;
+
+pub use late::LateNoise;
+pub use network::{DelayRecord, NetworkNoise};
+
+use super::numerics::ln_add;
+
+/// One way to explain an innovation.
+#[derive(Clone, Copy, Debug)]
+struct Component {
+    /// ln(prior weight) + ln evidence.
+    ln_weight: f64,
+    /// Posterior mean of the phase, relative to the prediction, s.
+    mean: f64,
+    /// Posterior variance of the phase, s^2.
+    variance: f64,
+}
+
+/// What a measurement says to one filter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Posterior {
+    /// ln of the mixture's evidence.
+    pub ln_evidence: f64,
+    /// Posterior mean of the phase, relative to the prediction, s.
+    pub mean: f64,
+    /// Posterior variance of the phase, s^2.
+    pub variance: f64,
+}
+
+/// Folds components to their first two moments.
+fn moments(components: &[Component]) -> Posterior {
+    let ln_evidence = components.iter().fold(f64::NEG_INFINITY, |sum, c| ln_add(sum, c.ln_weight));
+    let (mut mean, mut second) = (0.0, 0.0);
+    for c in components {
+        let share = libm::exp(c.ln_weight - ln_evidence);
+        mean += share * c.mean;
+        second += share * (c.variance + c.mean * c.mean);
+    }
+    Posterior { ln_evidence, mean, variance: (second - mean * mean).max(0.0) }
+}
+
+/// A model of one source's noise.
+#[derive(Clone, Debug)]
+pub enum Noise {
+    /// Reference clocks: Gaussian, sometimes late.
+    Late(LateNoise),
+    /// Network servers: bounded by the excess delay.
+    Network(NetworkNoise),
+}
+
+/// What one measurement taught, collected over the members of the bank.
+#[derive(Clone, Debug)]
+pub enum Lesson {
+    /// For [`LateNoise`].
+    Late(late::Lesson),
+    /// For [`NetworkNoise`].
+    Network(network::Lesson),
+}
+
+impl Noise {
+    /// An empty lesson to collect into.
+    pub fn lesson(&self) -> Lesson {
+        match self {
+            Self::Late(_) => Lesson::Late(late::Lesson::default()),
+            Self::Network(noise) => Lesson::Network(noise.lesson()),
+        }
+    }
+
+    /// The posterior of a filter that predicted the phase with variance `p` (s^2) and was off by
+    /// `innovation` (s). `weight` is the filter's share of the bank, for the lesson.
+    pub fn posterior(&self, innovation: f64, p: f64, excess: f64, weight: f64, lesson: &mut Lesson) -> Posterior {
+        match (self, lesson) {
+            (Self::Late(noise), Lesson::Late(lesson)) => noise.posterior(innovation, p, weight, lesson),
+            (Self::Network(noise), Lesson::Network(lesson)) => noise.posterior(innovation, p, excess, weight, lesson),
+            // A lesson is always made by the model that it is for.
+            _ => Posterior { ln_evidence: 0.0, mean: 0.0, variance: p },
+        }
+    }
+
+    /// Learns from one measurement.
+    pub fn learn(&mut self, lesson: &Lesson) {
+        match (self, lesson) {
+            (Self::Late(noise), Lesson::Late(lesson)) => noise.learn(lesson),
+            (Self::Network(noise), Lesson::Network(lesson)) => noise.learn(lesson),
+            _ => {}
+        }
+    }
+
+    /// One standard deviation of a good measurement, s.
+    pub fn jitter(&self) -> f64 {
+        match self {
+            Self::Late(noise) => noise.r.sqrt(),
+            Self::Network(noise) => noise.scale(),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Noise of network samples: the excess delay bounds the error.
+//!
+//! With the minimum round trip known, a packet exchange whose round trip exceeds it by s has an
+//! offset error within +-s/2 (constant asymmetry aside); for two independent equal exponentials it
+//! is uniform there. How much Gaussian jitter comes on top, and whether one direction is the slower,
+//! is learned as the weights of nineteen hypotheses.
+
+use std::collections::VecDeque;
+
+use super::{Component, Posterior, moments};
+use crate::core::numerics::{cut_to_interval, ln_add, ln_gaussian};
+
+/// Memory of the hypothesis weights, samples.
+const MEMORY: f64 = 1000.0;
+/// No hypothesis falls below exp(-FLOOR) of the best.
+const FLOOR: f64 = 12.0;
+/// Prior probability of the safety component.
+const LN_SAFETY: f64 = -6.907_755_278_982_137;
+
+/// One hypothesis about the error of a sample with a given excess delay.
+#[derive(Clone, Copy, Debug)]
+struct Hypothesis {
+    /// Gaussian jitter's sd in units of the mean excess delay.
+    rho: f64,
+    shape: Shape,
+    /// Permanent ln prior.
+    prior: f64,
+    /// Accumulated ln evidence, forgetting.
+    evidence: f64,
+    /// Normalised weight.
+    weight: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    /// Within +-s/2, density ~ exp(tilt u / m).
+    Bounded { tilt: f64 },
+    /// Gaussian of variance kappa s^2 / 12.
+    Gaussian { kappa: f64 },
+}
+
+/// The model of one server's noise.
+#[derive(Clone, Debug)]
+pub struct NetworkNoise {
+    hypotheses: Vec<Hypothesis>,
+    /// Mean excess delay, s.
+    mean_excess: f64,
+    n: u64,
+}
+
+/// What one measurement taught.
+#[derive(Clone, Debug)]
+pub struct Lesson {
+    ln_evidence: Vec<f64>,
+    excess: f64,
+}
+
+impl NetworkNoise {
+    /// A model that has seen nothing; `mean_excess` in s.
+    pub fn new(mean_excess: f64) -> Self {
+        let mut hypotheses = Vec::with_capacity(19);
+        for tilt in [0.0, -4.0, 4.0] {
+            for rho in [0.005, 0.03, 0.12, 0.4, 1.5] {
+                // Asymmetry must be earned: the prior does not fade.
+                let prior = if tilt == 0.0 { 0.0 } else { -3.0 };
+                hypotheses.push(Hypothesis { rho, shape: Shape::Bounded { tilt }, prior, evidence: 0.0, weight: 0.0 });
+            }
+        }
+        for kappa in [0.25, 1.0] {
+            for rho in [0.03, 0.2] {
+                hypotheses.push(Hypothesis {
+                    rho,
+                    shape: Shape::Gaussian { kappa },
+                    prior: 0.0,
+                    evidence: 0.0,
+                    weight: 0.0,
+                });
+            }
+        }
+        let mut noise = Self { hypotheses, mean_excess: mean_excess.max(1e-9), n: 0 };
+        noise.normalise();
+        noise
+    }
+
+    /// The mean excess delay, s.
+    pub fn scale(&self) -> f64 {
+        self.mean_excess
+    }
+
+    /// Tells the model the mean excess delay as it is known now, s.
+    pub fn set_scale(&mut self, mean_excess: f64) {
+        self.mean_excess = mean_excess.max(1e-9);
+    }
+
+    pub(super) fn lesson(&self) -> Lesson {
+        Lesson { ln_evidence: vec![f64::NEG_INFINITY; self.hypotheses.len()], excess: 0.0 }
+    }
+
+    pub(super) fn posterior(&self, e: f64, p: f64, excess: f64, weight: f64, lesson: &mut Lesson) -> Posterior {
+        let m = self.mean_excess;
+        let ln_weight = libm::log(weight.max(1e-300));
+        let mut components = Vec::with_capacity(self.hypotheses.len() + 1);
+        for (hypothesis, ln_evidence) in self.hypotheses.iter().zip(&mut lesson.ln_evidence) {
+            let c = hypothesis.component(e, p, excess, m);
+            *ln_evidence = ln_add(*ln_evidence, c.ln_weight + ln_weight);
+            components.push(Component { ln_weight: c.ln_weight + libm::log(hypothesis.weight.max(1e-300)), ..c });
+        }
+        lesson.excess = excess;
+        let broad = 100.0 * (p + m * m + excess * excess);
+        components.push(Component {
+            ln_weight: LN_SAFETY + ln_gaussian(e, broad),
+            mean: p / broad * e,
+            variance: p * (1.0 - p / broad),
+        });
+        moments(&components)
+    }
+
+    pub(super) fn learn(&mut self, lesson: &Lesson) {
+        self.n += 1;
+        let m = self.mean_excess;
+        let best = lesson.ln_evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        if best == f64::NEG_INFINITY {
+            return;
+        }
+        // Everything may be an outlier: below this level no hypothesis is blamed further.
+        let outlier = LN_SAFETY - 0.5 * libm::log(100.0 * (m * m + lesson.excess * lesson.excess)) - 2.0;
+        for (hypothesis, ln_evidence) in self.hypotheses.iter_mut().zip(&lesson.ln_evidence) {
+            hypothesis.evidence =
+                hypothesis.evidence * (1.0 - 1.0 / MEMORY) + ln_evidence.max(outlier).max(best - 6.0) - best;
+        }
+        let top = self.hypotheses.iter().map(|h| h.evidence).fold(f64::NEG_INFINITY, f64::max);
+        for hypothesis in &mut self.hypotheses {
+            hypothesis.evidence = (hypothesis.evidence - top).max(-FLOOR);
+        }
+        self.normalise();
+    }
+
+    fn normalise(&mut self) {
+        let sum: f64 = self.hypotheses.iter().map(|h| libm::exp(h.evidence + h.prior)).sum();
+        for hypothesis in &mut self.hypotheses {
+            hypothesis.weight = libm::exp(hypothesis.evidence + hypothesis.prior) / sum;
+        }
+    }
+}
+
+impl Hypothesis {
+    /// What the hypothesis makes of innovation `e` (s) against phase variance `p` (s^2), excess delay
+    /// `excess` and mean excess delay `m` (s). The weight holds the evidence alone.
+    fn component(&self, e: f64, p: f64, excess: f64, m: f64) -> Component {
+        let jitter = self.rho * m;
+        match self.shape {
+            Shape::Gaussian { kappa } => {
+                let s = p + jitter * jitter + kappa * excess * excess / 12.0;
+                let gain = p / s;
+                Component { ln_weight: ln_gaussian(e, s), mean: gain * e, variance: p * (1.0 - gain) }
+            }
+            Shape::Bounded { tilt } => {
+                let s = p + jitter * jitter;
+                let sd = s.sqrt();
+                let gain = p / s;
+                let b = 0.5 * excess.max(1e-3 * sd);
+                let theta = tilt / m;
+                let (ln_mass, mean, variance) = cut_to_interval(e + theta * s, sd, b);
+                let c = (theta * b).abs();
+                // ln of the tilted density's norm, 2 sinh(theta b) / theta.
+                let ln_norm = if c < 1e-4 {
+                    libm::log(2.0 * b)
+                } else {
+                    c + libm::log1p(-libm::exp(-2.0 * c)) - libm::log(theta.abs())
+                };
+                Component {
+                    ln_weight: ln_mass + theta * e + 0.5 * theta * theta * s - ln_norm,
+                    mean: gain * (e - mean),
+                    variance: p * (1.0 - gain) + gain * gain * variance,
+                }
+            }
+        }
+    }
+}
+
+/// The delays of one server: their minimum, how much they exceed it, and when the route changed.
+#[derive(Clone, Debug, Default)]
+pub struct DelayRecord {
+    /// The last 128 delays, s.
+    recent: VecDeque<f64>,
+    /// Minimum and count of blocks of 64 samples, the last 16 of them.
+    blocks: VecDeque<(f64, f64)>,
+}
+
+impl DelayRecord {
+    /// Notes a round-trip delay, s.
+    pub fn push(&mut self, delay: f64) {
+        match self.blocks.back_mut() {
+            Some((least, count)) if *count < 64.0 => {
+                *least = least.min(delay);
+                *count += 1.0;
+            }
+            _ => {
+                self.blocks.push_back((delay, 1.0));
+                if self.blocks.len() > 16 {
+                    self.blocks.pop_front();
+                }
+            }
+        }
+        self.recent.push_back(delay);
+        if self.recent.len() > 128 {
+            self.recent.pop_front();
+        }
+        self.follow_route();
+    }
+
+    /// The minimum delay, s; infinite before the first.
+    pub fn least(&self) -> f64 {
+        self.blocks.iter().map(|b| b.0).fold(f64::INFINITY, f64::min)
+    }
+
+    /// The mean of what delays exceed the minimum by, s.
+    pub fn mean_excess(&self) -> f64 {
+        let least = self.least();
+        let n = self.recent.len() as f64;
+        // A little of the minimum itself as prior, for the first few samples.
+        ((self.recent.iter().map(|d| d - least).sum::<f64>() + 0.05 * least) / (n - 0.5).max(0.5)).max(1e-9)
+    }
+
+    /// What a delay exceeds the minimum by, with what the minimum itself probably still exceeds the
+    /// true one by (Rayleigh law for two exponentials: mean + 1 sd), s.
+    pub fn excess(&self, delay: f64) -> f64 {
+        let n: f64 = self.blocks.iter().map(|b| b.1).sum();
+        (delay - self.least()) + 1.5 * 0.5 * self.mean_excess() * 1.25 / n.max(1.0).sqrt()
+    }
+
+    /// A route that became longer: the recent minimum is improbable under the old spread.
+    fn follow_route(&mut self) {
+        let n = self.recent.len();
+        for window in [8, 32] {
+            if n < window + 32 {
+                continue;
+            }
+            let old = n - window;
+            let base = self.least();
+            let recent = self.recent.iter().skip(old).copied().fold(f64::INFINITY, f64::min);
+            // The spread of the older samples alone: the recent ones would hide the change.
+            let spread = self.recent.iter().take(old).map(|d| d - base).sum::<f64>() / old as f64;
+            let gap = (recent - base) / (0.5 * spread + 1e-12);
+            if window as f64 * (libm::log1p(gap) - gap) < -25.0 {
+                for delay in self.recent.iter_mut().take(old) {
+                    *delay += recent - base;
+                }
+                self.blocks.clear();
+                self.blocks.push_back((recent, window as f64));
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_at_the_minimum_delay_is_trusted_more() {
+        let noise = NetworkNoise::new(40e-6);
+        let (p, e) = (1e-8, 50e-6);
+        let at = |excess: f64| noise.posterior(e, p, excess, 1.0, &mut noise.lesson());
+        let (good, bad) = (at(1e-6), at(400e-6));
+        assert!(good.variance < 0.2 * bad.variance, "{good:?} {bad:?}");
+        assert!((good.mean - e).abs() < 10e-6, "{good:?}");
+    }
+
+    #[test]
+    fn a_longer_route_restarts_the_minimum() {
+        let mut record = DelayRecord::default();
+        for i in 0..64 {
+            record.push(200e-6 + f64::from(i % 7) * 5e-6);
+        }
+        for i in 0..8 {
+            record.push(500e-6 + f64::from(i % 7) * 5e-6);
+        }
+        assert!(record.least() >= 500e-6, "{}", record.least());
+        record.push(190e-6);
+        assert!(record.least() < 191e-6);
+    }
+}
