@@ -18,3 +18,4 @@
 //! | [`core`] | everything that decides; pure: no clock, no socket, no file, no random source |
 
 pub mod core;
+pub mod sim;

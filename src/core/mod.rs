@@ -4,8 +4,12 @@
 
 pub mod bank;
 pub mod estimator;
+pub mod event;
 pub mod leap;
 pub mod noise;
 pub mod numerics;
+pub mod pairing;
+pub mod selection;
 pub mod snapshot;
 pub mod state;
+pub mod timebase;

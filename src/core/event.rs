@@ -1,0 +1,121 @@
+//! What happened, for the log: data here, words in `Display`.
+
+use std::fmt;
+
+use refclocks::{DevicePhase, DeviceReason};
+
+use super::state::{Magnitude, State, StateReason, Verdict, direction};
+
+/// Something an operator wants to read about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The state changed.
+    State {
+        /// Before.
+        from: State,
+        /// Now.
+        to: State,
+        /// Why.
+        reason: StateReason,
+        /// Error bound now, s.
+        bound: f64,
+    },
+    /// A source is judged differently.
+    Verdict {
+        /// Its name.
+        source: String,
+        /// The new verdict.
+        verdict: Verdict,
+    },
+    /// A device changed its state.
+    Device {
+        /// The source's name.
+        source: String,
+        /// The new phase.
+        phase: DevicePhase,
+        /// Why.
+        reason: DeviceReason,
+    },
+    /// A pulse train has its number.
+    Numbered {
+        /// The pulse source.
+        pulse: String,
+        /// Who named the second; `None` when the clock itself did.
+        messages: Option<String>,
+        /// Mean delay of those messages, s.
+        delay: Option<f64>,
+    },
+    /// The clock was stepped by us.
+    Stepped {
+        /// local - reference before the step, s.
+        offset: f64,
+    },
+    /// CLOCK_REALTIME was stepped by somebody else.
+    ForeignStep {
+        /// By how much, s.
+        by: f64,
+    },
+    /// The clock is further off than it may be moved.
+    Panic {
+        /// local - reference, s.
+        offset: f64,
+        /// The limit, s.
+        limit: f64,
+    },
+}
+
+impl Event {
+    /// Does it deserve a warning?
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::State { to, .. } => *to != State::Locked,
+            Self::Verdict { verdict, .. } => {
+                matches!(verdict, Verdict::Falseticker { .. } | Verdict::NumberingContradicted { .. })
+            }
+            Self::Device { phase, .. } => {
+                matches!(phase, DevicePhase::Absent | DevicePhase::Faulty | DevicePhase::Stale)
+            }
+            Self::ForeignStep { .. } | Self::Panic { .. } => true,
+            Self::Numbered { .. } | Self::Stepped { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State { from, to, reason, bound } => {
+                write!(f, "{from} → {to}: {reason}")?;
+                if bound.is_finite() { write!(f, " Within ±{} of UTC.", Magnitude(*bound)) } else { Ok(()) }
+            }
+            Self::Verdict { source, verdict } => write!(f, "{source}: {verdict}"),
+            Self::Device { source, reason, .. } => {
+                write!(f, "{source}: {reason}")?;
+                match reason.action() {
+                    Some(action) => write!(f, ". {action}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Numbered { pulse, messages: Some(messages), delay: Some(delay) } => {
+                write!(f, "{pulse}: each pulse is the second that {messages} names {:.0} ms later", delay * 1e3)
+            }
+            Self::Numbered { pulse, .. } => write!(f, "{pulse}: numbered by our own clock"),
+            Self::Stepped { offset } => {
+                write!(f, "clock stepped: it was {} {}", Magnitude(offset.abs()), direction(*offset))
+            }
+            Self::ForeignStep { by } => write!(
+                f,
+                "another program stepped the system clock by {} {}; stamps from before are dropped",
+                Magnitude(by.abs()),
+                if *by < 0.0 { "back" } else { "forward" }
+            ),
+            Self::Panic { offset, limit } => write!(
+                f,
+                "the clock is {} {}, more than the {} it may be moved: not touching it",
+                Magnitude(offset.abs()),
+                direction(*offset),
+                Magnitude(*limit)
+            ),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The one place that turns a CLOCK_REALTIME stamp into the raw scale.
+//!
+//! A reading of REALTIME between two readings of RAW tells how the two relate at receipt; a few of
+//! them tell how fast they drift apart, so that a stamp from a second ago is converted as of then.
+//! A step of REALTIME is seen as a jump of that relation, and stamps from its far side are dropped.
+
+use std::collections::VecDeque;
+
+use refclocks::LocalStamp;
+use refclocks::sys::clock::Bracket;
+use refclocks::time::{Raw, Realtime, Span, Timestamp};
+use thiserror::Error;
+
+/// Why a stamp was not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Dropped {
+    /// It lies ahead of now.
+    #[error("the stamp lies in the future")]
+    Future,
+    /// It is older than [`OLDEST`].
+    #[error("the stamp is more than 2 s old")]
+    Old,
+    /// The system clock was stepped since.
+    #[error("the system clock was stepped after the stamp was taken")]
+    Stepped,
+}
+
+/// Older stamps are not converted.
+pub const OLDEST: Span = Span::from_millis(2000);
+/// A stamp may lie this far ahead: the readings themselves take time.
+const AHEAD: Span = Span::from_millis(1);
+/// Readings kept, and how far apart.
+const KEPT: usize = 4;
+const APART: Span = Span::from_millis(700);
+/// REALTIME may be slewed by this much against RAW without being called stepped.
+const FASTEST_SLEW: f64 = 0.1;
+
+/// The relation of CLOCK_REALTIME and CLOCK_MONOTONIC_RAW, followed.
+#[derive(Clone, Debug, Default)]
+pub struct TimeBase {
+    readings: VecDeque<(Timestamp<Raw>, Timestamp<Realtime>)>,
+    stepped_at: Option<Timestamp<Raw>>,
+}
+
+impl TimeBase {
+    /// Notes a reading. Returns the step of REALTIME since the last one, if there was one.
+    pub fn observe(&mut self, bracket: &Bracket) -> Option<Span> {
+        let raw = middle(bracket);
+        let width = bracket.raw_after - bracket.raw_before;
+        let mut step = None;
+        if let Some(&(raw0, realtime0)) = self.readings.back() {
+            let (elapsed, moved) = (raw - raw0, bracket.realtime - realtime0);
+            let off = moved - elapsed;
+            if off.abs() > Span::from_seconds(FASTEST_SLEW * elapsed.seconds().abs()) + width + Span::from_millis(1) {
+                step = Some(off);
+                self.stepped_at = Some(raw);
+                self.readings.clear();
+            } else if elapsed < APART {
+                return None;
+            }
+        }
+        self.readings.push_back((raw, bracket.realtime));
+        if self.readings.len() > KEPT {
+            self.readings.pop_front();
+        }
+        step
+    }
+
+    /// The raw instant of a stamp received now.
+    pub fn raw(&self, stamp: LocalStamp, now: &Bracket) -> Result<Timestamp<Raw>, Dropped> {
+        let raw = match stamp {
+            LocalStamp::Raw(raw) => raw,
+            LocalStamp::Realtime(realtime) => {
+                let age = now.realtime - realtime;
+                // Far ages do not fit a rate; they are refused below whatever it is.
+                let rate = if age.abs() < OLDEST + OLDEST { self.rate(now) } else { 0.0 };
+                let raw = middle(now) - age - Span::from_seconds(age.seconds() * rate);
+                if self.stepped_at.is_some_and(|stepped| raw < stepped && stepped - raw < OLDEST) {
+                    return Err(Dropped::Stepped);
+                }
+                raw
+            }
+        };
+        if raw > now.raw_after + AHEAD {
+            Err(Dropped::Future)
+        } else if now.raw_after - raw > OLDEST {
+            Err(Dropped::Old)
+        } else {
+            Ok(raw)
+        }
+    }
+
+    /// How much faster RAW runs than REALTIME, s/s.
+    fn rate(&self, now: &Bracket) -> f64 {
+        let Some(&(raw0, realtime0)) = self.readings.iter().find(|(raw, _)| middle(now) - *raw > APART) else {
+            return 0.0;
+        };
+        let realtime = (now.realtime - realtime0).seconds();
+        if realtime > 0.0 { (middle(now) - raw0).seconds() / realtime - 1.0 } else { 0.0 }
+    }
+}
+
+fn middle(bracket: &Bracket) -> Timestamp<Raw> {
+    bracket.raw_before + Span::from_nanos((bracket.raw_after - bracket.raw_before).nanos() / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bracket(raw_ns: i64, realtime_ns: i64) -> Bracket {
+        Bracket {
+            raw_before: Timestamp::from_nanos(raw_ns - 50),
+            realtime: Timestamp::from_nanos(realtime_ns),
+            raw_after: Timestamp::from_nanos(raw_ns + 50),
+        }
+    }
+
+    const S: i64 = 1_000_000_000;
+
+    #[test]
+    fn a_slewed_realtime_converts_as_of_the_stamp() {
+        let mut base = TimeBase::default();
+        // REALTIME runs 500 ppm fast.
+        for k in 0..5 {
+            base.observe(&bracket(k * S, 100 * S + k * S + k * 500_000));
+        }
+        let now = bracket(4 * S, 104 * S + 4 * 500_000);
+        let stamp = LocalStamp::Realtime(Timestamp::from_nanos(103 * S + 3 * 500_000));
+        let raw = base.raw(stamp, &now).unwrap();
+        assert!((raw.to_nanos() - 3 * S).abs() < 5, "{raw:?}");
+    }
+
+    #[test]
+    fn stamps_from_before_a_step_are_dropped() {
+        let mut base = TimeBase::default();
+        base.observe(&bracket(S, 100 * S));
+        let step = base.observe(&bracket(2 * S, 106 * S));
+        assert_eq!(step, Some(Span::from_whole_seconds(5)));
+        let now = bracket(2 * S + 1000, 106 * S + 1000);
+        assert_eq!(base.raw(LocalStamp::Realtime(Timestamp::from_nanos(105 * S)), &now), Err(Dropped::Stepped));
+        assert_eq!(base.raw(LocalStamp::Realtime(Timestamp::from_nanos(101 * S)), &now), Err(Dropped::Old));
+        assert_eq!(base.raw(LocalStamp::Realtime(Timestamp::from_nanos(107 * S)), &now), Err(Dropped::Future));
+    }
+}
