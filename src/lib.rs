@@ -17,5 +17,6 @@
 //! | [`refclocks`] | one device's bytes or edges |
 //! | [`core`] | everything that decides; pure: no clock, no socket, no file, no random source |
 
+pub mod clock;
 pub mod core;
 pub mod sim;

@@ -58,8 +58,15 @@ pub struct Estimator {
     /// The time the bank stands at; `None` before the first measurement that counted.
     at: Option<Timestamp<Raw>>,
     feeders: Vec<Feeder>,
-    /// The only source that has fed the bank since it was started, while that is so.
-    sole: Option<usize>,
+    fed_by: FedBy,
+}
+
+/// What has fed the bank since it was started.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum FedBy {
+    Nobody,
+    Only(usize),
+    Several,
 }
 
 impl Estimator {
@@ -71,7 +78,7 @@ impl Estimator {
             origin: None,
             at: None,
             feeders: vec![Feeder::default(); sources],
-            sole: None,
+            fed_by: FedBy::Nobody,
         }
     }
 
@@ -128,18 +135,40 @@ impl Estimator {
         }
     }
 
-    /// A source of another class takes over: the phase starts anew, the frequency is kept with some
-    /// doubt.
-    pub fn restart(&mut self) {
+    /// A much better source takes over from what fed the bank so far. Its first few measurements are
+    /// only collected; then the bank starts afresh from them: the phase is new, the frequency is
+    /// kept with some doubt. Returns whether the estimate now rests on it.
+    pub fn take_over(&mut self, source: usize, m: Measurement) -> bool {
+        let Some(feeder) = self.feeders.get_mut(source) else { return false };
+        feeder.history.push(m);
+        if let Some(delay) = m.delay {
+            feeder.delays.push(delay);
+        }
+        if feeder.history.len() < FEWEST {
+            return false;
+        }
         if let Some((_, e)) = self.estimate() {
             let sd = 3.0 * e.frequency_variance.sqrt() + 1e-6;
             self.prior.frequency = (e.frequency, sd.min(200e-6));
         }
-        self.bank = Bank::new(&self.prior);
-        self.at = None;
-        self.origin = None;
-        self.sole = None;
-        for feeder in &mut self.feeders {
+        let origin = Origin { raw: m.raw, tai: m.tai };
+        self.origin = Some(origin);
+        self.fed_by = FedBy::Only(source);
+        for (i, feeder) in self.feeders.iter_mut().enumerate() {
+            if i != source {
+                feeder.history.clear();
+            }
+        }
+        let noise = self.feeders[source].initial_noise(origin);
+        self.filter_again(source, origin, noise);
+        true
+    }
+
+    /// Forgets the measurements that a source's take-over had collected so far: they are too old.
+    pub fn abandon_take_over(&mut self, source: usize) {
+        if let Some(feeder) = self.feeders.get_mut(source)
+            && feeder.noise.is_none()
+        {
             feeder.history.clear();
         }
     }
@@ -156,10 +185,12 @@ impl Estimator {
             return false;
         }
         let origin = *self.origin.get_or_insert(Origin { raw: m.raw, tai: m.tai });
-        let sole = *self.sole.get_or_insert(source) == source;
-        if !sole {
-            self.sole = Some(usize::MAX);
-        }
+        self.fed_by = match self.fed_by {
+            FedBy::Nobody => FedBy::Only(source),
+            FedBy::Only(only) if only == source => FedBy::Only(source),
+            FedBy::Only(_) | FedBy::Several => FedBy::Several,
+        };
+        let sole = self.fed_by == FedBy::Only(source);
         let feeder = &mut self.feeders[source];
         if let Some(delay) = m.delay {
             feeder.delays.push(delay);

@@ -3,13 +3,19 @@
 //! year of operation replays in seconds, bit for bit.
 
 pub mod bank;
+pub mod engine;
 pub mod estimator;
 pub mod event;
+mod labels;
 pub mod leap;
+pub mod memory;
 pub mod noise;
 pub mod numerics;
 pub mod pairing;
 pub mod selection;
 pub mod snapshot;
+mod source;
 pub mod state;
+pub mod steering;
 pub mod timebase;
+pub use source::{ServerSays, SourceConfig};

@@ -1,5 +1,7 @@
 //! The simulated world: oscillator and receiver, all seeded, in virtual or real time.
 
+mod oscillator;
 mod rng;
 
+pub use oscillator::Oscillator;
 pub use rng::Rng;

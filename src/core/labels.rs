@@ -1,0 +1,179 @@
+//! The state's label and the system variables that follow from it.
+
+use refclocks::time::{Raw, Timestamp, Utc};
+use refclocks::{LeapIndicator, ReferenceId};
+
+use super::event::Event;
+use super::snapshot::{SourceKind, SystemVariables};
+use super::source::Source;
+use super::state::{State, StateReason};
+
+/// A clock with a pulse is settled when its bound is within so many standard deviations of the pulse...
+const SETTLED_JITTERS: f64 = 10.0;
+/// ...or within this, s, whichever is wider.
+const SETTLED_FLOOR: f64 = 5e-6;
+/// A locked clock stays so until its bound is so many times wider.
+const HYSTERESIS: f64 = 4.0;
+/// A pulse counts as present so long after it was used, s.
+const PULSE_PATIENCE: f64 = 4.0;
+/// Messages count as present so long, s.
+const MESSAGE_PATIENCE: f64 = 10.0;
+/// A clock that was never locked coasts until its bound is this wide, s.
+const NEVER_LOCKED_BUDGET: f64 = 1.0;
+
+/// What the label depends on.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub now: Timestamp<Raw>,
+    pub bound: f64,
+    /// Noise of the pulse that feeds the clock, s.
+    pub jitter: f64,
+    /// Seconds since something fed the clock, and its kind.
+    pub since_feed: Option<(f64, SourceKind)>,
+    /// How long a server may be silent, s.
+    pub network_patience: f64,
+    pub pulse: Option<String>,
+    pub message: Option<String>,
+    pub calibrated: bool,
+    pub servers: usize,
+    pub any_source: bool,
+    /// A pulse or message source that delivers, used or not.
+    pub live_pulse: Option<String>,
+    pub live_message: Option<String>,
+    pub pulse_wait: f64,
+    pub budget: f64,
+    pub would_last: Option<f64>,
+    pub local: bool,
+    pub panic: Option<(f64, f64)>,
+    pub disagreement: Option<usize>,
+}
+
+/// The label, since when, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Labels {
+    pub state: State,
+    pub since: Timestamp<Raw>,
+    pub previous: Option<State>,
+    pub reason: StateReason,
+    pub has_been_locked: bool,
+}
+
+impl Labels {
+    pub fn new(now: Timestamp<Raw>) -> Self {
+        Self {
+            state: State::Unsynchronised,
+            since: now,
+            previous: None,
+            reason: StateReason::NothingYet,
+            has_been_locked: false,
+        }
+    }
+
+    /// Labels anew. Returns the event when the label changed.
+    pub fn update(&mut self, facts: &Facts) -> Option<Event> {
+        let (state, reason) = self.judge(facts);
+        self.reason = reason;
+        if state == self.state {
+            return None;
+        }
+        let from = std::mem::replace(&mut self.state, state);
+        self.previous = Some(from);
+        self.since = facts.now;
+        self.has_been_locked |= state == State::Locked;
+        Some(Event::State { from, to: state, reason: self.reason.clone(), bound: facts.bound })
+    }
+
+    fn judge(&self, f: &Facts) -> (State, StateReason) {
+        if let Some((offset_s, limit_s)) = f.panic {
+            return (State::Unsynchronised, StateReason::Panic { offset_s, limit_s });
+        }
+        let Some((since, kind)) = f.since_feed.filter(|_| f.bound.is_finite()) else {
+            return (self.fallback(f), self.nothing(f));
+        };
+        match kind {
+            SourceKind::Pulse | SourceKind::NumberedPulse if since < PULSE_PATIENCE => {
+                let source = f.pulse.clone().unwrap_or_default();
+                let settled = (SETTLED_JITTERS * f.jitter).max(SETTLED_FLOOR);
+                let range = if self.state == State::Locked { HYSTERESIS * settled } else { settled };
+                if f.bound <= range {
+                    return (State::Locked, StateReason::PulseAndSecondAgree { source });
+                }
+                let reason = StateReason::Settling { source, bound_s: f.bound };
+                // A lock that merely widens is not lost; a clock on its way in says where it is.
+                let state = match self.state {
+                    State::Unsynchronised | State::Locked if f.bound > f.budget => State::Coarse,
+                    State::Unsynchronised | State::Local => State::Coarse,
+                    State::Locked => State::Holdover,
+                    other => other,
+                };
+                (state, reason)
+            }
+            SourceKind::Message if since < MESSAGE_PATIENCE => {
+                let source = f.message.clone().unwrap_or_default();
+                (State::Coarse, StateReason::MessagesOnly { source, calibrated: f.calibrated })
+            }
+            SourceKind::Network if since < f.network_patience => {
+                (State::Network, StateReason::FollowingNetwork { servers: f.servers.max(1) })
+            }
+            _ => {
+                let budget = if self.has_been_locked { f.budget } else { f.budget.max(NEVER_LOCKED_BUDGET) };
+                if f.bound <= budget {
+                    let remaining_s = f.would_last.filter(|_| self.has_been_locked);
+                    let reason = match f.disagreement {
+                        Some(sources) => StateReason::SourcesDisagree { sources },
+                        None => StateReason::NoReference { for_s: since, remaining_s },
+                    };
+                    (State::Holdover, reason)
+                } else if f.local {
+                    (State::Local, StateReason::Undisciplined)
+                } else {
+                    (State::Unsynchronised, StateReason::HoldoverSpent { budget_s: budget })
+                }
+            }
+        }
+    }
+
+    fn fallback(&self, f: &Facts) -> State {
+        if f.local { State::Local } else { State::Unsynchronised }
+    }
+
+    /// Why there is no time at all.
+    fn nothing(&self, f: &Facts) -> StateReason {
+        if !f.any_source {
+            return if f.local { StateReason::Undisciplined } else { StateReason::NoSources };
+        }
+        match (&f.live_pulse, &f.live_message, f.disagreement) {
+            (_, _, Some(sources)) if sources > 1 => StateReason::SourcesDisagree { sources },
+            (None, Some(source), _) if f.pulse_wait > 0.0 => {
+                StateReason::WaitingForPulse { source: source.clone(), wait_s: f.pulse_wait }
+            }
+            (Some(source), _, _) => StateReason::PulseNotNumbered { source: source.clone() },
+            _ => StateReason::NothingYet,
+        }
+    }
+
+    /// What NTP packets say.
+    pub fn system(
+        &self,
+        feeder: Option<&Source>,
+        local_stratum: Option<u8>,
+        reference_time: Option<Timestamp<Utc>>,
+        leap: LeapIndicator,
+    ) -> SystemVariables {
+        let base = SystemVariables { reference_time, leap, ..SystemVariables::UNSYNCHRONISED };
+        match (self.state, feeder) {
+            (State::Unsynchronised, _) => SystemVariables::UNSYNCHRONISED,
+            (State::Local, _) => {
+                SystemVariables { stratum: local_stratum.unwrap_or(10), refid: ReferenceId([127, 127, 1, 1]), ..base }
+            }
+            (_, Some(s)) if s.config.kind == SourceKind::Network => SystemVariables {
+                stratum: s.says.stratum.saturating_add(1).min(15),
+                refid: s.config.refid,
+                root_delay: s.says.root_delay + s.recent.back().and_then(|m| m.delay).unwrap_or(0.0),
+                ..base
+            },
+            (_, Some(s)) => SystemVariables { stratum: (s.config.stratum + 1).min(15), refid: s.config.refid, ..base },
+            (_, None) => SystemVariables { stratum: 1, refid: ReferenceId(*b"GPS\0"), ..base },
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! One source as the core sees it: its recent measurements, its reach, the interval it stands for.
+
+use std::collections::VecDeque;
+
+use refclocks::time::{Raw, Span, Timestamp};
+use refclocks::{DevicePhase, DeviceReason, DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
+
+use super::estimator::Measurement;
+use super::numerics::median;
+use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
+use super::snapshot::{SourceKind, SourceReport};
+use super::state::Verdict;
+
+/// What the configuration says of a source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceConfig {
+    /// Name, unique.
+    pub name: String,
+    /// Reference ID.
+    pub refid: ReferenceId,
+    /// Driver or protocol.
+    pub driver: &'static str,
+    /// Device path or address.
+    pub address: String,
+    /// What kind of source.
+    pub kind: SourceKind,
+    /// Pulses: the only source that may number them.
+    pub lock: Option<usize>,
+    /// Messages: the delay after the pulse, when the operator gives it, s.
+    pub delay: Option<f64>,
+    /// What is known of the stamps' constant lateness (cable, interrupt), s; taken off each stamp.
+    pub offset: f64,
+    /// Use it before others that are as good.
+    pub prefer: bool,
+    /// Watch it, do not use it.
+    pub noselect: bool,
+    /// The operator vouches for it.
+    pub trust: bool,
+    /// Stratum it gives itself; 0 for reference clocks.
+    pub stratum: u8,
+}
+
+/// What a server said of itself in its last answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ServerSays {
+    /// Round trip to its primary reference, s.
+    pub root_delay: f64,
+    /// Its dispersion, s.
+    pub root_dispersion: f64,
+    /// Its stratum.
+    pub stratum: u8,
+    /// Its reference ID.
+    pub refid: ReferenceId,
+    /// Its leap indicator.
+    pub leap: LeapIndicator,
+}
+
+/// Measurements remembered.
+const KEPT: usize = 64;
+/// Measurements that the interval is made of.
+const RECENT: usize = 8;
+
+/// A source.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub config: SourceConfig,
+    pub device: Option<DeviceState>,
+    pub health: Health,
+    pub receiver: Option<ReceiverReport>,
+    pub recent: VecDeque<Measurement>,
+    pub last: Option<Timestamp<Raw>>,
+    pub samples: u64,
+    pub reach: u8,
+    pub poll: i8,
+    pub verdict: Verdict,
+    /// Messages: the learned delay.
+    pub delay: Option<LearnedDelay>,
+    /// Messages: the record against each pulse source, by source index.
+    pub records: Vec<MessageRecord>,
+    /// Pulses.
+    pub train: PulseTrain,
+    pub numbering: Numbering,
+    pub numbered_by: Option<usize>,
+    /// Since when the numbering is contradicted.
+    pub contradicted_since: Option<Timestamp<Raw>>,
+    /// Network.
+    pub says: ServerSays,
+}
+
+/// What a source stands for at an instant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Interval {
+    /// local - reference against the common line, s.
+    pub offset: f64,
+    /// Half-width that averaging does not shrink, s.
+    pub fixed: f64,
+    /// Half-width, s.
+    pub width: f64,
+    /// One standard deviation of single measurements, s.
+    pub jitter: f64,
+}
+
+impl Source {
+    pub fn new(config: SourceConfig, sources: usize, known_delay: Option<LearnedDelay>) -> Self {
+        let delay = config.delay.map(|d| LearnedDelay::known(d, 0.02)).or(known_delay);
+        let is_device = config.kind != SourceKind::Network;
+        Self {
+            device: is_device.then(|| DeviceState {
+                phase: DevicePhase::Opening,
+                reason: DeviceReason::NotStarted,
+                since: Timestamp::EPOCH,
+            }),
+            health: Health::default(),
+            receiver: None,
+            recent: VecDeque::with_capacity(KEPT),
+            last: None,
+            samples: 0,
+            reach: 0,
+            poll: 0,
+            verdict: Verdict::NoData,
+            records: vec![MessageRecord::new(delay.map(|d| d.mean)); sources],
+            delay,
+            train: PulseTrain::default(),
+            numbering: Numbering::Nothing,
+            numbered_by: None,
+            contradicted_since: None,
+            says: ServerSays::default(),
+            config,
+        }
+    }
+
+    /// Notes a measurement.
+    pub fn push(&mut self, m: Measurement) {
+        self.recent.push_back(m);
+        if self.recent.len() > KEPT {
+            self.recent.pop_front();
+        }
+        self.samples += 1;
+    }
+
+    /// Has something come lately: within 4 s of a clock that ticks each second, or 3 polls?
+    pub fn is_fresh(&self, now: Timestamp<Raw>) -> bool {
+        let patience = match self.config.kind {
+            SourceKind::Network => 3.5 * libm::exp2(f64::from(self.poll.max(2))),
+            SourceKind::Message => 5.0,
+            SourceKind::Pulse | SourceKind::NumberedPulse => 4.0,
+        };
+        self.recent.back().is_some_and(|m| (now - m.raw).seconds() < patience)
+    }
+
+    /// Half-width of a message's unknown or imperfectly known delay, s.
+    fn delay_uncertainty(&self) -> f64 {
+        match self.delay {
+            // Receivers change their mind by more than their jitter.
+            Some(delay) if delay.is_settled() => 0.01 + 4.0 * delay.sd(),
+            _ => 0.5,
+        }
+    }
+
+    /// Is the delay of its messages known?
+    pub fn is_calibrated(&self) -> bool {
+        self.config.kind != SourceKind::Message || self.delay.is_some_and(|d| d.is_settled())
+    }
+
+    /// The delay to take off a message: as known, or the middle of what is possible, s.
+    pub fn message_delay(&self) -> f64 {
+        self.delay.filter(LearnedDelay::is_settled).map_or(0.5, |d| d.mean)
+    }
+
+    /// What it stands for, against a common line from raw instants to local time. `rate_doubt` is how
+    /// far that line may be off in rate, s/s.
+    pub fn interval(
+        &self,
+        now: Timestamp<Raw>,
+        rate_doubt: f64,
+        local: impl Fn(Timestamp<Raw>) -> refclocks::Timestamp<refclocks::Tai>,
+    ) -> Option<Interval> {
+        let recent: Vec<&Measurement> =
+            self.recent.iter().rev().take(RECENT).take_while(|m| (now - m.raw).seconds() < 4096.0).collect();
+        let newest = recent.first()?;
+        let age = (now - newest.raw).seconds();
+        let mut offsets: Vec<f64> = recent.iter().map(|m| (local(m.raw) - m.tai).seconds()).collect();
+        let least = recent.iter().min_by(|a, b| a.delay.unwrap_or(0.0).total_cmp(&b.delay.unwrap_or(0.0)))?;
+        let offset = match self.config.kind {
+            SourceKind::Network => (local(least.raw) - least.tai).seconds(),
+            _ => median(&mut offsets)?,
+        };
+        let mut deviations: Vec<f64> = offsets.iter().map(|o| (o - offset).abs()).collect();
+        // The median deviation of a Gaussian is 0.6745 sd.
+        let jitter = median(&mut deviations)? / 0.6745;
+        let fixed = match self.config.kind {
+            SourceKind::Pulse | SourceKind::NumberedPulse => 0.0,
+            SourceKind::Message => self.delay_uncertainty(),
+            SourceKind::Network => {
+                0.5 * (least.delay.unwrap_or(0.0) + self.says.root_delay) + self.says.root_dispersion
+            }
+        };
+        let span = (newest.raw - recent.last()?.raw).seconds() + age;
+        let width = fixed + 4.0 * jitter + 5e-6 + rate_doubt * span;
+        Some(Interval { offset, fixed, width, jitter })
+    }
+
+    pub fn report(&self, interval: Option<Interval>) -> SourceReport {
+        SourceReport {
+            name: self.config.name.clone(),
+            refid: if self.config.kind == SourceKind::Network { self.says.refid } else { self.config.refid },
+            driver: self.config.driver,
+            address: self.config.address.clone(),
+            kind: self.config.kind,
+            device: self.device.clone(),
+            verdict: self.verdict.clone(),
+            offset: interval.map(|i| i.offset),
+            interval: interval.map(|i| i.width),
+            jitter: interval.map(|i| i.jitter),
+            delay: match self.config.kind {
+                SourceKind::Message => self.delay.map(|d| d.mean),
+                SourceKind::Network => self.recent.back().and_then(|m| m.delay),
+                _ => None,
+            },
+            calibrated: self.is_calibrated(),
+            reach: self.reach,
+            poll: self.poll,
+            stratum: if self.config.kind == SourceKind::Network { self.says.stratum } else { self.config.stratum },
+            last_sample: self.last,
+            samples: self.samples,
+            health: self.health,
+            receiver: self.receiver.clone(),
+        }
+    }
+}
+
+/// The offset that a stamp has from the constant lateness the operator gave.
+pub(super) fn without_offset(at: Timestamp<Raw>, config: &SourceConfig) -> Timestamp<Raw> {
+    at - Span::from_seconds(config.offset)
+}
