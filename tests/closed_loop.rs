@@ -1,11 +1,12 @@
 //! The core alone in a closed loop: reports made directly, no driver, no bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use refclockd::clock::{Clock, SoftwareClock};
-use refclockd::core::SourceConfig;
-use refclockd::core::engine::{Engine, EngineConfig, Now};
+use refclockd::clock::{DisciplinedClock, SoftwareClock};
+use refclockd::core::engine::EngineConfig;
 use refclockd::core::leap::UtcMap;
 use refclockd::core::memory::Memory;
 use refclockd::core::snapshot::SourceKind;
+use refclockd::core::source::SourceConfig;
 use refclockd::core::state::State;
 use refclockd::sim::{Oscillator, Rng};
 use refclocks::sys::clock::Bracket;
@@ -46,14 +47,14 @@ fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
     let mut crystal = Oscillator::new(Rng::new(seed ^ 0x55), epoch, raw0, frequency, 1e-9);
     let sign = if rng.uniform() < 0.5 { -1.0 } else { 1.0 };
     let off = sign * start.unwrap_or_else(|| 0.01 + 0.09 * rng.uniform());
-    let mut clock = SoftwareClock::new(raw0, epoch + Span::from_seconds(off));
+    let clock = SoftwareClock::new(raw0, epoch + Span::from_seconds(off));
     let config = EngineConfig {
         sources: vec![source("GPS", SourceKind::Message), source("PPS", SourceKind::Pulse)],
         holdover_budget: 1e-3,
         utc: UtcMap::default(),
         ..EngineConfig::default()
     };
-    let mut engine = Engine::new(config, &Memory::default(), Now { raw: raw0, clock: clock.read(raw0) });
+    let mut clock = DisciplinedClock::new(config, &Memory::default(), Box::new(clock), raw0);
     let mut result = Result::default();
     let (mut squares, mut n, mut inside, mut bounds) = (0.0, 0.0, 0.0, vec![]);
     let deliver = |engine: &mut Engine, clock: &mut SoftwareClock, raw, source, report: &Report| {
@@ -73,12 +74,9 @@ fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
     for k in 1..seconds {
         let at = epoch + Span::from_whole_seconds(k);
         let raw = crystal.raw_at(at);
-        let error = (clock.read(raw) - at).seconds();
-        let snapshot = engine.snapshot(Now { raw, clock: clock.read(raw) });
+        let error = (clock.now(raw).clock - at).seconds();
+        let snapshot = clock.snapshot(raw);
         let bound = snapshot.bound_at(raw);
-        if std::env::var("TRACE").is_ok() {
-            println!("{k} {error:.3e} {bound:.3e} {:?} f={:?}", snapshot.state, snapshot.frequency);
-        }
         if snapshot.state != State::Locked {
             result.lock = k as f64;
         }
@@ -99,7 +97,7 @@ fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
         let stamp = raw + Span::from_seconds(late);
         let fetched = crystal.raw_at(at + Span::from_millis(3));
         let pulse = Pulse { local: LocalStamp::Raw(stamp), edge: Edge::Assert, sequence: k as u32, missed: 0 };
-        deliver(&mut engine, &mut clock, fetched, 1, &Report::Pulse(pulse));
+        deliver(&mut clock, fetched, 1, &Report::Pulse(pulse));
         let arrives = crystal.raw_at(at + Span::from_seconds((0.12 + 0.02 * rng.normal()).clamp(0.01, 0.4)));
         let utc = UtcMap::default().utc(at).0;
         let sample = Sample {
@@ -109,7 +107,7 @@ fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
             quantum: Span::ZERO,
             leap: None,
         };
-        deliver(&mut engine, &mut clock, arrives, 0, &Report::Sample(sample));
+        deliver(&mut clock, arrives, 0, &Report::Sample(sample));
     }
     bounds.sort_by(f64::total_cmp);
     if n > 0.0 {

@@ -7,8 +7,10 @@
 //! The simulated world steers a [`SoftwareClock`] over its simulated counter; the kernel's clock
 //! takes the same commands.
 
+mod disciplined;
 mod software;
 
+pub use disciplined::DisciplinedClock;
 pub use software::SoftwareClock;
 
 use refclocks::time::{Raw, Tai, Timestamp};

@@ -437,8 +437,8 @@ impl Engine {
         self.choose_feeders(&survivors, &intervals, now);
         let agreed = outcome.agreed.map(|(low, high)| 0.5 * (low + high));
         let claimed: Vec<usize> = claims.iter().map(|c| c.source).collect();
-        for i in 0..self.sources.len() {
-            let verdict = self.verdict(i, &survivors, &claimed, agreed, intervals[i], now);
+        for (i, interval) in intervals.iter().enumerate() {
+            let verdict = self.verdict(i, &survivors, &claimed, agreed, *interval, now);
             let s = &mut self.sources[i];
             if std::mem::discriminant(&s.verdict) != std::mem::discriminant(&verdict) {
                 let worth_telling = !matches!(verdict, Verdict::NoData | Verdict::TooFewSamples { .. });

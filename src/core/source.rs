@@ -105,7 +105,7 @@ impl Source {
         let delay = config.delay.map(|d| LearnedDelay::known(d, 0.02)).or(known_delay);
         let is_device = config.kind != SourceKind::Network;
         Self {
-            device: is_device.then(|| DeviceState {
+            device: is_device.then_some(DeviceState {
                 phase: DevicePhase::Opening,
                 reason: DeviceReason::NotStarted,
                 since: Timestamp::EPOCH,

@@ -2,6 +2,8 @@
 
 mod oscillator;
 mod rng;
+mod scenario;
 
 pub use oscillator::Oscillator;
 pub use rng::Rng;
+pub use scenario::Scenario;

@@ -39,10 +39,11 @@ pub fn bracket() -> Bracket {
     best
 }
 
+#[allow(clippy::unnecessary_cast, reason = "time_t has 32 bits on some targets")]
 fn read(clock: libc::clockid_t) -> (i64, u32) {
     let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `at` is a valid timespec for the kernel to fill. The call cannot fail for these two
     // clocks, which every Linux has; if it did, `at` would stay zero.
     unsafe { libc::clock_gettime(clock, &mut at) };
-    (i64::from(at.tv_sec), at.tv_nsec as u32)
+    (at.tv_sec as i64, at.tv_nsec as u32)
 }
