@@ -5,9 +5,9 @@ use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::engine::EngineConfig;
 use refclockd::core::leap::UtcMap;
 use refclockd::core::memory::Memory;
-use refclockd::core::snapshot::SourceKind;
+use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::SourceConfig;
-use refclockd::core::state::State;
+use refclockd::core::state::{State, Verdict};
 use refclockd::sim::{Oscillator, Rng};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Span, Tai, Timestamp};
@@ -40,7 +40,28 @@ struct Result {
     lock: f64,
 }
 
+/// What the world does in the second k.
+struct Story {
+    pulse: fn(i64) -> bool,
+    message: fn(i64) -> bool,
+    /// Seconds that the messages name too much.
+    ahead: fn(i64) -> i64,
+}
+
+const HAT: Story = Story { pulse: |_| true, message: |_| true, ahead: |_| 0 };
+
 fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
+    tell(&HAT, seed, seconds, frequency, start, |_, _, _| {})
+}
+
+fn tell(
+    story: &Story,
+    seed: u64,
+    seconds: i64,
+    frequency: f64,
+    start: Option<f64>,
+    mut each: impl FnMut(i64, f64, &Snapshot),
+) -> Result {
     let mut rng = Rng::new(seed);
     let epoch: Timestamp<Tai> = Timestamp::from_parts(1_767_225_637, 0);
     let raw0 = Timestamp::from_parts(40, 123_456_789);
@@ -61,7 +82,11 @@ fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
         let bracket =
             Bracket { raw_before: raw, realtime: Timestamp::EPOCH + (raw - Timestamp::EPOCH), raw_after: raw };
         clock.handle_report(source, report, &Health::default(), &bracket);
-        while clock.poll_event().is_some() {}
+        while let Some(event) = clock.poll_event() {
+            if std::env::var("EVENTS").is_ok() {
+                println!("{:.3} {event}", (raw - raw0).seconds());
+            }
+        }
     };
     for k in 1..seconds {
         let at = epoch + Span::from_whole_seconds(k);
@@ -69,6 +94,7 @@ fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
         let error = (clock.now(raw).clock - at).seconds();
         let snapshot = clock.snapshot(raw);
         let bound = snapshot.bound_at(raw);
+        each(k, error, &snapshot);
         if snapshot.state != State::Locked {
             result.lock = k as f64;
         }
@@ -89,9 +115,11 @@ fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
         let stamp = raw + Span::from_seconds(late);
         let fetched = crystal.raw_at(at + Span::from_millis(3));
         let pulse = Pulse { local: LocalStamp::Raw(stamp), edge: Edge::Assert, sequence: k as u32, missed: 0 };
-        deliver(&mut clock, fetched, 1, &Report::Pulse(pulse));
+        if (story.pulse)(k) {
+            deliver(&mut clock, fetched, 1, &Report::Pulse(pulse));
+        }
         let arrives = crystal.raw_at(at + Span::from_seconds((0.12 + 0.02 * rng.normal()).clamp(0.01, 0.4)));
-        let utc = UtcMap::default().utc(at).0;
+        let utc = UtcMap::default().utc(at).0 + Span::from_whole_seconds((story.ahead)(k));
         let sample = Sample {
             local: LocalStamp::Raw(arrives),
             reference: utc,
@@ -99,7 +127,20 @@ fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
             quantum: Span::ZERO,
             leap: None,
         };
-        deliver(&mut clock, arrives, 0, &Report::Sample(sample));
+        if (story.message)(k) {
+            deliver(&mut clock, arrives, 0, &Report::Sample(sample));
+        }
+        let quiet = crystal.raw_at(at + Span::from_millis(950));
+        let bracket =
+            Bracket { raw_before: quiet, realtime: Timestamp::EPOCH + (quiet - Timestamp::EPOCH), raw_after: quiet };
+        if clock.poll_timeout() <= quiet {
+            clock.handle_timeout(&bracket);
+        }
+        while let Some(event) = clock.poll_event() {
+            if std::env::var("EVENTS").is_ok() {
+                println!("{k} {event}");
+            }
+        }
     }
     bounds.sort_by(f64::total_cmp);
     if n > 0.0 {
@@ -151,4 +192,65 @@ fn a_thousand_cold_starts() {
     }
     println!("worst {worst:.3e}");
     assert_eq!(bad, 0);
+}
+
+#[test]
+fn messages_alone_are_served_with_an_honest_bound() {
+    let story = Story { pulse: |_| false, ..HAT };
+    for seed in 1..=5 {
+        let mut last = None;
+        tell(&story, seed, 1800, 12e-6, None, |k, error, snapshot| {
+            let bound = snapshot.bound_at(snapshot.at);
+            if snapshot.system.stratum < 16 {
+                assert!(error.abs() <= bound, "second {k}: {error} outside {bound}");
+                assert_eq!((snapshot.state, snapshot.system.stratum), (State::Coarse, 1), "second {k}");
+            }
+            last = Some(snapshot.state);
+        });
+        assert_eq!(last, Some(State::Coarse));
+    }
+}
+
+#[test]
+fn ten_minutes_without_pulse_and_message_are_held_and_recovered_from() {
+    let story = Story { pulse: |k| !(3600..4200).contains(&k), message: |k| !(3600..4200).contains(&k), ..HAT };
+    for seed in 1..=5 {
+        let mut states = Vec::new();
+        let mut after = 0.0;
+        tell(&story, seed, 4800, 12e-6, None, |k, error, snapshot| {
+            let bound = snapshot.bound_at(snapshot.at);
+            if (3600..4205).contains(&k) {
+                assert!(error.abs() <= bound, "seed {seed} second {k}: {error:.3e} outside {bound:.3e}");
+            }
+            if k >= 4210 {
+                assert!(error.abs() < 3e-6, "seed {seed} second {k}: {error:.3e}");
+            }
+            if k >= 4260 {
+                after += error * error;
+            }
+            if states.last() != Some(&snapshot.state) {
+                states.push(snapshot.state);
+            }
+        });
+        assert!((after / 540.0f64).sqrt() < 1e-6, "seed {seed}: {:.3e}", (after / 540.0f64).sqrt());
+        assert_eq!(
+            states.iter().rev().take(3).rev().copied().collect::<Vec<_>>(),
+            [State::Locked, State::Holdover, State::Locked],
+            "{states:?}"
+        );
+    }
+}
+
+#[test]
+fn messages_that_change_their_second_are_not_followed() {
+    let story = Story { ahead: |k| i64::from(k > 2000), ..HAT };
+    tell(&story, 1, 3000, 12e-6, None, |k, error, snapshot| {
+        if k > 60 {
+            assert!(error.abs() < 0.5 || snapshot.system.stratum == 16, "second {k}: {error}");
+        }
+        if k == 2990 {
+            let pulse = &snapshot.sources[1];
+            assert!(matches!(pulse.verdict, Verdict::NumberingContradicted { seconds: 1, .. }), "{:?}", pulse.verdict);
+        }
+    });
 }

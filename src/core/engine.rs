@@ -602,7 +602,7 @@ impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
     fn finish(&mut self, now: Now) {
         self.estimator.advance(now.raw);
-        self.steer(now);
+        let now = self.steer(now);
         for s in &mut self.sources {
             if s.config.kind != SourceKind::Network {
                 let seconds = s.last.map_or(u8::MAX.into(), |last| (now.raw - last).seconds().max(0.0)) as u32;
@@ -619,9 +619,10 @@ impl Engine {
         self.next_tick = now.raw + TICK;
     }
 
-    fn steer(&mut self, now: Now) {
-        let Some((_, estimate)) = self.estimator.estimate() else { return };
-        let Some(tai) = self.estimator.tai_at(now.raw) else { return };
+    /// Commands the clock. Returns the present as it is once the commands are carried out.
+    fn steer(&mut self, mut now: Now) -> Now {
+        let Some((_, estimate)) = self.estimator.estimate() else { return now };
+        let Some(tai) = self.estimator.tai_at(now.raw) else { return now };
         let offset = (now.clock - tai).seconds();
         match decide(estimate, offset, self.updates, self.set, &self.config.step) {
             Move::Slew(rate) => {
@@ -634,6 +635,7 @@ impl Engine {
                 self.commands.push_back(ClockCommand::Step(Span::from_seconds(by)));
                 self.commands.push_back(ClockCommand::SetRate(rate));
                 self.events.push_back(Event::Stepped { offset });
+                now.clock += Span::from_seconds(by);
             }
             Move::Panic => {
                 if self.panic.is_none() {
@@ -642,6 +644,7 @@ impl Engine {
                 self.panic = Some(offset);
             }
         }
+        now
     }
 
     /// The bound as a function of time. `offset` is what is known to be uncorrected, s.
