@@ -18,3 +18,5 @@
 //! | [`core`] | everything that decides; pure: no clock, no socket, no file, no random source |
 
 pub mod core;
+pub mod ntp;
+pub mod sys;
