@@ -16,7 +16,16 @@
 //! |---|---|
 //! | [`refclocks`] | one device's bytes or edges |
 //! | [`core`] | everything that decides; pure: no clock, no socket, no file, no random source |
+//! | [`clock`] | the clocks that can be steered, and the loop closed around one |
+//! | [`ntp`] | NTP on the wire, both ways |
+//! | [`daemon`] | the one thread that owns devices, engine and sockets |
+//! | [`sim`] | the simulated world |
+//! | [`cli`] | the command line |
 
+pub mod cli;
 pub mod clock;
 pub mod core;
+pub mod daemon;
+pub mod ntp;
 pub mod sim;
+pub mod sys;

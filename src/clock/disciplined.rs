@@ -36,14 +36,19 @@ impl DisciplinedClock {
     }
 
     /// A packet exchange; see [`Engine::handle_exchange`].
-    pub fn handle_exchange(&mut self, source: usize, m: Measurement, says: ServerSays, poll: i8, raw: Timestamp<Raw>) {
-        self.engine.handle_exchange(source, m, says, poll, self.now(raw));
+    pub fn handle_exchange(&mut self, source: usize, m: Measurement, says: ServerSays, raw: Timestamp<Raw>) {
+        self.engine.handle_exchange(source, m, says, self.now(raw));
         self.settle(raw);
     }
 
     /// Reach and poll of a server; see [`Engine::handle_reach`].
     pub fn handle_reach(&mut self, source: usize, reach: u8, poll: i8) {
         self.engine.handle_reach(source, reach, poll);
+    }
+
+    /// How a server stands; see [`Engine::handle_server_state`].
+    pub fn handle_server_state(&mut self, source: usize, text: String, action: Option<String>) {
+        self.engine.handle_server_state(source, text, action);
     }
 
     /// Time passed.

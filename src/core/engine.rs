@@ -176,10 +176,9 @@ impl Engine {
     }
 
     /// A packet exchange with a server: true time was `tai` when the raw counter read `raw`.
-    pub fn handle_exchange(&mut self, source: usize, m: Measurement, says: ServerSays, poll: i8, now: Now) {
+    pub fn handle_exchange(&mut self, source: usize, m: Measurement, says: ServerSays, now: Now) {
         let Some(s) = self.sources.get_mut(source) else { return };
         s.says = says;
-        s.poll = poll;
         s.last = Some(m.raw);
         let m = Measurement { raw: without_offset(m.raw, &s.config), ..m };
         s.push(m);
@@ -193,6 +192,14 @@ impl Engine {
         if let Some(s) = self.sources.get_mut(source) {
             s.reach = reach;
             s.poll = poll;
+        }
+    }
+
+    /// How a server stands, in the client's words, and what to do about it.
+    pub fn handle_server_state(&mut self, source: usize, text: String, action: Option<String>) {
+        if let Some(s) = self.sources.get_mut(source) {
+            self.events.push_back(Event::Server { source: s.config.name.clone(), text: text.clone() });
+            s.server_state = Some((text, action));
         }
     }
 

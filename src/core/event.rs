@@ -36,6 +36,13 @@ pub enum Event {
         /// Why.
         reason: DeviceReason,
     },
+    /// A server stands differently.
+    Server {
+        /// The source's name.
+        source: String,
+        /// How.
+        text: String,
+    },
     /// A pulse train has its number.
     Numbered {
         /// The pulse source.
@@ -76,7 +83,7 @@ impl Event {
                 matches!(phase, DevicePhase::Absent | DevicePhase::Faulty | DevicePhase::Stale)
             }
             Self::ForeignStep { .. } | Self::Panic { .. } => true,
-            Self::Numbered { .. } | Self::Stepped { .. } => false,
+            Self::Numbered { .. } | Self::Stepped { .. } | Self::Server { .. } => false,
         }
     }
 }
@@ -96,6 +103,7 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
+            Self::Server { source, text } => write!(f, "{source}: {text}"),
             Self::Numbered { pulse, messages: Some(messages), delay: Some(delay) } => {
                 write!(f, "{pulse}: each pulse is the second that {messages} names {:.0} ms later", delay * 1e3)
             }

@@ -162,6 +162,8 @@ pub struct SourceReport {
     pub kind: SourceKind,
     /// State of the device, for reference clocks.
     pub device: Option<DeviceState>,
+    /// How a server stands, in words, and what to do about it.
+    pub server: Option<(String, Option<String>)>,
     /// What we think of it.
     pub verdict: Verdict,
     /// local - reference by its last sample, delay taken off, s.

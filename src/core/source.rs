@@ -85,6 +85,8 @@ pub(super) struct Source {
     pub contradicted_since: Option<Timestamp<Raw>>,
     /// Network.
     pub says: ServerSays,
+    /// How the server stands, in words, and what to do about it.
+    pub server_state: Option<(String, Option<String>)>,
 }
 
 /// What a source stands for at an instant.
@@ -125,6 +127,7 @@ impl Source {
             numbered_by: None,
             contradicted_since: None,
             says: ServerSays::default(),
+            server_state: None,
             config,
         }
     }
@@ -208,6 +211,7 @@ impl Source {
             address: self.config.address.clone(),
             kind: self.config.kind,
             device: self.device.clone(),
+            server: self.server_state.clone(),
             verdict: self.verdict.clone(),
             offset: interval.map(|i| i.offset),
             interval: interval.map(|i| i.width),

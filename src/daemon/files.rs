@@ -40,7 +40,10 @@ impl Files {
                     Ok(()) => {}
                     Err(error) if !failing => {
                         failing = true;
-                        warn!("{} cannot be written: {error}. Time goes on; what was learned is lost at a restart.", path.display());
+                        warn!(
+                            "{} cannot be written: {error}. Time goes on; what was learned is lost at a restart.",
+                            path.display()
+                        );
                     }
                     Err(_) => {}
                 }

@@ -1,0 +1,230 @@
+//! The one thread that owns devices, engine and sockets.
+//!
+//! Shells hand in what came; the engine decides; what readers may know is published as one snapshot.
+//! `now` is read once per wake-up.
+
+pub mod files;
+pub mod journal;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use refclocks::shell::Delivery;
+use refclocks::sys::clock::{Bracket, bracket};
+use refclocks::time::{Raw, Span, Timestamp, Utc};
+use refclocks::{LocalStamp, Report};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::clock::DisciplinedClock;
+use crate::core::estimator::Measurement;
+use crate::core::snapshot::Snapshot;
+use crate::core::source::ServerSays;
+use crate::ntp::client::ClientEvent;
+use crate::ntp::served::RawMap;
+use files::Files;
+use journal::Journal;
+
+/// What was learned is written so long after the first lock, and then so often.
+const FIRST_SAVE: Span = Span::from_whole_seconds(60);
+const SAVE_EVERY: Span = Span::from_whole_seconds(3600);
+
+/// Something came.
+#[derive(Debug)]
+pub enum Input {
+    /// From a reference clock's shell, by the source's index.
+    Device(usize, Delivery),
+    /// From a server's shell, by the source's index.
+    Server(usize, ClientEvent),
+}
+
+/// Where the shells hand in.
+pub type Inbox = mpsc::UnboundedSender<Input>;
+
+/// The daemon's single owner of everything that decides.
+pub struct Daemon {
+    clock: DisciplinedClock,
+    /// From this machine's raw counter to the one the engine lives on.
+    raw_map: Arc<ArcSwap<RawMap>>,
+    published: Arc<ArcSwap<Snapshot>>,
+    journal: Journal,
+    drift: Option<(PathBuf, Files)>,
+    save_at: Option<Timestamp<Raw>>,
+}
+
+impl Daemon {
+    /// A daemon around a closed loop.
+    pub fn new(
+        clock: DisciplinedClock,
+        raw_map: Arc<ArcSwap<RawMap>>,
+        published: Arc<ArcSwap<Snapshot>>,
+        journal: Journal,
+    ) -> Self {
+        Self { clock, raw_map, published, journal, drift: None, save_at: None }
+    }
+
+    /// Keeps what is learned in a file.
+    pub fn remember_in(&mut self, path: PathBuf) {
+        match Files::start() {
+            Ok(files) => self.drift = Some((path, files)),
+            Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),
+        }
+    }
+
+    /// The snapshot that was published last.
+    pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.published)
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The loop.
+    pub fn clock(&self) -> &DisciplinedClock {
+        &self.clock
+    }
+
+    /// The present, on the engine's raw scale.
+    pub fn bracket(&self) -> Bracket {
+        let now = bracket();
+        let map = self.raw_map.load();
+        Bracket { raw_before: map.apply(now.raw_before), raw_after: map.apply(now.raw_after), ..now }
+    }
+
+    /// How long until the engine wants to be asked again.
+    pub fn until_timeout(&self) -> std::time::Duration {
+        (self.clock.poll_timeout() - self.bracket().raw_after).to_duration()
+    }
+
+    /// Takes one input, and everything that follows from it but the publication.
+    pub fn handle(&mut self, input: Input) {
+        let now = self.bracket();
+        match input {
+            Input::Device(source, delivery) => {
+                let report = self.on_our_scale(delivery.report);
+                self.clock.handle_report(source, &report, &delivery.health, &now);
+            }
+            Input::Server(source, event) => self.handle_server(source, event, &now),
+        }
+        self.tell(&now);
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self) {
+        let now = self.bracket();
+        self.clock.handle_timeout(&now);
+        self.tell(&now);
+        self.save_when_due(now.raw_after);
+    }
+
+    /// Publishes what readers may know from now on.
+    pub fn publish(&mut self) -> Timestamp<Raw> {
+        let now = self.bracket().raw_after;
+        self.published.store(Arc::new(self.clock.snapshot(now)));
+        now
+    }
+
+    /// Runs until told to stop.
+    pub async fn run(&mut self, inputs: &mut mpsc::UnboundedReceiver<Input>, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        self.publish();
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                Some(input) = inputs.recv() => {
+                    self.handle(input);
+                    while let Ok(more) = inputs.try_recv() {
+                        self.handle(more);
+                    }
+                }
+                () = tokio::time::sleep(self.until_timeout()) => self.handle_timeout(),
+            }
+            self.publish();
+        }
+    }
+
+    /// Writes what was learned and waits for it.
+    pub fn finish(mut self) {
+        let now = self.bracket().raw_after;
+        if let Some((path, mut files)) = self.drift.take() {
+            files.write(&path, self.clock.memory(now).to_text());
+            files.finish();
+        }
+    }
+
+    fn handle_server(&mut self, source: usize, event: ClientEvent, now: &Bracket) {
+        match event {
+            ClientEvent::Polled { reach, poll, .. } => self.clock.handle_reach(source, reach, poll),
+            ClientEvent::Measurement { measurement: m, .. } => {
+                let snapshot = self.published.load();
+                let measurement = Measurement {
+                    raw: self.raw_map.load().apply(m.at),
+                    tai: snapshot.utc.tai(m.reference, false),
+                    delay: Some(m.delay.seconds()),
+                };
+                let says = ServerSays {
+                    root_delay: m.root_delay,
+                    root_dispersion: m.root_dispersion,
+                    stratum: m.stratum,
+                    refid: m.refid,
+                    leap: m.leap,
+                };
+                self.clock.handle_exchange(source, measurement, says, now.raw_after);
+            }
+            ClientEvent::State { state, .. } => {
+                self.clock.handle_server_state(source, state.to_string(), state.action())
+            }
+            ClientEvent::Rejected { .. } => {}
+        }
+    }
+
+    /// Moves our own raw stamps to the engine's scale; the kernel's go through the time base there.
+    fn on_our_scale(&self, report: Report) -> Report {
+        let map = self.raw_map.load();
+        let local = |stamp| match stamp {
+            LocalStamp::Raw(raw) => LocalStamp::Raw(map.apply(raw)),
+            realtime @ LocalStamp::Realtime(_) => realtime,
+        };
+        match report {
+            Report::Sample(mut sample) => {
+                sample.local = local(sample.local);
+                Report::Sample(sample)
+            }
+            Report::Pulse(mut pulse) => {
+                pulse.local = local(pulse.local);
+                Report::Pulse(pulse)
+            }
+            Report::State(mut state) => {
+                state.since = map.apply(state.since);
+                Report::State(state)
+            }
+            Report::Receiver(receiver) => Report::Receiver(receiver),
+        }
+    }
+
+    fn tell(&mut self, now: &Bracket) {
+        let utc: Timestamp<Utc> = self.published.load().utc.utc(self.clock.now(now.raw_after).clock).0;
+        while let Some(event) = self.clock.poll_event() {
+            self.journal.note(utc, &event);
+        }
+        if let Some(refusal) = self.clock.poll_refusal() {
+            warn!("{refusal}");
+        }
+    }
+
+    fn save_when_due(&mut self, now: Timestamp<Raw>) {
+        let Some((path, files)) = &mut self.drift else { return };
+        match self.save_at {
+            None if self.published.load().system.stratum < 16 => self.save_at = Some(now + FIRST_SAVE),
+            Some(at) if now >= at => {
+                files.write(path, self.clock.memory(now).to_text());
+                self.save_at = Some(now + SAVE_EVERY);
+            }
+            _ => {}
+        }
+    }
+}

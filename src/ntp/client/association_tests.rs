@@ -1,0 +1,201 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const START: Timestamp<Raw> = Timestamp::from_parts(500, 0);
+const SERVER: Timestamp<Utc> = Timestamp::from_parts(1_800_000_000, 250_000_000);
+
+fn config() -> Config {
+    Config { address: "192.0.2.1:123".parse().unwrap(), iburst: true, minpoll: 6, maxpoll: 10, version: 4, seed: 7 }
+}
+
+fn ms(millis: i64) -> Span {
+    Span::from_millis(millis)
+}
+
+/// A good reply to a request: 10 ms there, 2 ms in the server.
+fn reply(request: &Request) -> Header {
+    let asked = Header::parse(&Packet::new_checked(&request.bytes).unwrap());
+    Header {
+        leap: LeapIndicator::Insert,
+        mode: Mode::Server,
+        stratum: 1,
+        precision: -20,
+        root_delay: NtpShort(0),
+        root_dispersion: NtpShort(66),
+        refid: ReferenceId(*b"GPS\0"),
+        reference_time: NtpTimestamp::from_utc(SERVER - ms(900)),
+        origin: asked.transmit,
+        receive: NtpTimestamp::from_utc(SERVER),
+        transmit: NtpTimestamp::from_utc(SERVER + ms(2)),
+        ..asked
+    }
+}
+
+/// An association that has asked once, and its request.
+fn asked() -> (Association, Request) {
+    let mut association = Association::new(config());
+    let request = association.poll_transmit(START).unwrap();
+    association.handle_transmitted(START + ms(1));
+    (association, request)
+}
+
+fn answer(association: &mut Association, reply: &Header) -> Result<Measurement, Rejected> {
+    association.handle_receive(&reply.to_octets(), START + ms(33), START + ms(34))
+}
+
+#[test]
+fn requests_tell_nothing_and_differ() {
+    let mut association = Association::new(config());
+    let mut seen = std::collections::HashSet::new();
+    for second in 0..100 {
+        if let Some(request) = association.poll_transmit(START + Span::from_whole_seconds(second)) {
+            assert_eq!(request.bytes[0], 0x23);
+            assert!(request.bytes[1..40].iter().all(|octet| *octet == 0));
+            assert!(seen.insert(request.bytes[40..].to_vec()));
+        }
+    }
+    assert_eq!(seen.len(), 8);
+}
+
+#[test]
+fn a_good_reply_is_a_measurement() {
+    let (mut association, request) = asked();
+    let measurement = answer(&mut association, &reply(&request)).unwrap();
+    assert_eq!(measurement.at, START + ms(17));
+    assert!((measurement.reference - (SERVER + ms(1))).abs() < Span::from_nanos(2));
+    assert!((measurement.delay - ms(30)).abs() < Span::from_nanos(2));
+    assert_eq!((measurement.stratum, measurement.refid.name()), (1, Some("GPS")));
+    assert_eq!(measurement.leap, LeapIndicator::Insert);
+    assert!((measurement.root_distance() - 0.016_007).abs() < 1e-6);
+    assert_eq!((association.reach(), association.tally().good), (1, 1));
+    assert!(!association.awaits_reply());
+}
+
+#[test]
+fn reach_shifts_with_each_request() {
+    let (mut association, request) = asked();
+    answer(&mut association, &reply(&request)).unwrap();
+    for expected in [0b10, 0b100] {
+        let due = association.poll_timeout().unwrap();
+        assert!(association.poll_transmit(due - ms(1)).is_none());
+        assert!(association.poll_transmit(due).is_some());
+        assert_eq!(association.reach(), expected);
+    }
+}
+
+#[test]
+fn replies_to_nothing_are_bogus_and_change_nothing() {
+    let (mut association, request) = asked();
+    let good = reply(&request);
+    let made_up = Header { origin: NtpTimestamp(good.origin.0 ^ 1), ..good };
+    assert_eq!(answer(&mut association, &made_up), Err(Rejected::Bogus));
+    let denied = Header { stratum: 0, refid: ReferenceId(*b"DENY"), ..made_up };
+    assert_eq!(answer(&mut association, &denied), Err(Rejected::Bogus));
+    assert!(association.poll_timeout().is_some());
+    assert!(answer(&mut association, &good).is_ok());
+    assert_eq!(answer(&mut association, &good), Err(Rejected::Duplicate));
+    assert_eq!(answer(&mut association, &Header { origin: NtpTimestamp(0), ..good }), Err(Rejected::Duplicate));
+    let tally = association.tally();
+    assert_eq!((tally.received, tally.good, tally.bogus, tally.duplicate), (5, 1, 2, 2));
+}
+
+#[test]
+fn a_late_reply_is_bogus() {
+    let (mut association, request) = asked();
+    association.poll_transmit(association.poll_timeout().unwrap()).unwrap();
+    assert_eq!(answer(&mut association, &reply(&request)), Err(Rejected::Bogus));
+}
+
+#[test]
+fn bad_replies_are_told_apart() {
+    type Change = fn(Header) -> Header;
+    let cases: [(Change, fn(&Rejected) -> bool); 13] = [
+        (|h| Header { mode: Mode::Client, ..h }, |r| matches!(r, Rejected::NotAReply { mode: Mode::Client })),
+        (|h| Header { version: 5, ..h }, |r| matches!(r, Rejected::NotAReply { .. })),
+        (|h| Header { leap: LeapIndicator::Unsynchronised, ..h }, |r| matches!(r, Rejected::Unsynchronised { .. })),
+        (
+            |h| Header { stratum: 0, refid: ReferenceId(*b"INIT"), ..h },
+            |r| matches!(r, Rejected::Unsynchronised { stratum: 0, .. }),
+        ),
+        (|h| Header { stratum: 16, ..h }, |r| matches!(r, Rejected::Unsynchronised { stratum: 16, .. })),
+        (|h| Header { root_dispersion: NtpShort(16 << 16), ..h }, |r| matches!(r, Rejected::RootDistance { .. })),
+        (|h| Header { root_delay: NtpShort::MAX, ..h }, |r| matches!(r, Rejected::RootDistance { .. })),
+        (|h| Header { receive: NtpTimestamp(0), ..h }, |r| *r == Rejected::ImpossibleTimes),
+        (|h| Header { transmit: NtpTimestamp(0), ..h }, |r| *r == Rejected::ImpossibleTimes),
+        (|h| Header { transmit: NtpTimestamp(h.receive.0 - 1), ..h }, |r| *r == Rejected::ImpossibleTimes),
+        // Longer in the server than there and back.
+        (|h| Header { transmit: NtpTimestamp(h.receive.0 + (1 << 32)), ..h }, |r| *r == Rejected::ImpossibleTimes),
+        (
+            |h| Header { reference_time: NtpTimestamp(h.transmit.0 + (5 << 32)), ..h },
+            |r| *r == Rejected::ImpossibleTimes,
+        ),
+        (|h| Header { stratum: 0, refid: ReferenceId(*b"RATE"), ..h }, |r| *r == Rejected::Kiss(KissCode::Rate)),
+    ];
+    for (index, (change, expected)) in cases.into_iter().enumerate() {
+        let (mut association, request) = asked();
+        let rejected = answer(&mut association, &change(reply(&request))).unwrap_err();
+        assert!(expected(&rejected), "case {index}: {rejected}");
+        assert_eq!(association.reach() & 1, 0, "case {index}");
+    }
+}
+
+#[test]
+fn kisses_of_death_are_honoured() {
+    for (code, kiss) in [(*b"DENY", KissCode::Deny), (*b"RSTR", KissCode::Restrict)] {
+        let (mut association, request) = asked();
+        let denied =
+            Header { stratum: 0, leap: LeapIndicator::Unsynchronised, refid: ReferenceId(code), ..reply(&request) };
+        assert_eq!(answer(&mut association, &denied), Err(Rejected::Kiss(kiss)));
+        assert_eq!(association.poll_timeout(), None);
+        assert_eq!(association.poll_transmit(START + Span::from_whole_seconds(100_000)), None);
+        assert_eq!(association.refused(), Some(kiss));
+    }
+    let (mut association, request) = asked();
+    let rate = Header { stratum: 0, refid: ReferenceId(*b"RATE"), ..reply(&request) };
+    assert_eq!(answer(&mut association, &rate), Err(Rejected::Kiss(KissCode::Rate)));
+    assert_eq!(association.poll(), 7);
+    assert_eq!(association.poll_timeout(), Some(START + ms(34) + Span::from_whole_seconds(128)));
+}
+
+#[test]
+fn a_short_wire_may_come_out_a_little_below_nothing() {
+    let (mut association, request) = asked();
+    let good = reply(&request);
+    // The server says 50 us more than there and back took.
+    let transmit = NtpTimestamp::from_utc(SERVER + ms(32) + Span::from_nanos(50_000));
+    let measurement = answer(&mut association, &Header { transmit, ..good }).unwrap();
+    assert_eq!(measurement.delay, Span::ZERO);
+}
+
+#[test]
+fn eras_are_resolved() {
+    // 2040 lies in era 1.
+    let later = Timestamp::<Utc>::from_parts(2_208_988_800, 0);
+    let (mut association, request) = asked();
+    let header = Header {
+        reference_time: NtpTimestamp::UNKNOWN,
+        receive: NtpTimestamp::from_utc(later),
+        transmit: NtpTimestamp::from_utc(later),
+        ..reply(&request)
+    };
+    assert_eq!(answer(&mut association, &header).unwrap().reference, later);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_datagrams_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..120), known in any::<bool>(), at in any::<i64>()) {
+        let (mut association, request) = asked();
+        let mut octets = octets;
+        if known && octets.len() >= 48 {
+            octets[24..32].copy_from_slice(&request.bytes[40..]);
+            octets[0] = 0x24;
+        }
+        let at = Timestamp::from_nanos(at);
+        if let Ok(measurement) = association.handle_receive(&octets, at, at) {
+            prop_assert!(measurement.delay >= Span::ZERO);
+            prop_assert!((1..=15).contains(&measurement.stratum));
+            prop_assert!(measurement.root_delay / 2.0 + measurement.root_dispersion < 16.0);
+        }
+    }
+}

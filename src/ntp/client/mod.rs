@@ -1,0 +1,16 @@
+//! The client: what one association decides, without I/O, and the shell that gives it a socket.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`association`] | requests, replies, reach, validation: pure |
+//! | [`poll`] | when the next request is due: pure |
+//! | [`names`] | host names, resolved on a thread of their own |
+//! | [`shell`] | sockets and timers |
+
+pub mod association;
+pub mod names;
+pub mod poll;
+pub mod shell;
+
+pub use association::{Association, Config, KissCode, Measurement, Rejected, Request, Tally};
+pub use shell::{ClientConfig, ClientEvent, ServerState};

@@ -1,0 +1,119 @@
+//! Host names, resolved on the `names` thread: getaddrinfo may block for many seconds.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+/// Why a name has no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The system's resolver failed.
+    #[error("{host}: {error}")]
+    Failed {
+        /// The name.
+        host: String,
+        /// The resolver's words.
+        error: String,
+    },
+    /// The name exists and has no address.
+    #[error("{host} has no address")]
+    NoAddress {
+        /// The name.
+        host: String,
+    },
+    /// The names thread could not be started.
+    #[error("no thread to resolve names on: {error}")]
+    NoThread {
+        /// The system's words.
+        error: String,
+    },
+}
+
+type Answer = Result<Vec<SocketAddr>, ResolveError>;
+
+struct Question {
+    host: String,
+    port: u16,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// A handle to the names thread, which starts with the first question that needs it and ends with
+/// the last handle. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    queue: Arc<OnceLock<Result<mpsc::Sender<Question>, String>>>,
+}
+
+impl Names {
+    /// A handle; starts nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The addresses of a host. A literal address is its own, and needs no thread.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`]. Whoever asked tries again later.
+    pub async fn resolve(&self, host: &str, port: u16) -> Answer {
+        if let Ok(address) = host.parse() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let queue = self.queue.get_or_init(|| start().map_err(|error| error.to_string()));
+        let queue = queue.as_ref().map_err(|error| ResolveError::NoThread { error: error.clone() })?;
+        let (answer, answered) = oneshot::channel();
+        let ended = || ResolveError::NoThread { error: "it ended".into() };
+        queue.send(Question { host: host.to_owned(), port, answer }).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+}
+
+fn start() -> io::Result<mpsc::Sender<Question>> {
+    let (queue, questions) = mpsc::channel::<Question>();
+    thread::Builder::new().name("names".into()).spawn(move || {
+        for Question { host, port, answer } in questions {
+            // Nobody waits for it any more: the asker has gone, or asks anew.
+            if answer.is_closed() {
+                continue;
+            }
+            let found = match (host.as_str(), port).to_socket_addrs() {
+                Ok(addresses) => {
+                    let addresses: Vec<_> = addresses.collect();
+                    if addresses.is_empty() { Err(ResolveError::NoAddress { host }) } else { Ok(addresses) }
+                }
+                Err(error) => Err(ResolveError::Failed { host, error: error.to_string() }),
+            };
+            let _ = answer.send(found);
+        }
+    })?;
+    Ok(queue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_need_no_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let names = Names::new();
+        let found = runtime.block_on(names.resolve("2001:db8::1", 123)).unwrap();
+        assert_eq!(found, ["[2001:db8::1]:123".parse().unwrap()]);
+        assert!(names.queue.get().is_none());
+    }
+
+    #[test]
+    fn names_are_resolved_and_failures_are_values() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let names = Names::new();
+        let found = runtime.block_on(names.resolve("localhost", 4711)).unwrap();
+        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 4711));
+        assert!(matches!(
+            runtime.block_on(names.resolve("name with spaces.invalid", 1)),
+            Err(ResolveError::Failed { .. })
+        ));
+    }
+}

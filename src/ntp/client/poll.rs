@@ -1,0 +1,148 @@
+//! When the next request is due.
+
+use refclocks::time::{Raw, Span, Timestamp};
+
+/// log2 of the intervals that follow a start or a return, s: 2, 2, 2, 4, 8, 16, 32, 64. A burst that
+/// jumps from 2 s to the poll interval leaves a frequency error of some ppm for the first long gap.
+const RAMP: [i8; 8] = [1, 1, 1, 2, 3, 4, 5, 6];
+
+/// The longest interval a kiss of death makes us take when the configured one is shorter: 2^10 s.
+const PATIENCE: i8 = 10;
+
+/// The polls of one server: their interval and when the next one is due.
+#[derive(Clone, Debug)]
+pub(super) struct Poll {
+    min: i8,
+    max: i8,
+    current: i8,
+    /// Place in the ramp, if in it.
+    ramp: Option<usize>,
+    ramped: bool,
+    due: Option<Timestamp<Raw>>,
+}
+
+impl Poll {
+    /// The first poll is due at once. `min` and `max`: log2 of the interval, s.
+    pub(super) fn new(min: i8, max: i8, ramped: bool) -> Self {
+        let min = min.clamp(0, 17);
+        Self {
+            min,
+            max: max.clamp(min, 17),
+            current: min,
+            ramp: ramped.then_some(0),
+            ramped,
+            due: Some(Timestamp::EPOCH),
+        }
+    }
+
+    /// When the next poll is due; `None`: never.
+    pub(super) fn due(&self) -> Option<Timestamp<Raw>> {
+        self.due
+    }
+
+    /// log2 of the interval in use, s.
+    pub(super) fn exponent(&self) -> i8 {
+        let ramp = self.ramp.and_then(|place| RAMP.get(place)).copied();
+        ramp.map_or(self.current, |ramp| ramp.min(self.current))
+    }
+
+    /// A request goes out now. `noise` of 0 to 1 spreads the polls of many clients by 3 %.
+    pub(super) fn sent(&mut self, now: Timestamp<Raw>, noise: f64) {
+        let exponent = self.exponent();
+        let interval = f64::from(1u32 << exponent.clamp(0, 17));
+        // The ramp is short and its intervals matter to the frequency estimate: no spreading there.
+        let spread = if self.ramp.is_some() { 0.0 } else { (noise - 0.5) * 0.03 };
+        self.due = Some(now + Span::from_seconds(interval * (1.0 + spread)));
+        // The ramp is over where it meets the poll interval.
+        self.ramp =
+            self.ramp.map(|place| place + 1).filter(|place| RAMP.get(*place).is_some_and(|ramp| *ramp < self.current));
+    }
+
+    /// The server answers again after a silence.
+    pub(super) fn returned(&mut self) {
+        if self.ramped && self.ramp.is_none() {
+            self.ramp = Some(0);
+            // The poll under way was scheduled for a silent server.
+            if let Some(due) = &mut self.due {
+                *due = (*due).min(*due - Span::from_seconds(f64::from(1u32 << self.current.clamp(0, 17)) - 2.0));
+            }
+        }
+    }
+
+    /// The server asks for fewer requests (kiss code RATE). `asked`: the poll field of its reply.
+    pub(super) fn slow_down(&mut self, now: Timestamp<Raw>, asked: i8) {
+        let ceiling = self.max.max(PATIENCE);
+        self.current = (self.current + 1).max(asked.min(ceiling)).min(ceiling);
+        self.ramp = None;
+        self.ramped = false;
+        self.due = Some(now + Span::from_whole_seconds(1 << self.current));
+    }
+
+    /// The server wants no requests at all (kiss codes DENY and RSTR).
+    pub(super) fn end(&mut self) {
+        self.due = None;
+    }
+
+    /// log2 of the shortest interval, s.
+    pub(super) fn min(&self) -> i8 {
+        self.min
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intervals(poll: &mut Poll, count: usize) -> Vec<i64> {
+        let mut now = Timestamp::from_parts(1000, 0);
+        (0..count)
+            .map(|_| {
+                poll.sent(now, 0.5);
+                let due = poll.due().unwrap();
+                let interval = due - now;
+                now = due;
+                interval.seconds().round() as i64
+            })
+            .collect()
+    }
+
+    #[test]
+    fn ramp_doubles_up_to_the_poll_interval() {
+        assert_eq!(intervals(&mut Poll::new(6, 10, true), 10), [2, 2, 2, 4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(intervals(&mut Poll::new(4, 10, true), 8), [2, 2, 2, 4, 8, 16, 16, 16]);
+        assert_eq!(intervals(&mut Poll::new(0, 10, true), 3), [1, 1, 1]);
+        assert_eq!(intervals(&mut Poll::new(6, 10, false), 3), [64, 64, 64]);
+    }
+
+    #[test]
+    fn a_return_ramps_again() {
+        let mut poll = Poll::new(6, 10, true);
+        intervals(&mut poll, 20);
+        let due = poll.due().unwrap();
+        poll.returned();
+        assert_eq!((due - poll.due().unwrap()).seconds().round(), 62.0);
+        assert_eq!(intervals(&mut poll, 9), [2, 2, 2, 4, 8, 16, 32, 64, 64]);
+    }
+
+    #[test]
+    fn rate_slows_down_and_ends_the_ramp() {
+        let mut poll = Poll::new(6, 8, true);
+        let now = Timestamp::from_parts(50, 0);
+        poll.slow_down(now, 6);
+        assert_eq!(poll.due(), Some(now + Span::from_whole_seconds(128)));
+        poll.slow_down(now, 17);
+        assert_eq!(poll.exponent(), PATIENCE);
+        poll.returned();
+        assert_eq!(poll.exponent(), PATIENCE);
+    }
+
+    #[test]
+    fn polls_are_spread() {
+        let mut poll = Poll::new(6, 10, false);
+        let now = Timestamp::EPOCH;
+        for (noise, expected) in [(0.0, 63.04), (1.0, 64.96)] {
+            poll.sent(now, noise);
+            assert!(((poll.due().unwrap() - now).seconds() - expected).abs() < 1e-9);
+        }
+    }
+}

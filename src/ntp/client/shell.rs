@@ -1,0 +1,363 @@
+//! The shell around an [`Association`]: name, socket, stamps and timers. It comes back whenever the
+//! network does, and never ends.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+
+use refclocks::sys::clock;
+use refclocks::time::{Raw, Span, Timestamp};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::association::{Association, Config, KissCode, Measurement, Rejected, Tally};
+use super::names::{Names, ResolveError};
+use crate::ntp::stamp::Relation;
+use crate::sys::batch::{Batch, Wait};
+use crate::sys::udp::UdpSocket;
+
+/// Polls without an answer after which a name is resolved again, and its next address tried.
+const PATIENCE: u32 = 8;
+
+/// Polls without an answer after which the socket is replaced: its port may be blocked, or its
+/// source address gone.
+const SOCKET_PATIENCE: u32 = 2;
+
+/// A network server of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// Name or address.
+    pub host: String,
+    /// UDP port, 123 by default.
+    pub port: u16,
+    /// Begin, and begin again after a silence, with quick polls.
+    pub iburst: bool,
+    /// log2 of the shortest poll interval, s.
+    pub minpoll: i8,
+    /// log2 of the longest, s.
+    pub maxpoll: i8,
+    /// NTP version, 1 to 4.
+    pub version: u8,
+}
+
+impl ClientConfig {
+    /// A server with the usual settings: version 4, polled every 64 s to 1024 s.
+    pub fn new(host: impl Into<String>) -> Self {
+        Self { host: host.into(), port: 123, iburst: false, minpoll: 6, maxpoll: 10, version: 4 }
+    }
+}
+
+/// How a server stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerState {
+    /// Its name is being resolved.
+    Resolving,
+    /// Its name has no address; tried again.
+    Unresolved(ResolveError),
+    /// The system says that it cannot be reached; tried again.
+    Unreachable {
+        /// The address tried.
+        address: SocketAddr,
+        /// The system's words.
+        error: String,
+    },
+    /// Asked, and nothing came yet.
+    Silent {
+        /// The address asked.
+        address: SocketAddr,
+    },
+    /// It answers.
+    Answering {
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// It answers, but nothing that could be used.
+    Unusable {
+        /// Its address.
+        address: SocketAddr,
+        /// Why not.
+        reason: Rejected,
+    },
+    /// It wants no requests from us, and gets none until the daemon starts anew.
+    Refused {
+        /// Its address.
+        address: SocketAddr,
+        /// How it said so.
+        kiss: KissCode,
+    },
+}
+
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolving => f.write_str("looking up its address"),
+            Self::Unresolved(error) => write!(f, "{error}"),
+            Self::Unreachable { address, error } => write!(f, "{address} cannot be reached: {error}"),
+            Self::Silent { address } => write!(f, "{address} does not answer"),
+            Self::Answering { address } => write!(f, "{address} answers"),
+            Self::Unusable { address, reason } => write!(f, "{address} answers, but {reason}"),
+            Self::Refused { address, kiss } => write!(f, "{address} wants no requests from us ({})", kiss.as_str()),
+        }
+    }
+}
+
+impl ServerState {
+    /// What a person can do about it.
+    pub fn action(&self) -> Option<String> {
+        match self {
+            Self::Unresolved(_) => Some("Check the name, and that this machine can resolve names.".into()),
+            Self::Unreachable { address, .. } => Some(format!("Check the route: `ip route get {}`.", address.ip())),
+            Self::Silent { address } => {
+                Some(format!("Check that UDP port {} of {} is not blocked.", address.port(), address.ip()))
+            }
+            Self::Refused { .. } => Some("Use another server, or ask its operator.".into()),
+            Self::Resolving | Self::Answering { .. } | Self::Unusable { .. } => None,
+        }
+    }
+}
+
+/// What a shell hands to its owner.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientEvent {
+    /// The server came, went or changed its mind.
+    State {
+        /// When.
+        at: Timestamp<Raw>,
+        /// How it stands now.
+        state: ServerState,
+    },
+    /// A poll was sent or answered: what `reach` and `poll` are now.
+    Polled {
+        /// When.
+        at: Timestamp<Raw>,
+        /// The server's address.
+        address: SocketAddr,
+        /// The last eight polls, the newest in the lowest bit.
+        reach: u8,
+        /// log2 of the poll interval in use, s.
+        poll: i8,
+        /// What came of all polls of this address so far.
+        tally: Tally,
+    },
+    /// An exchange that can be used.
+    Measurement {
+        /// When it was handed over.
+        at: Timestamp<Raw>,
+        /// The server's address.
+        address: SocketAddr,
+        /// What it says.
+        measurement: Measurement,
+    },
+    /// A datagram that cannot.
+    Rejected {
+        /// When.
+        at: Timestamp<Raw>,
+        /// The server's address.
+        address: SocketAddr,
+        /// Why not.
+        reason: Rejected,
+    },
+}
+
+/// Polls a server for ever. Dropping the future closes its socket.
+pub async fn run(config: ClientConfig, names: Names, mut sink: impl FnMut(ClientEvent)) {
+    let mut tell = Teller { sink: &mut sink, last: None };
+    let mut next = 0usize;
+    let mut wait = 2;
+    loop {
+        if !is_literal(&config.host) {
+            tell.state(ServerState::Resolving);
+        }
+        let address = match names.resolve(&config.host, config.port).await {
+            // Round the addresses, one at each return.
+            Ok(addresses) => addresses.iter().copied().cycle().nth(next % addresses.len().max(1)),
+            Err(error) => {
+                tell.state(ServerState::Unresolved(error));
+                None
+            }
+        };
+        let Some(address) = address else {
+            tokio::time::sleep(std::time::Duration::from_secs(wait)).await;
+            wait = (wait * 2).min(64);
+            continue;
+        };
+        wait = 2;
+        next = next.wrapping_add(1);
+        associate(&config, address, &mut tell).await;
+    }
+}
+
+fn is_literal(host: &str) -> bool {
+    host.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// Polls one address until it has been silent for long and there is a name to resolve again.
+async fn associate<S: FnMut(ClientEvent)>(config: &ClientConfig, address: SocketAddr, tell: &mut Teller<'_, S>) {
+    let mut association = Association::new(Config {
+        address,
+        iburst: config.iburst,
+        minpoll: config.minpoll,
+        maxpoll: config.maxpoll,
+        version: config.version,
+        seed: seed(),
+    });
+    let mut socket: Option<AsyncFd<UdpSocket>> = None;
+    let mut batch = Batch::new(4);
+    let mut unanswered = 0;
+    loop {
+        let Some(due) = association.poll_timeout() else {
+            // It has refused: asking again would be rude, and a name may lead elsewhere only after a
+            // restart.
+            return std::future::pending().await;
+        };
+        let arrived = tokio::select! {
+            () = tokio::time::sleep(until(due)) => false,
+            () = readable(socket.as_ref()) => true,
+        };
+        if arrived {
+            if let Some(open) = &socket
+                && let Err(error) = receive(open, &mut batch, &mut association, &mut unanswered, tell)
+            {
+                // What ICMP said of our request. The socket is spent: the next poll opens another.
+                tell.state(ServerState::Unreachable { address, error: error.to_string() });
+                socket = None;
+            }
+            continue;
+        }
+        if unanswered >= PATIENCE && !is_literal(&config.host) {
+            return;
+        }
+        if unanswered > 0 && unanswered % SOCKET_PATIENCE == 0 {
+            socket = None;
+        }
+        if unanswered >= SOCKET_PATIENCE
+            && matches!(tell.last, Some(ServerState::Answering { .. } | ServerState::Unusable { .. }))
+        {
+            tell.state(ServerState::Silent { address });
+        }
+        let Some(request) = association.poll_transmit(clock::raw_now()) else { continue };
+        unanswered += 1;
+        if let Err(error) = transmit(&mut socket, address, &request.bytes, &mut association) {
+            tell.state(ServerState::Unreachable { address, error: error.to_string() });
+            socket = None;
+        } else if !matches!(
+            tell.last,
+            Some(ServerState::Answering { .. } | ServerState::Unusable { .. } | ServerState::Unreachable { .. })
+        ) {
+            tell.state(ServerState::Silent { address });
+        }
+        tell.polled(&association);
+    }
+}
+
+/// Waits for a datagram; for ever without a socket.
+async fn readable(socket: Option<&AsyncFd<UdpSocket>>) {
+    let Some(socket) = socket else { return std::future::pending().await };
+    // A failed wait is found out where the datagrams are read.
+    if let Ok(mut ready) = socket.readable().await {
+        ready.retain_ready();
+    }
+}
+
+fn transmit(
+    socket: &mut Option<AsyncFd<UdpSocket>>,
+    address: SocketAddr,
+    request: &[u8],
+    association: &mut Association,
+) -> io::Result<()> {
+    let open = match socket {
+        Some(open) => open,
+        None => socket.insert(UdpSocket::client(address)?.watch()?),
+    };
+    let mut sent_at = clock::raw_now();
+    let mut sent = open.get_ref().send(request);
+    if sent.is_err() {
+        // The first failure may be what ICMP said of the last request.
+        sent_at = clock::raw_now();
+        sent = open.get_ref().send(request);
+    }
+    association.handle_transmitted(sent_at);
+    sent
+}
+
+/// Hands what has arrived to the association.
+fn receive<S: FnMut(ClientEvent)>(
+    socket: &AsyncFd<UdpSocket>,
+    batch: &mut Batch,
+    association: &mut Association,
+    unanswered: &mut u32,
+    tell: &mut Teller<'_, S>,
+) -> io::Result<()> {
+    let address = association.address();
+    // Finding nothing is what clears the readiness.
+    let count = match socket.try_io(Interest::READABLE, |socket| batch.receive(socket, Wait::No)) {
+        Ok(count) => count,
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let relation = Relation::from_bracket(&clock::bracket());
+    for index in 0..count {
+        let Some((datagram, _)) = batch.datagram(index) else { continue };
+        let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
+        let at = relation.raw;
+        match association.handle_receive(datagram.octets, arrived, at) {
+            Ok(measurement) => {
+                *unanswered = 0;
+                tell.state(ServerState::Answering { address });
+                tell.polled(association);
+                (tell.sink)(ClientEvent::Measurement { at, address, measurement });
+            }
+            Err(reason) => {
+                match reason {
+                    Rejected::Kiss(kiss @ (KissCode::Deny | KissCode::Restrict)) => {
+                        tell.state(ServerState::Refused { address, kiss });
+                    }
+                    // Not the server's words, or nothing new.
+                    Rejected::Malformed(_) | Rejected::NotAReply { .. } | Rejected::Bogus | Rejected::Duplicate => {}
+                    _ => {
+                        *unanswered = 0;
+                        tell.state(ServerState::Unusable { address, reason });
+                    }
+                }
+                (tell.sink)(ClientEvent::Rejected { at, address, reason });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Hands events over; a state only when it changed.
+struct Teller<'a, S> {
+    sink: &'a mut S,
+    last: Option<ServerState>,
+}
+
+impl<S: FnMut(ClientEvent)> Teller<'_, S> {
+    fn state(&mut self, state: ServerState) {
+        if self.last.as_ref() != Some(&state) {
+            self.last = Some(state.clone());
+            (self.sink)(ClientEvent::State { at: clock::raw_now(), state });
+        }
+    }
+
+    fn polled(&mut self, association: &Association) {
+        (self.sink)(ClientEvent::Polled {
+            at: clock::raw_now(),
+            address: association.address(),
+            reach: association.reach(),
+            poll: association.poll(),
+            tally: association.tally(),
+        });
+    }
+}
+
+/// A number nobody can guess: the standard library keys its hashers from the system's random source.
+pub fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Seconds until a raw instant, none if it has passed.
+pub(crate) fn until(at: Timestamp<Raw>) -> std::time::Duration {
+    (at - clock::raw_now()).max(Span::ZERO).to_duration()
+}

@@ -1,0 +1,119 @@
+//! What the workers count. Each worker has its own set, so that counting costs no shared cache line.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+use super::server::DropReason;
+
+/// One worker's counters. Written by that worker, read by anyone.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    received: AtomicU64,
+    answered: AtomicU64,
+    passed: AtomicU64,
+    dropped: [AtomicU64; DropReason::ALL.len()],
+    without_kernel_stamp: AtomicU64,
+    send_failed: AtomicU64,
+    receive_failed: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn count_received(&self, datagrams: usize) {
+        self.received.fetch_add(datagrams as u64, Relaxed);
+    }
+
+    pub(super) fn count_sent(&self, sent: usize, failed: usize) {
+        self.answered.fetch_add(sent as u64, Relaxed);
+        if failed > 0 {
+            self.send_failed.fetch_add(failed as u64, Relaxed);
+        }
+    }
+
+    pub(super) fn count_passed(&self) {
+        self.passed.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_dropped(&self, reason: DropReason) {
+        if let Some(counter) = self.dropped.get(reason as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn count_without_kernel_stamp(&self) {
+        self.without_kernel_stamp.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_receive_failed(&self) {
+        self.receive_failed.fetch_add(1, Relaxed);
+    }
+}
+
+/// The counters of all workers of a server, by their own handle: control and metrics read them here.
+#[derive(Clone, Debug)]
+pub struct CounterSet(Arc<[Arc<Counters>]>);
+
+impl CounterSet {
+    pub(super) fn new(counters: impl IntoIterator<Item = Arc<Counters>>) -> Self {
+        Self(counters.into_iter().collect())
+    }
+
+    /// All workers' counts together.
+    pub fn totals(&self) -> Totals {
+        let sum = |of: &dyn Fn(&Counters) -> &AtomicU64| self.0.iter().map(|worker| of(worker).load(Relaxed)).sum();
+        let dropped = |reason: DropReason| {
+            self.0.iter().filter_map(|w| w.dropped.get(reason as usize)).map(|c| c.load(Relaxed)).sum()
+        };
+        Totals {
+            received: sum(&|c| &c.received),
+            answered: sum(&|c| &c.answered),
+            passed: sum(&|c| &c.passed),
+            dropped: Dropped {
+                denied: dropped(DropReason::Denied),
+                malformed: dropped(DropReason::Malformed),
+                version: dropped(DropReason::Version),
+                not_a_request: dropped(DropReason::NotARequest),
+                bad_source: dropped(DropReason::BadSource),
+            },
+            without_kernel_stamp: sum(&|c| &c.without_kernel_stamp),
+            send_failed: sum(&|c| &c.send_failed),
+            receive_failed: sum(&|c| &c.receive_failed),
+        }
+    }
+}
+
+/// Counts since the server's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Datagrams that came.
+    pub received: u64,
+    /// Replies handed to the kernel.
+    pub answered: u64,
+    /// Datagrams of modes that are not the workers' business.
+    pub passed: u64,
+    /// Datagrams that got no answer.
+    pub dropped: Dropped,
+    /// Requests whose kernel receive stamp was missing or not credible; a user stamp stood in.
+    pub without_kernel_stamp: u64,
+    /// Replies the kernel would not take.
+    pub send_failed: u64,
+    /// Failed receive calls.
+    pub receive_failed: u64,
+}
+
+/// Datagrams without an answer, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// The access list says no.
+    pub denied: u64,
+    /// Not an NTP packet.
+    pub malformed: u64,
+    /// A version before 1 or after 4.
+    pub version: u64,
+    /// A reply, which must never be answered, or a mode without a meaning.
+    pub not_a_request: u64,
+    /// From an address or port that no reply can go to.
+    pub bad_source: u64,
+}

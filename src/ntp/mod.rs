@@ -1,0 +1,22 @@
+//! NTP (RFC 5905), both ways.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`packet`], [`extension`] | the wire format: checked views of bytes, and their representation |
+//! | [`server`] | the pure answer to one request |
+//! | [`access`] | who gets one |
+//! | [`worker`] | sockets, threads and the batches between them |
+//! | [`served`] | what the workers read of the rest of the daemon |
+//! | [`client`] | one association with a server, without I/O, and the shell that gives it a socket |
+//!
+//! Nothing here changes the clock or the snapshot.
+
+pub mod access;
+pub mod client;
+pub mod counters;
+pub mod extension;
+pub mod packet;
+pub mod served;
+pub mod server;
+pub mod stamp;
+pub mod worker;

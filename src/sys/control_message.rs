@@ -1,0 +1,178 @@
+//! Ancillary data of a datagram (`struct cmsghdr`), read and written as octets.
+//!
+//! The kernel's layout, whatever the C library calls it: `size_t` length with header, `int` level,
+//! `int` type, the data, padded to a multiple of `size_t`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use refclocks::time::{Realtime, Timestamp};
+
+const WORD: usize = size_of::<usize>();
+const HEADER_LEN: usize = WORD + 8;
+
+/// Room for what we ask the kernel to tell: a stamp (16 octets) and a packet info (20), each with
+/// its header, and some to spare.
+pub(crate) const CAPACITY: usize = 128;
+
+/// `SO_TIMESTAMPNS_NEW` of asm-generic/socket.h: a stamp of 64-bit seconds, on 32-bit machines too.
+pub(crate) const SO_TIMESTAMPNS_NEW: i32 = 64;
+
+/// Control octets, aligned as the kernel wants them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub(crate) struct ControlBuffer {
+    pub(crate) octets: [u8; CAPACITY],
+    pub(crate) len: usize,
+}
+
+impl Default for ControlBuffer {
+    fn default() -> Self {
+        Self { octets: [0; CAPACITY], len: 0 }
+    }
+}
+
+/// What the kernel tells of a datagram it delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ancillary {
+    /// When it arrived.
+    pub(crate) stamp: Option<Timestamp<Realtime>>,
+    /// Our address to answer from: the one the datagram was sent to, if that was a unicast address.
+    pub(crate) local: Option<IpAddr>,
+}
+
+impl Ancillary {
+    /// Reads all control messages; what is unknown or cut off is skipped.
+    pub(crate) fn parse(mut octets: &[u8]) -> Self {
+        let mut found = Self::default();
+        while let Some((level, kind, data, rest)) = next_message(octets) {
+            octets = rest;
+            match (level, kind) {
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS | SO_TIMESTAMPNS_NEW) => found.stamp = stamp(data),
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    // struct in_pktinfo: interface, local address, destination address. The second
+                    // is ours even if the datagram was sent to a broadcast address.
+                    found.local = data
+                        .split_first_chunk::<4>()
+                        .and_then(|(_, data)| data.first_chunk::<4>())
+                        .map(|octets| Ipv4Addr::from(*octets))
+                        .filter(|ip| !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast())
+                        .map(IpAddr::V4);
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    found.local = data
+                        .first_chunk::<16>()
+                        .map(|octets| Ipv6Addr::from(*octets))
+                        .filter(|ip| !ip.is_unspecified() && !ip.is_multicast())
+                        .map(IpAddr::V6);
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+impl ControlBuffer {
+    /// The control message that makes a datagram leave from that address; none for `None`. The
+    /// interface is left to the routing table: a reply need not go the way the request came.
+    pub(crate) fn leave_from(local: Option<IpAddr>) -> Self {
+        match local {
+            None => Self::default(),
+            Some(IpAddr::V4(ip)) => {
+                Self::one(libc::IPPROTO_IP, libc::IP_PKTINFO, [0; 4].into_iter().chain(ip.octets()).chain([0; 4]), 12)
+            }
+            Some(IpAddr::V6(ip)) => {
+                Self::one(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, ip.octets().into_iter().chain([0; 4]), 20)
+            }
+        }
+    }
+
+    fn one(level: i32, kind: i32, data: impl Iterator<Item = u8>, len: usize) -> Self {
+        let mut buffer = Self::default();
+        let header = (HEADER_LEN + len).to_ne_bytes().into_iter().chain(level.to_ne_bytes()).chain(kind.to_ne_bytes());
+        for (to, octet) in buffer.octets.iter_mut().zip(header.chain(data)) {
+            *to = octet;
+        }
+        buffer.len = HEADER_LEN + len.next_multiple_of(WORD);
+        buffer
+    }
+}
+
+/// Level, type and data of the first message, and what follows it.
+fn next_message(octets: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+    let (length, rest) = octets.split_first_chunk::<WORD>()?;
+    let (level, rest) = rest.split_first_chunk::<4>()?;
+    let (kind, rest) = rest.split_first_chunk::<4>()?;
+    let length = usize::from_ne_bytes(*length).checked_sub(HEADER_LEN)?;
+    let data = rest.get(..length)?;
+    let after = rest.get(length.checked_next_multiple_of(WORD)?..).unwrap_or(&[]);
+    Some((i32::from_ne_bytes(*level), i32::from_ne_bytes(*kind), data, after))
+}
+
+/// A timespec of two 64-bit or two 32-bit numbers, as its length tells.
+fn stamp(data: &[u8]) -> Option<Timestamp<Realtime>> {
+    let (seconds, nanos) = match data.len() {
+        16 => {
+            let (seconds, nanos) = data.split_first_chunk::<8>()?;
+            (i64::from_ne_bytes(*seconds), i64::from_ne_bytes(*nanos.first_chunk()?))
+        }
+        8 => {
+            let (seconds, nanos) = data.split_first_chunk::<4>()?;
+            (i32::from_ne_bytes(*seconds).into(), i32::from_ne_bytes(*nanos.first_chunk()?).into())
+        }
+        _ => return None,
+    };
+    Some(Timestamp::from_parts(seconds, u32::try_from(nanos).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn layout_is_the_kernels() {
+        assert_eq!(size_of::<libc::in_pktinfo>(), 12);
+        assert_eq!(size_of::<libc::in6_pktinfo>(), 20);
+        // SAFETY: CMSG_LEN and CMSG_SPACE only compute.
+        let (len, space) = unsafe { (libc::CMSG_LEN(12), libc::CMSG_SPACE(12)) };
+        assert_eq!(HEADER_LEN + 12, len as usize);
+        assert_eq!(ControlBuffer::leave_from(Some(IpAddr::from([127, 0, 0, 1]))).len, space as usize);
+    }
+
+    #[test]
+    fn the_address_to_leave_from_reads_back() {
+        for ip in ["192.0.2.7", "2001:db8::7"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            let buffer = ControlBuffer::leave_from(Some(ip));
+            let found = Ancillary::parse(&buffer.octets[..buffer.len]);
+            assert_eq!(found, Ancillary { stamp: None, local: Some(ip) });
+        }
+        assert_eq!(ControlBuffer::leave_from(None).len, 0);
+    }
+
+    #[test]
+    fn stamps_of_both_sizes_are_read() {
+        let wide: Vec<u8> = [5i64, 7].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let narrow: Vec<u8> = [5i32, 7].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        for data in [wide, narrow] {
+            let len = data.len();
+            let buffer = ControlBuffer::one(libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, data.into_iter(), len);
+            let found = Ancillary::parse(&buffer.octets[..buffer.len]);
+            assert_eq!(found.stamp, Some(Timestamp::from_parts(5, 7)));
+        }
+    }
+
+    #[test]
+    fn nobody_answers_from_a_multicast_address() {
+        let buffer = ControlBuffer::leave_from(Some("ff02::101".parse().unwrap()));
+        assert_eq!(Ancillary::parse(&buffer.octets[..buffer.len]).local, None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            Ancillary::parse(&octets);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! System calls. This module and its children hold all of this crate's unsafe code.
+#![allow(unsafe_code)]
+
+pub mod address;
+pub mod batch;
+pub mod control_message;
+pub mod udp;
