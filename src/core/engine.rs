@@ -33,6 +33,10 @@ const NUMBERING_CLOCK: f64 = 0.4;
 const CALIBRATING_CLOCK: f64 = 0.005;
 /// How long messages wait for the pulse that is configured beside them, s.
 const PULSE_PATIENCE: f64 = 30.0;
+/// Samples that a server must have given before it has a voice, and how long all configured servers
+/// may take for that, s: the first to answer must not set the clock alone.
+const SERVER_SAMPLES: u64 = 3;
+const SERVER_PATIENCE: f64 = 6.0;
 /// How long a snapshot vouches for the clock without a new one.
 const VALID_FOR: Span = Span::from_millis(4000);
 /// The engine looks at the clock at least this often.
@@ -93,6 +97,7 @@ pub struct Engine {
     panic: Option<f64>,
     disagreement: Option<usize>,
     first_message: Option<Timestamp<Raw>>,
+    first_exchange: Option<Timestamp<Raw>>,
     numbered_at: Option<Timestamp<Raw>>,
     labels: Labels,
     rate: f64,
@@ -128,6 +133,7 @@ impl Engine {
             panic: None,
             disagreement: None,
             first_message: None,
+            first_exchange: None,
             numbered_at: None,
             labels: Labels::new(now.raw),
             rate,
@@ -182,6 +188,7 @@ impl Engine {
         s.last = Some(m.raw);
         let m = Measurement { raw: without_offset(m.raw, &s.config), ..m };
         s.push(m);
+        self.first_exchange.get_or_insert(m.raw);
         self.select(now);
         self.feed(source, m, now);
         self.finish(now);
@@ -430,7 +437,7 @@ impl Engine {
         let mut claims = Vec::new();
         for (i, s) in self.sources.iter().enumerate() {
             if let Some(interval) =
-                intervals[i].filter(|_| s.is_fresh(now.raw) && !s.config.noselect && self.may_vote(i))
+                intervals[i].filter(|_| s.is_fresh(now.raw) && !s.config.noselect && self.may_vote(i, now))
             {
                 let (offset, width) = (interval.offset, interval.width);
                 claims.push(Claim { source: i, offset, interval: width, trusted: s.config.trust });
@@ -446,6 +453,9 @@ impl Engine {
         let claimed: Vec<usize> = claims.iter().map(|c| c.source).collect();
         for (i, interval) in intervals.iter().enumerate() {
             let verdict = self.verdict(i, &survivors, &claimed, agreed, *interval, now);
+            if matches!(verdict, Verdict::Falseticker { .. }) && self.sources[i].verdict == Verdict::Selected {
+                self.estimator.leave_out(i);
+            }
             let s = &mut self.sources[i];
             if std::mem::discriminant(&s.verdict) != std::mem::discriminant(&verdict) {
                 let worth_telling = !matches!(verdict, Verdict::NoData | Verdict::TooFewSamples { .. });
@@ -463,8 +473,15 @@ impl Engine {
         self.estimator.tai_at(raw).unwrap_or_else(|| self.started.clock + (raw - self.started.raw))
     }
 
-    /// Messages that number a pulse of ours are one voice with it.
-    fn may_vote(&self, i: usize) -> bool {
+    /// Messages that number a pulse of ours are one voice with it; servers speak once they have given
+    /// a few samples, and the first few wait for each other.
+    fn may_vote(&self, i: usize, now: Now) -> bool {
+        if self.sources[i].config.kind == SourceKind::Network {
+            let waited = self.first_exchange.map_or(0.0, |first| (now.raw - first).seconds());
+            let mut servers = self.sources.iter().filter(|s| s.config.kind == SourceKind::Network);
+            return self.sources[i].samples >= SERVER_SAMPLES
+                && (waited > SERVER_PATIENCE || servers.all(|s| s.samples >= SERVER_SAMPLES));
+        }
         !self.sources.iter().any(|p| p.numbered_by == Some(i) && matches!(p.numbering, Numbering::Numbered { .. }))
             || self.sources[i].config.kind != SourceKind::Message
     }
@@ -546,6 +563,9 @@ impl Engine {
                 Numbering::Numbered { .. } => {}
             }
         }
+        if s.config.kind == SourceKind::Network && s.samples == 0 && (now.raw - self.started.raw).seconds() < 10.0 {
+            return Verdict::TooFewSamples { have: 0, need: SERVER_SAMPLES as u32 };
+        }
         if !s.is_fresh(now.raw) {
             return if s.config.kind == SourceKind::Network { Verdict::Unreachable } else { Verdict::NoData };
         }
@@ -555,7 +575,13 @@ impl Engine {
         if let Some(p) = self.sources.iter().find(|p| p.numbered_by == Some(i)) {
             return Verdict::NamesTheSecond { pulse: p.config.name.clone() };
         }
+        if s.config.kind == SourceKind::Network && !claimed.contains(&i) {
+            return Verdict::TooFewSamples { have: s.samples.min(SERVER_SAMPLES) as u32, need: SERVER_SAMPLES as u32 };
+        }
         let interval_s = interval.map_or(f64::INFINITY, |v| v.width);
+        if claimed.contains(&i) && agreed.is_none() {
+            return Verdict::NoMajority { sources: claimed.len() };
+        }
         if claimed.contains(&i) && !survivors.contains(&i) {
             let offset_s = interval.map_or(0.0, |v| v.offset) - agreed.unwrap_or(0.0);
             return Verdict::Falseticker { offset_s, interval_s };
@@ -583,6 +609,10 @@ impl Engine {
                 self.updates = 0;
             }
             took
+        } else if self.estimator.estimate().is_none() && kind == SourceKind::Network {
+            // What it gave while it had no voice yet counts as well.
+            let so_far: Vec<Measurement> = self.sources[source].recent.iter().copied().collect();
+            so_far.into_iter().fold(false, |_, m| self.estimator.measure(source, m))
         } else {
             if far_better && self.fixed.is_finite() {
                 // What fed the clock so far may have been wrong by its fixed part.

@@ -4,6 +4,8 @@
 //! estimator never sees a slew or a step, so control cannot disturb it and history can be filtered
 //! again at will. Time enters as exact stamps; `f64` holds differences only.
 
+use std::collections::VecDeque;
+
 use refclocks::time::{Raw, Tai, Timestamp};
 
 use super::bank::{Bank, Estimate, Prior};
@@ -59,6 +61,8 @@ pub struct Estimator {
     at: Option<Timestamp<Raw>>,
     feeders: Vec<Feeder>,
     fed_by: FedBy,
+    /// The last measurements, whoever they came from: to be filtered again without one that lied.
+    log: VecDeque<(usize, Measurement)>,
 }
 
 /// What has fed the bank since it was started.
@@ -79,6 +83,7 @@ impl Estimator {
             at: None,
             feeders: vec![Feeder::default(); sources],
             fed_by: FedBy::Nobody,
+            log: VecDeque::with_capacity(START_UP),
         }
     }
 
@@ -147,6 +152,7 @@ impl Estimator {
         if feeder.history.len() < FEWEST {
             return false;
         }
+        let history = feeder.history.clone();
         if let Some((_, e)) = self.estimate() {
             let sd = 3.0 * e.frequency_variance.sqrt() + 1e-6;
             self.prior.frequency = (e.frequency, sd.min(200e-6));
@@ -154,6 +160,7 @@ impl Estimator {
         let origin = Origin { raw: m.raw, tai: m.tai };
         self.origin = Some(origin);
         self.fed_by = FedBy::Only(source);
+        self.log = history.into_iter().map(|m| (source, m)).collect();
         for (i, feeder) in self.feeders.iter_mut().enumerate() {
             if i != source {
                 feeder.history.clear();
@@ -162,6 +169,31 @@ impl Estimator {
         let noise = self.feeders[source].initial_noise(origin);
         self.filter_again(source, origin, noise);
         true
+    }
+
+    /// A source that has fed the bank turned out false: filters the last measurements again without
+    /// its. The frequency is kept with some doubt if the bank is older than they are.
+    pub fn leave_out(&mut self, source: usize) {
+        if !self.log.iter().any(|(from, _)| *from == source) {
+            return;
+        }
+        self.log.retain(|(from, _)| *from != source);
+        if self.bank.measurements() > START_UP as u64
+            && let Some((_, e)) = self.estimate()
+        {
+            self.prior.frequency = (e.frequency, (10.0 * e.frequency_variance.sqrt() + 1e-6).min(200e-6));
+        }
+        self.bank = Bank::new(&self.prior);
+        self.fed_by = FedBy::Nobody;
+        self.at = None;
+        self.origin = None;
+        for feeder in &mut self.feeders {
+            feeder.history.clear();
+            feeder.delays = DelayRecord::default();
+        }
+        for (from, m) in std::mem::take(&mut self.log) {
+            self.measure(from, m);
+        }
     }
 
     /// Forgets the measurements that a source's take-over had collected so far: they are too old.
@@ -191,6 +223,10 @@ impl Estimator {
             FedBy::Only(_) | FedBy::Several => FedBy::Several,
         };
         let sole = self.fed_by == FedBy::Only(source);
+        self.log.push_back((source, m));
+        if self.log.len() > START_UP {
+            self.log.pop_front();
+        }
         let feeder = &mut self.feeders[source];
         if let Some(delay) = m.delay {
             feeder.delays.push(delay);

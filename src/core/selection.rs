@@ -24,7 +24,7 @@ pub struct Outcome {
 }
 
 /// Finds the majority. `own` is what our own clock claims (offset and half-width, s): it has a voice
-/// only where the sources alone give no majority.
+/// only where the sources alone give no majority, and only if it claims to know better than any.
 pub fn select(claims: &[Claim], own: Option<(f64, f64)>) -> Outcome {
     let any_trusted = claims.iter().any(|c| c.trusted);
     let mut votes: Vec<(f64, f64)> = claims
@@ -35,6 +35,7 @@ pub fn select(claims: &[Claim], own: Option<(f64, f64)>) -> Outcome {
     let mut agreed = intersection(&votes);
     if agreed.is_none()
         && let Some((offset, interval)) = own
+        && claims.iter().all(|c| interval <= c.interval)
     {
         votes.push((offset - interval, offset + interval));
         agreed = intersection(&votes);

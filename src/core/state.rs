@@ -212,6 +212,11 @@ pub enum Verdict {
         /// The half-width it claims, s.
         interval_s: f64,
     },
+    /// Sources disagree, and no majority tells which is right.
+    NoMajority {
+        /// How many have a voice.
+        sources: usize,
+    },
     /// Too few samples so far.
     TooFewSamples {
         /// Have.
@@ -273,6 +278,9 @@ impl fmt::Display for Verdict {
                 if *offset_s < 0.0 { "behind" } else { "ahead of" },
                 Magnitude(*interval_s)
             ),
+            Self::NoMajority { sources } => {
+                write!(f, "not used: {sources} sources disagree and none has a majority")
+            }
             Self::TooFewSamples { have, need } => write!(f, "not used yet: sample {have} of {need}"),
             Self::NothingNumbersIt => f.write_str("not used: no time message says which second each pulse is"),
             Self::NumberingUndecided { messages, have, delay_s, error_s } => write!(

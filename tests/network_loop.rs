@@ -1,0 +1,176 @@
+//! Network servers in a closed loop with the core: one, three, and some that lie.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use refclockd::clock::{DisciplinedClock, SoftwareClock};
+use refclockd::core::engine::EngineConfig;
+use refclockd::core::estimator::Measurement;
+use refclockd::core::memory::Memory;
+use refclockd::core::snapshot::{Snapshot, SourceKind};
+use refclockd::core::source::{ServerSays, SourceConfig};
+use refclockd::core::state::{State, Verdict};
+use refclockd::sim::{Oscillator, Rng};
+use refclocks::sys::clock::Bracket;
+use refclocks::time::{Span, Tai, Timestamp};
+use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
+
+fn config(name: &str, kind: SourceKind) -> SourceConfig {
+    SourceConfig {
+        name: name.into(),
+        refid: ReferenceId::from_name(name).unwrap(),
+        driver: "test",
+        address: String::new(),
+        kind,
+        lock: None,
+        delay: None,
+        offset: 0.0,
+        prefer: false,
+        noselect: false,
+        trust: false,
+        stratum: 0,
+    }
+}
+
+struct Server {
+    /// One-way base delay and mean of the exponential jitter, s.
+    base: f64,
+    jitter: f64,
+    /// How far its clock is off, s.
+    off: f64,
+}
+
+/// Runs servers (and a hat, while `pulse` says so) and shows each second's error and snapshot.
+fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut each: impl FnMut(i64, f64, &Snapshot)) {
+    let mut rng = Rng::new(seed);
+    let epoch: Timestamp<Tai> = Timestamp::from_parts(1_767_225_637, 0);
+    let raw0 = Timestamp::from_parts(40, 123_456_789);
+    let mut crystal = Oscillator::new(Rng::new(seed ^ 0x55), epoch, raw0, 30e-6, 1e-9);
+    let mut sources: Vec<SourceConfig> =
+        (0..servers.len()).map(|i| config(&format!("N{i}"), SourceKind::Network)).collect();
+    sources.push(config("GPS", SourceKind::Message));
+    sources.push(config("PPS", SourceKind::Pulse));
+    let (gps, pps) = (servers.len(), servers.len() + 1);
+    let engine = EngineConfig { sources, holdover_budget: 1e-3, ..EngineConfig::default() };
+    let clock = SoftwareClock::new(raw0, epoch + Span::from_seconds(0.3));
+    let mut clock = DisciplinedClock::new(engine, &Memory::default(), Box::new(clock), raw0);
+    let bracket =
+        |raw| Bracket { raw_before: raw, realtime: Timestamp::EPOCH + (raw - Timestamp::EPOCH), raw_after: raw };
+    let mut polls: Vec<(i64, u32)> = (0..servers.len()).map(|i| (2 + i as i64, 0)).collect();
+    for k in 1..seconds {
+        let at = epoch + Span::from_whole_seconds(k);
+        let raw = crystal.raw_at(at);
+        let snapshot = clock.snapshot(raw);
+        each(k, (clock.now(raw).clock - at).seconds(), &snapshot);
+        if pulse(k) {
+            let stamp = raw + Span::from_seconds(1e-6 * rng.normal());
+            let fetched = crystal.raw_at(at + Span::from_millis(3));
+            let pulse = Pulse { local: LocalStamp::Raw(stamp), edge: Edge::Assert, sequence: k as u32, missed: 0 };
+            clock.handle_report(pps, &Report::Pulse(pulse), &Health::default(), &bracket(fetched));
+            let arrives = crystal.raw_at(at + Span::from_seconds(0.12 + 0.01 * rng.uniform()));
+            let reference = clock.snapshot(arrives).utc.utc(at).0;
+            let sample =
+                Sample { local: LocalStamp::Raw(arrives), reference, second60: false, quantum: Span::ZERO, leap: None };
+            clock.handle_report(gps, &Report::Sample(sample), &Health::default(), &bracket(arrives));
+        }
+        for (i, server) in servers.iter().enumerate() {
+            if polls[i].0 != k {
+                continue;
+            }
+            let there = server.base + server.jitter * rng.exponential();
+            let back = server.base + server.jitter * rng.exponential();
+            let sent = at + Span::from_millis(300 + 20 * i as i64);
+            let t1 = crystal.raw_at(sent);
+            let t4 = crystal.raw_at(sent + Span::from_seconds(there + back));
+            let middle = t1 + Span::from_seconds((t4 - t1).seconds() / 2.0);
+            let tai = sent + Span::from_seconds(there + server.off);
+            let says = ServerSays { root_dispersion: 1e-5, stratum: 1, ..ServerSays::default() };
+            clock.handle_reach(i, 255, 6);
+            let m = Measurement { raw: middle, tai, delay: Some((t4 - t1).seconds()) };
+            clock.handle_exchange(i, m, says, t4);
+            let n = polls[i].1;
+            polls[i] = (k + if n < 3 { 2 } else { (1i64 << (n - 1).min(6)).min(64) }, n + 1);
+        }
+        let quiet = crystal.raw_at(at + Span::from_millis(950));
+        if clock.poll_timeout() <= quiet {
+            clock.handle_timeout(&bracket(quiet));
+        }
+        while let Some(event) = clock.poll_event() {
+            if std::env::var("EVENTS").is_ok() {
+                println!("{k} {event}");
+            }
+        }
+    }
+}
+
+const LAN: Server = Server { base: 100e-6, jitter: 20e-6, off: 0.0 };
+
+#[test]
+fn one_server_sets_and_keeps_the_clock() {
+    let (mut squares, mut n) = (0.0, 0.0);
+    run(
+        &[LAN],
+        |_| false,
+        20_000,
+        1,
+        |k, error, snapshot| {
+            if k > 30 {
+                assert_eq!(snapshot.state, State::Network, "second {k}");
+                assert!(error.abs() <= snapshot.bound_at(snapshot.at), "second {k}");
+            }
+            if k > 5000 {
+                squares += error * error;
+                n += 1.0;
+            }
+        },
+    );
+    let rms = (squares / n as f64).sqrt();
+    println!("rms {rms:.3e}");
+    assert!(rms < 6e-6, "{rms:.3e}");
+}
+
+#[test]
+fn a_liar_among_three_is_named_and_ignored() {
+    for off in [0.05, 0.3, 1.0, 619_315_200.0] {
+        run(
+            &[LAN, Server { off, ..LAN }, LAN],
+            |_| false,
+            2000,
+            2,
+            |k, error, snapshot| {
+                if k > 60 {
+                    assert!(error.abs() < 1e-3, "off {off} second {k}: {error}");
+                    assert!(
+                        matches!(snapshot.sources[1].verdict, Verdict::Falseticker { .. }),
+                        "{:?}",
+                        snapshot.sources[1].verdict
+                    );
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn the_pulse_takes_over_from_the_network_and_gives_back() {
+    let (mut states, mut outside) = (Vec::new(), 0);
+    run(
+        &[LAN, LAN, LAN],
+        |k| (600..3000).contains(&k),
+        9000,
+        3,
+        |k, error, snapshot| {
+            if (700..3000).contains(&k) {
+                assert!(error.abs() < 2e-6, "second {k}: {error:.3e}");
+            }
+            if k > 60 {
+                assert!(error.abs() < 100e-6, "second {k}: {error:.3e}");
+                outside += u32::from(error.abs() > snapshot.bound_at(snapshot.at));
+            }
+            if states.last() != Some(&snapshot.state) {
+                states.push(snapshot.state);
+            }
+        },
+    );
+    assert!(outside < 90, "{outside} of 9000 seconds outside the bound");
+    assert_eq!(states[..4], [State::Unsynchronised, State::Network, State::Locked, State::Holdover], "{states:?}");
+    assert_eq!(states.last(), Some(&State::Network), "{states:?}");
+}
