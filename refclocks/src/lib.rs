@@ -23,6 +23,7 @@
 
 pub mod calendar;
 pub mod device;
+pub mod nmea;
 pub mod report;
 #[cfg(feature = "tokio")]
 pub mod shell;

@@ -1,0 +1,98 @@
+//! What the receiver sees, put together from GSA, GSV, GGA and TXT over a cycle.
+
+use super::sentence::Sentence;
+use crate::report::{Constellation, Fix, ReceiverReport, Satellite};
+
+/// The sky so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sky {
+    lists: Vec<([u8; 2], Vec<Satellite>)>,
+    growing: Vec<Satellite>,
+    used: Vec<u16>,
+    fix: Option<Fix>,
+    satellites_used: Option<u16>,
+    antenna: Option<String>,
+    told: Option<ReceiverReport>,
+}
+
+impl Sky {
+    /// Takes a sentence, whatever it is.
+    pub(super) fn push(&mut self, talker: [u8; 2], sentence: &Sentence) {
+        match sentence {
+            Sentence::Gsa { fix, used, .. } => {
+                // One sentence per system; any of them with a fix is a fix.
+                self.fix = match (self.fix, *fix) {
+                    (Some(old @ (Fix::TwoD | Fix::ThreeD)), Some(Fix::None)) if !self.used.is_empty() => Some(old),
+                    (_, new) => new,
+                };
+                self.used.extend(used);
+            }
+            Sentence::Gga { satellites, .. } | Sentence::Gns { satellites, .. } => self.satellites_used = *satellites,
+            Sentence::Gsv { part: (parts, part), satellites } => {
+                if *part <= 1 {
+                    self.growing.clear();
+                }
+                self.growing
+                    .extend(satellites.iter().map(|s| Satellite { constellation: system(talker, s.number), ..*s }));
+                if part >= parts {
+                    let list = std::mem::take(&mut self.growing);
+                    if let Some((_, old)) = self.lists.iter_mut().find(|(t, _)| *t == talker) {
+                        *old = list;
+                    } else if self.lists.len() < 16 {
+                        self.lists.push((talker, list));
+                    }
+                }
+            }
+            Sentence::Txt(text) if text.contains("ANTSTATUS") => self.antenna = Some(text.clone()),
+            _ => {}
+        }
+    }
+
+    /// The cycle is over: what the receiver sees, if it changed.
+    pub(super) fn finish_cycle(&mut self) -> Option<ReceiverReport> {
+        let used = std::mem::take(&mut self.used);
+        let satellites: Vec<Satellite> = self
+            .lists
+            .iter()
+            .flat_map(|(_, list)| list)
+            .map(|s| Satellite { used: used.contains(&s.number), ..*s })
+            .collect();
+        let report = ReceiverReport {
+            fix: self.fix,
+            satellites_used: self.satellites_used,
+            satellites,
+            tai_minus_utc: None,
+            antenna: self.antenna.clone(),
+        };
+        if self.told.as_ref() == Some(&report) || report == ReceiverReport::default() {
+            return None;
+        }
+        self.told = Some(report.clone());
+        Some(report)
+    }
+
+    /// Satellites used, if the receiver says.
+    pub(super) fn satellites_used(&self) -> Option<u16> {
+        self.satellites_used
+    }
+}
+
+/// Whose satellite: by the talker, or within a GP or GN list by its number.
+fn system(talker: [u8; 2], number: u16) -> Constellation {
+    match &talker {
+        b"GL" => Constellation::Glonass,
+        b"GA" => Constellation::Galileo,
+        b"GB" | b"BD" => Constellation::BeiDou,
+        b"GQ" | b"QZ" => Constellation::Qzss,
+        b"GI" => Constellation::NavIc,
+        _ => match number {
+            1..=32 => Constellation::Gps,
+            33..=64 | 120..=158 => Constellation::Sbas,
+            65..=96 => Constellation::Glonass,
+            193..=202 => Constellation::Qzss,
+            201..=261 => Constellation::BeiDou,
+            301..=336 => Constellation::Galileo,
+            _ => Constellation::Unknown,
+        },
+    }
+}
