@@ -29,3 +29,8 @@ pub mod daemon;
 pub mod ntp;
 pub mod sim;
 pub mod sys;
+
+use refclocks::time::{Timestamp, Utc};
+
+/// No true date can be earlier than this release: 2025-07-01T00:00:00Z.
+pub const NOT_BEFORE: Timestamp<Utc> = Timestamp::from_parts(1_751_328_000, 0);

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `refclockd` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    refclockd::cli::run()
+}

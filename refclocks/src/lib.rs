@@ -24,6 +24,7 @@
 pub mod calendar;
 pub mod device;
 pub mod nmea;
+pub mod pps;
 pub mod report;
 #[cfg(feature = "tokio")]
 pub mod shell;

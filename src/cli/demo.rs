@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use refclocks::time::{Timestamp, Utc};
 use serde::Serialize;
 
+use crate::sim::Scenario;
 use crate::sim::judge::Score;
 use crate::sim::rehearsal::{Rehearsal, Scene};
-use crate::sim::Scenario;
 
 /// When a rehearsal begins: 2026-01-01T00:00:00Z.
 const BEGINNING: Timestamp<Utc> = Timestamp::from_parts(1_767_225_600, 0);
@@ -85,7 +85,11 @@ impl DemoResult {
             Some(seconds) => println!("  locked     {seconds:.0} s after the first pulse"),
             None => println!("  locked     never"),
         }
-        println!("  error      {} rms, {} at most (from two minutes on)", say(score.rms_error_s), say(score.max_error_s));
+        println!(
+            "  error      {} rms, {} at most (from two minutes on)",
+            say(score.rms_error_s),
+            say(score.max_error_s)
+        );
         if let (Some(coverage), Some(ratio)) = (score.bound_coverage, score.bound_ratio) {
             println!("  bound      held in {:.2} % of the seconds, {ratio:.1} x the rms error", 100.0 * coverage);
         }

@@ -159,6 +159,9 @@ impl Engine {
     pub fn handle_report(&mut self, source: usize, report: &Report, health: &Health, bracket: &Bracket, now: Now) {
         self.handle_bracket(bracket);
         let Some(s) = self.sources.get_mut(source) else { return };
+        if health.rollover_repaired > 0 && s.health.rollover_repaired == 0 {
+            self.events.push_back(Event::DateRepaired { source: s.config.name.clone() });
+        }
         s.health = *health;
         match report {
             Report::State(state) => {

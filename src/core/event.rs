@@ -36,6 +36,11 @@ pub enum Event {
         /// Why.
         reason: DeviceReason,
     },
+    /// A receiver's date is a whole number of 1024-week periods off, and is being repaired.
+    DateRepaired {
+        /// The source's name.
+        source: String,
+    },
     /// A server stands differently.
     Server {
         /// The source's name.
@@ -82,7 +87,7 @@ impl Event {
             Self::Device { phase, .. } => {
                 matches!(phase, DevicePhase::Absent | DevicePhase::Faulty | DevicePhase::Stale)
             }
-            Self::ForeignStep { .. } | Self::Panic { .. } => true,
+            Self::ForeignStep { .. } | Self::Panic { .. } | Self::DateRepaired { .. } => true,
             Self::Numbered { .. } | Self::Stepped { .. } | Self::Server { .. } => false,
         }
     }
@@ -103,6 +108,10 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
+            Self::DateRepaired { source } => write!(
+                f,
+                "{source}: its date is 1024 weeks off (its week counter rolled over); repaired. A firmware update may mend it for good."
+            ),
             Self::Server { source, text } => write!(f, "{source}: {text}"),
             Self::Numbered { pulse, messages: Some(messages), delay: Some(delay) } => {
                 write!(f, "{pulse}: each pulse is the second that {messages} names {:.0} ms later", delay * 1e3)

@@ -44,7 +44,9 @@ pub enum Move {
 /// the last start; `set` tells whether the clock was ever set.
 pub fn decide(estimate: &Estimate, offset: f64, updates: u64, set: bool, policy: &StepPolicy) -> Move {
     let drift = -(estimate.frequency + 0.5 * estimate.drift);
-    if updates <= policy.updates && offset.abs() > policy.threshold {
+    // A step within the noise of the estimate would only be taken back by the next.
+    let noise = 4.0 * estimate.phase_variance.sqrt();
+    if updates <= policy.updates && offset.abs() > policy.threshold.max(noise) {
         return Move::Step(-offset, drift);
     }
     if set && offset.abs() > policy.panic {

@@ -8,7 +8,7 @@ use refclocks::nmea;
 use refclocks::pps::{self, PpsInfo};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
-use refclocks::Report;
+use refclocks::{Edge, Report};
 
 use super::judge::{Judge, Score};
 use super::{Happening, Scenario, World};
@@ -79,7 +79,7 @@ impl Rehearsal {
             world,
             clock,
             nmea: nmea::Driver::new(nmea::Config { not_before: crate::NOT_BEFORE, ..nmea::Config::default() }),
-            pps: pulse.then(|| pps::Tracker::new(pps::Config::default())),
+            pps: pulse.then(|| pps::Tracker::new(Edge::Assert)),
             edge: PpsInfo::default(),
             start,
             realtime_at_zero: realtime - (raw - Timestamp::EPOCH),
@@ -144,8 +144,7 @@ impl Rehearsal {
         if let Some(pps) = &mut self.pps
             && pps.poll_timeout().is_none_or(|due| due <= raw)
         {
-            pps.handle_fetch(&self.edge, raw, &now);
-            pps.handle_timeout(raw);
+            pps.handle_fetch(&self.edge, &now);
         }
         self.deliver(&now);
         if self.clock.poll_timeout() <= raw {

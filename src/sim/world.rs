@@ -43,7 +43,17 @@ impl World {
         let receiver = Receiver::new(Rng::new(rng.bits()), scenario.weeks_off);
         let sign = if rng.uniform() < 0.5 { -1.0 } else { 1.0 };
         let start_offset = sign * (0.010 + 0.090 * rng.uniform());
-        Self { scenario, start, utc: UtcMap::default(), crystal, receiver, rng, second: 0, ahead: VecDeque::new(), start_offset }
+        Self {
+            scenario,
+            start,
+            utc: UtcMap::default(),
+            crystal,
+            receiver,
+            rng,
+            second: 0,
+            ahead: VecDeque::new(),
+            start_offset,
+        }
     }
 
     /// What the system clock says when the world begins: 10 to 100 ms off, or 1970.
@@ -63,6 +73,11 @@ impl World {
     /// The crystal.
     pub fn crystal(&mut self) -> &mut Oscillator {
         &mut self.crystal
+    }
+
+    /// The true time at which the counter will read `raw`.
+    pub fn tai_of(&self, raw: Timestamp<Raw>) -> Timestamp<Tai> {
+        self.crystal.tai_of(raw)
     }
 
     /// When the next thing happens.

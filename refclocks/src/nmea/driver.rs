@@ -251,7 +251,7 @@ impl Driver {
         if let Some(report) = self.sky.finish_cycle() {
             self.reports.push_back(Report::Receiver(report));
         }
-        let reason = DeviceReason::NoFix { satellites_used: self.sky.satellites_used() };
+        let reason = DeviceReason::NoFix { satellites_used: self.sky.used_without_fix() };
         self.become_state(DevicePhase::WaitingForFix, reason, now);
     }
 

@@ -11,6 +11,7 @@ pub(super) struct Sky {
     used: Vec<u16>,
     fix: Option<Fix>,
     satellites_used: Option<u16>,
+    used_without_fix: Option<u16>,
     antenna: Option<String>,
     told: Option<ReceiverReport>,
 }
@@ -27,7 +28,10 @@ impl Sky {
                 };
                 self.used.extend(used);
             }
-            Sentence::Gga { satellites, .. } | Sentence::Gns { satellites, .. } => self.satellites_used = *satellites,
+            Sentence::Gga { satellites, valid, .. } | Sentence::Gns { satellites, valid, .. } => {
+                self.satellites_used = *satellites;
+                self.used_without_fix = satellites.filter(|_| !valid);
+            }
             Sentence::Gsv { part: (parts, part), satellites } => {
                 if *part <= 1 {
                     self.growing.clear();
@@ -71,9 +75,9 @@ impl Sky {
         Some(report)
     }
 
-    /// Satellites used, if the receiver says.
-    pub(super) fn satellites_used(&self) -> Option<u16> {
-        self.satellites_used
+    /// Satellites used when the receiver last said that it has no fix.
+    pub(super) fn used_without_fix(&self) -> Option<u16> {
+        self.used_without_fix
     }
 }
 

@@ -18,3 +18,17 @@ pub struct Delivery {
     /// The driver's counters, this report included.
     pub health: Health,
 }
+
+pub mod pps;
+
+use crate::device::{DevicePhase, DeviceReason};
+
+/// Why a path could not be opened.
+fn explain_open(path: String, error: &std::io::Error) -> (DevicePhase, DeviceReason) {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => (DevicePhase::Absent, DeviceReason::NoSuchDevice { path }),
+        Some(libc::EACCES | libc::EPERM) => (DevicePhase::Faulty, DeviceReason::PermissionDenied { path }),
+        Some(libc::EBUSY) => (DevicePhase::Faulty, DeviceReason::Busy { path }),
+        _ => (DevicePhase::Faulty, DeviceReason::Io { path, error: error.to_string() }),
+    }
+}
