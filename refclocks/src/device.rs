@@ -236,8 +236,8 @@ pub struct Health {
     pub opened: u64,
 }
 
-/// When to try again: 0.5 s, doubling to 2 s. A device that appears is attached within 2 s, and
-/// looking for it costs one system call.
+/// When to try again: after 0.5 s, 1 s, then every 1.5 s. A device that appears is attached within
+/// 2 s, and looking for it costs one system call.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     tries: u8,
@@ -246,7 +246,7 @@ pub struct Backoff {
 impl Backoff {
     /// How long to wait before the next try.
     pub fn next_delay(&mut self) -> Span {
-        let delay = Span::from_millis(500 << self.tries.min(2));
+        let delay = Span::from_millis(500 * (1 + i64::from(self.tries.min(2))));
         self.tries = self.tries.saturating_add(1);
         delay
     }

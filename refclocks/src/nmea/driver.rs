@@ -105,6 +105,12 @@ impl Driver {
         self.become_state(DevicePhase::Opening, DeviceReason::Silent, now);
     }
 
+    /// The device could not be opened, or went away.
+    pub fn handle_fault(&mut self, phase: DevicePhase, reason: DeviceReason, now: Timestamp<Raw>) {
+        self.cycle = Cycle::default();
+        self.become_state(phase, reason, now);
+    }
+
     /// The line's speed changed.
     pub fn set_baud(&mut self, baud: Option<u32>) {
         self.config.baud = baud;

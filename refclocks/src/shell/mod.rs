@@ -20,6 +20,7 @@ pub struct Delivery {
 }
 
 pub mod pps;
+pub mod serial;
 
 use crate::device::{DevicePhase, DeviceReason};
 

@@ -3,3 +3,4 @@
 
 pub mod clock;
 pub mod pps;
+pub mod tty;
