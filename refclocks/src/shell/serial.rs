@@ -37,6 +37,7 @@ pub async fn run(config: SerialConfig, mut sink: impl FnMut(Delivery)) {
             Ok(tty) => {
                 driver.set_baud(tty.get_ref().baud());
                 driver.handle_open(raw_now());
+                deliver(&mut driver, &mut sink);
                 let reason = listen(&tty, &config, &mut driver, &mut backoff, &mut sink).await;
                 driver.handle_fault(DevicePhase::Absent, reason, raw_now());
             }

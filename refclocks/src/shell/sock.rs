@@ -1,0 +1,96 @@
+//! The SOCK shell: a datagram socket that producers connect to.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tokio::net::UnixDatagram;
+
+use super::Delivery;
+use crate::device::{Backoff, DevicePhase, DeviceReason, DeviceState};
+use crate::report::{Edge, LocalStamp, Pulse, Report, Sample};
+use crate::sock::SockReader;
+use crate::sys::clock::raw_now;
+
+/// Silence after which the producer is stale.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(8);
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SockConfig {
+    /// The socket's path, e.g. `/run/chrony.ttyAMA0.sock`, where gpsd looks for it.
+    pub path: String,
+    /// Permission bits of the socket.
+    pub mode: u32,
+}
+
+/// Receives samples for ever.
+pub async fn run(config: SockConfig, mut sink: impl FnMut(Delivery)) {
+    let mut reader = SockReader::default();
+    let mut backoff = Backoff::default();
+    let mut tell = |reader: &SockReader, report| sink(Delivery { at: raw_now(), report, health: reader.health() });
+    let mut phase = None;
+    let mut become_state = |reader: &SockReader, tell: &mut dyn FnMut(&SockReader, Report), new, reason| {
+        if phase.replace(new) != Some(new) {
+            tell(reader, Report::State(DeviceState { phase: new, reason, since: raw_now() }));
+        }
+    };
+    loop {
+        let socket = match bind(&config) {
+            Ok(socket) => socket,
+            Err(error) => {
+                let (phase, reason) = super::explain_open(config.path.clone(), &error);
+                become_state(&reader, &mut tell, phase, reason);
+                tokio::time::sleep(backoff.next_delay().to_duration()).await;
+                continue;
+            }
+        };
+        backoff.reset();
+        become_state(&reader, &mut tell, DevicePhase::Opening, DeviceReason::Silent);
+        let mut buffer = [0; 256];
+        loop {
+            match tokio::time::timeout(QUIET, socket.recv(&mut buffer)).await {
+                Ok(Ok(n)) => {
+                    if let Ok((sample, pulse)) = reader.read(buffer.get(..n).unwrap_or_default()) {
+                        become_state(&reader, &mut tell, DevicePhase::Good, DeviceReason::Delivering);
+                        let report = if pulse { edge_of(&sample) } else { Some(Report::Sample(sample)) };
+                        if let Some(report) = report {
+                            tell(&reader, report);
+                        }
+                    }
+                }
+                Ok(Err(_)) => break,
+                Err(_) => {
+                    let reason = DeviceReason::Quiet { silence: crate::Span::from_seconds(QUIET.as_secs_f64()) };
+                    if reader.health().samples > 0 {
+                        become_state(&reader, &mut tell, DevicePhase::Stale, reason);
+                    }
+                    // Somebody may have removed the path from under us: producers would not find it.
+                    if !Path::new(&config.path).exists() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A pulse of unknown second: the local stamp of the whole second next to it. The event was stamped
+/// `local` when true time was `reference`; the edge of that second lies the reference's distance to
+/// the nearest whole second away.
+fn edge_of(sample: &Sample) -> Option<Report> {
+    let LocalStamp::Realtime(local) = sample.local else { return None };
+    let to_second: crate::Span = sample.reference.round() - sample.reference;
+    let local = LocalStamp::Realtime(local + to_second);
+    Some(Report::Pulse(Pulse { local, edge: Edge::Assert, sequence: 0, missed: 0 }))
+}
+
+fn bind(config: &SockConfig) -> io::Result<UnixDatagram> {
+    match std::fs::remove_file(&config.path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = UnixDatagram::bind(&config.path)?;
+    std::fs::set_permissions(&config.path, std::fs::Permissions::from_mode(config.mode))?;
+    Ok(socket)
+}
