@@ -28,6 +28,7 @@ pub mod pps;
 pub mod report;
 #[cfg(feature = "tokio")]
 pub mod shell;
+pub mod shm;
 pub mod sock;
 pub mod sys;
 pub mod time;

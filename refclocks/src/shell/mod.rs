@@ -21,6 +21,7 @@ pub struct Delivery {
 
 pub mod pps;
 pub mod serial;
+pub mod shm;
 pub mod sock;
 
 use crate::device::{DevicePhase, DeviceReason};

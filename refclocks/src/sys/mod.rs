@@ -3,4 +3,5 @@
 
 pub mod clock;
 pub mod pps;
+pub mod shm;
 pub mod tty;

@@ -1,0 +1,117 @@
+//! The SHM shell: one look a second at a segment that may be made anew.
+
+use std::time::Duration;
+
+use super::Delivery;
+use crate::device::{Backoff, DevicePhase, DeviceReason, DeviceState};
+use crate::report::Report;
+use crate::shm::ShmReader;
+use crate::sys::clock::{bracket, raw_now};
+use crate::sys::shm::{Facts, SIZE, ShmSegment, find, own_uid};
+use crate::time::{Raw, Span, Timestamp};
+
+/// How often to look.
+const LOOK: Duration = Duration::from_secs(1);
+/// Silence after which the writer is stale.
+const QUIET: Span = Span::from_whole_seconds(8);
+
+/// Which unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShmConfig {
+    /// Unit, 0 to 255.
+    pub unit: u8,
+    /// Use a segment that others than root and we can write.
+    pub trust_owner: bool,
+}
+
+/// Reads a unit for ever.
+pub async fn run(config: ShmConfig, mut sink: impl FnMut(Delivery)) {
+    let mut shell = Shell { reader: ShmReader::default(), phase: None, sink: &mut sink };
+    let mut backoff = Backoff::default();
+    loop {
+        match find(config.unit).map_err(Ok).and_then(|f| judge(f, &config).map(|()| f).map_err(Err)) {
+            Ok(facts) => match ShmSegment::attach(facts) {
+                Ok(segment) => {
+                    backoff.reset();
+                    // What lies there from before we came is not a sample of now.
+                    segment.clear_valid();
+                    follow(&segment, &config, &mut shell).await;
+                }
+                Err(error) => shell.io(&config, &error),
+            },
+            Err(Ok(error)) => shell.io(&config, &error),
+            Err(Err(reason)) => shell.become_state(DevicePhase::Faulty, reason),
+        }
+        tokio::time::sleep(backoff.next_delay().to_duration()).await;
+    }
+}
+
+/// May this segment be read, and believed?
+fn judge(facts: Facts, config: &ShmConfig) -> Result<(), DeviceReason> {
+    let unit = config.unit;
+    if facts.size != SIZE {
+        return Err(DeviceReason::SegmentSize { unit, found: facts.size, expected: SIZE });
+    }
+    let trusted_owner = facts.uid == 0 || facts.uid == own_uid();
+    // Units from 2 on are open to all by custom; 0 and 1 are not.
+    let open_to_others = unit < 2 && facts.mode & 0o022 != 0;
+    if !config.trust_owner && (!trusted_owner || open_to_others) {
+        return Err(DeviceReason::SegmentOwner { unit, uid: facts.uid, mode: facts.mode });
+    }
+    Ok(())
+}
+
+/// Looks once a second until the segment has been made anew.
+async fn follow<S: FnMut(Delivery)>(segment: &ShmSegment, config: &ShmConfig, shell: &mut Shell<'_, S>) {
+    let opened = raw_now();
+    let mut last: Option<Timestamp<Raw>> = None;
+    shell.become_state(DevicePhase::Opening, DeviceReason::Silent);
+    loop {
+        let (copy, after) = segment.copy();
+        let now = bracket();
+        match shell.reader.read(&copy, after, &now) {
+            Some(Ok(sample)) => {
+                segment.clear_valid();
+                last = Some(now.raw_after);
+                shell.become_state(DevicePhase::Good, DeviceReason::Delivering);
+                shell.tell(Report::Sample(sample));
+            }
+            Some(Err(_)) => segment.clear_valid(),
+            None => {}
+        }
+        let silence = now.raw_after - last.unwrap_or(opened);
+        if silence > QUIET {
+            if last.is_some() {
+                shell.become_state(DevicePhase::Stale, DeviceReason::Quiet { silence });
+            }
+            // Somebody may have removed the segment; those who come later share another.
+            if find(config.unit).is_ok_and(|facts| facts.id != segment.facts().id) {
+                return;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+struct Shell<'a, S> {
+    reader: ShmReader,
+    phase: Option<DevicePhase>,
+    sink: &'a mut S,
+}
+
+impl<S: FnMut(Delivery)> Shell<'_, S> {
+    fn tell(&mut self, report: Report) {
+        (self.sink)(Delivery { at: raw_now(), report, health: self.reader.health() });
+    }
+
+    fn become_state(&mut self, phase: DevicePhase, reason: DeviceReason) {
+        if self.phase.replace(phase) != Some(phase) {
+            self.tell(Report::State(DeviceState { phase, reason, since: raw_now() }));
+        }
+    }
+
+    fn io(&mut self, config: &ShmConfig, error: &std::io::Error) {
+        let (phase, reason) = super::explain_open(format!("SHM unit {}", config.unit), error);
+        self.become_state(phase, reason);
+    }
+}
