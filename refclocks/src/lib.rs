@@ -23,6 +23,7 @@
 
 pub mod calendar;
 pub mod device;
+pub mod gpsd;
 pub mod nmea;
 pub mod pps;
 pub mod report;
