@@ -17,6 +17,7 @@
 //! | [`refclocks`] | one device's bytes or edges |
 //! | [`core`] | everything that decides; pure: no clock, no socket, no file, no random source |
 
+pub mod cli;
 pub mod core;
 pub mod ntp;
 pub mod sys;

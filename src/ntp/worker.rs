@@ -128,12 +128,11 @@ impl Listener {
         for (index, (socket, counters)) in self.sockets.into_iter().zip(counters).enumerate() {
             let socket = Arc::new(socket);
             workers.sockets.push(socket.clone());
-            let stop = workers.stop.clone();
-            let responder = Responder::new(served.clone(), counters);
+            let responder = Responder::new(served.clone(), counters, workers.stop.clone());
             let thread = thread::Builder::new()
                 .name(format!("ntp-{index}"))
                 .stack_size(256 << 10)
-                .spawn(move || work(&socket, responder, &stop))?;
+                .spawn(move || work(&socket, responder))?;
             workers.threads.push(thread);
         }
         Ok(workers)
@@ -154,7 +153,7 @@ impl Listener {
         Ok(Inline {
             address: self.address,
             sockets: watched,
-            responder: Responder::new(served.clone(), counters.clone()),
+            responder: Responder::new(served.clone(), counters.clone(), Arc::default()),
             counters: CounterSet::new([counters]),
         })
     }
@@ -247,12 +246,12 @@ impl Inline {
     }
 }
 
-fn work(socket: &UdpSocket, mut responder: Responder, stop: &AtomicBool) {
-    while !stop.load(Ordering::Acquire) {
+fn work(socket: &UdpSocket, mut responder: Responder) {
+    while !responder.stopped() {
         match responder.turn(socket, Wait::ForOne) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) if stop.load(Ordering::Acquire) => return,
+            Err(_) if responder.stopped() => return,
             Err(_) => thread::sleep(PAUSE_AFTER_ERROR),
         }
     }
@@ -265,11 +264,16 @@ struct Responder {
     counters: Arc<Counters>,
     batch: Batch,
     send_cost: SendCost,
+    stop: Arc<AtomicBool>,
 }
 
 impl Responder {
-    fn new(served: Served, counters: Arc<Counters>) -> Self {
-        Self { served, counters, batch: Batch::new(MAX_BATCH), send_cost: SendCost::default() }
+    fn new(served: Served, counters: Arc<Counters>, stop: Arc<AtomicBool>) -> Self {
+        Self { served, counters, batch: Batch::new(MAX_BATCH), send_cost: SendCost::default(), stop }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     /// Receives a batch and answers it. Returns the number of datagrams.
@@ -283,7 +287,8 @@ impl Responder {
                 return Err(error);
             }
         };
-        if received == 0 {
+        // The call that shutdown(2) wakes delivers an empty datagram from nobody.
+        if received == 0 || self.stopped() {
             return Ok(0);
         }
         self.counters.count_received(received);
