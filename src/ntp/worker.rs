@@ -228,19 +228,16 @@ impl Inline {
         loop {
             // Zero workers have one socket.
             let Some(socket) = self.sockets.first() else { return std::future::pending().await };
-            match socket.readable().await {
-                Ok(mut ready) => {
-                    let turn = ready.try_io(|socket| self.responder.turn(socket.get_ref(), Wait::No));
-                    match turn {
-                        Ok(Err(error)) if error.kind() != io::ErrorKind::Interrupted => {
-                            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
-                        }
-                        // A full batch leaves no time to others unless it is given.
-                        Ok(_) => tokio::task::yield_now().await,
-                        Err(_would_block) => {}
-                    }
+            match self.responder.batch.arrivals(socket).await {
+                Ok(received) => {
+                    self.responder.answer(socket.get_ref(), received);
+                    // A full batch leaves no time to others unless it is given.
+                    tokio::task::yield_now().await;
                 }
-                Err(_) => tokio::time::sleep(PAUSE_AFTER_ERROR).await,
+                Err(_) => {
+                    self.responder.counters.count_receive_failed();
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                }
             }
         }
     }
@@ -248,11 +245,15 @@ impl Inline {
 
 fn work(socket: &UdpSocket, mut responder: Responder) {
     while !responder.stopped() {
-        match responder.turn(socket, Wait::ForOne) {
-            Ok(_) => {}
+        match responder.batch.receive(socket, Wait::ForOne) {
+            // The call that shutdown(2) wakes delivers an empty datagram from nobody.
+            _ if responder.stopped() => return,
+            Ok(received) => responder.answer(socket, received),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) if responder.stopped() => return,
-            Err(_) => thread::sleep(PAUSE_AFTER_ERROR),
+            Err(_) => {
+                responder.counters.count_receive_failed();
+                thread::sleep(PAUSE_AFTER_ERROR);
+            }
         }
     }
 }
@@ -276,20 +277,10 @@ impl Responder {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Receives a batch and answers it. Returns the number of datagrams.
-    fn turn(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<usize> {
-        let received = match self.batch.receive(socket, wait) {
-            Ok(received) => received,
-            Err(error) => {
-                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
-                    self.counters.count_receive_failed();
-                }
-                return Err(error);
-            }
-        };
-        // The call that shutdown(2) wakes delivers an empty datagram from nobody.
-        if received == 0 || self.stopped() {
-            return Ok(0);
+    /// Answers a batch that has been received.
+    fn answer(&mut self, socket: &UdpSocket, received: usize) {
+        if received == 0 {
+            return;
         }
         self.counters.count_received(received);
         let relation = Relation::from_bracket(&clock::bracket());
@@ -352,7 +343,6 @@ impl Responder {
                 self.counters.count_sent(sent.sent, sent.failed);
             }
         }
-        Ok(received)
     }
 }
 

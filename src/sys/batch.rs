@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::{mem, ptr};
 
 use refclocks::time::{Realtime, Timestamp};
+use tokio::io::unix::AsyncFd;
 
 use super::address::{KernelAddress, MAX_LEN};
 use super::control_message::{Ancillary, CAPACITY, ControlBuffer};
@@ -134,6 +135,23 @@ impl Batch {
         }
         self.received = received;
         Ok(received)
+    }
+
+    /// Waits for datagrams on a watched socket and receives them, like [`Batch::receive`]. Dropping
+    /// the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of recvmmsg(2), but `WouldBlock` and `Interrupted`; on connected sockets what ICMP said.
+    pub async fn arrivals(&mut self, socket: &AsyncFd<UdpSocket>) -> io::Result<usize> {
+        loop {
+            let mut ready = socket.ready(UdpSocket::ARRIVALS).await?;
+            match ready.try_io(|socket| self.receive(socket.get_ref(), Wait::No)) {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(received) => return received,
+                Err(_would_block) => {}
+            }
+        }
     }
 
     /// A datagram of the last receive, and the room for its reply.

@@ -1,5 +1,5 @@
 //! What the NTP tests share: made-up snapshots, a server of them, and the real peers.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -14,7 +13,7 @@ use super::association::{Association, Config, Measurement, Rejected};
 use super::names::{Names, ResolveError};
 use super::shell::seed;
 use crate::ntp::stamp::Relation;
-use crate::sys::batch::{Batch, Wait};
+use crate::sys::batch::Batch;
 use crate::sys::udp::UdpSocket;
 
 /// How long a reply may take.
@@ -177,10 +176,7 @@ async fn reply(
     association: &mut Association,
 ) -> Result<Exchange, ReplyError> {
     loop {
-        let count = socket
-            .async_io(Interest::READABLE, |socket| batch.receive(socket, Wait::No))
-            .await
-            .map_err(ReplyError::Io)?;
+        let count = batch.arrivals(socket).await.map_err(ReplyError::Io)?;
         let relation = Relation::from_bracket(&clock::bracket());
         for index in 0..count {
             let Some((datagram, _)) = batch.datagram(index) else { continue };
