@@ -1,4 +1,5 @@
 //! The server's threads, asked over loopback by raw sockets and by our own client.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod ntp_common;
 
@@ -141,12 +142,11 @@ fn replies_leave_from_the_address_asked() {
 
 #[test]
 fn a_simulated_oscillator_is_served_through_its_map() {
-    let snapshot = made_up_snapshot();
+    let mut snapshot = made_up_snapshot();
     let at = refclocks::sys::clock::raw_now();
     // The snapshot's oscillator reads 1000 s more than this machine's, so its clock does as well.
     let map = RawMap { host: at, raw: at + Span::from_whole_seconds(1000), rate: 1e-6 };
-    let mut snapshot = snapshot;
-    snapshot.valid_until = snapshot.valid_until + Span::from_whole_seconds(2000);
+    snapshot.valid_until += Span::from_whole_seconds(2000);
     let served = Served::new(ntp_common::handle(snapshot), Access::default());
     served.raw_map.store(map.into());
     let workers = worker::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().spawn(&served).unwrap();
@@ -218,4 +218,18 @@ fn an_idle_worker_never_wakes_up() {
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(switches_of_workers(), before);
     workers.stop();
+}
+
+/// Serves until it is stopped, for a load generator: by hand, with `--ignored --nocapture` and the
+/// seconds in NTP_SERVE_S.
+#[test]
+#[ignore = "serves a load generator that is started by hand"]
+fn serve_a_load_generator() {
+    let seconds = std::env::var("NTP_SERVE_S").map_or(5, |s| s.parse().unwrap());
+    let begun = Instant::now();
+    let workers = serve("127.0.0.1:0", made_up_snapshot(), 1);
+    assert!(ask(workers.address(), &request(1)).is_some());
+    println!("{} first reply after {:?}", workers.address(), begun.elapsed());
+    std::thread::sleep(Duration::from_secs(seconds));
+    println!("{:?}", totals_at_the_end(workers));
 }

@@ -24,7 +24,7 @@ const EX_OSERR: u8 = 71;
 /// Ask NTP servers for the time and compare this machine's clock with it. Changes nothing.
 #[derive(Clone, Debug, clap::Args)]
 pub struct QueryArgs {
-    /// Servers to ask: HOST, HOST:PORT, ADDRESS or [ADDRESS]:PORT
+    /// Servers to ask: name or address, with a port if it is not 123
     #[arg(required = true, value_name = "HOST[:PORT]")]
     pub hosts: Vec<Host>,
 

@@ -130,6 +130,8 @@ impl Batch {
             slot.len = (header.msg_len as usize).min(REQUEST_CAPACITY);
             slot.truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             slot.from.len = header.msg_hdr.msg_namelen;
+            // Another type in other C libraries.
+            #[allow(clippy::unnecessary_cast)]
             let control = (header.msg_hdr.msg_controllen as usize).min(CAPACITY);
             slot.ancillary = slot.control.octets.get(..control).map(Ancillary::parse).unwrap_or_default();
         }

@@ -110,7 +110,8 @@ fn a_late_reply_is_bogus() {
 #[test]
 fn bad_replies_are_told_apart() {
     type Change = fn(Header) -> Header;
-    let cases: [(Change, fn(&Rejected) -> bool); 13] = [
+    type Expected = fn(&Rejected) -> bool;
+    let cases: [(Change, Expected); 13] = [
         (|h| Header { mode: Mode::Client, ..h }, |r| matches!(r, Rejected::NotAReply { mode: Mode::Client })),
         (|h| Header { version: 5, ..h }, |r| matches!(r, Rejected::NotAReply { .. })),
         (|h| Header { leap: LeapIndicator::Unsynchronised, ..h }, |r| matches!(r, Rejected::Unsynchronised { .. })),
