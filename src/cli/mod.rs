@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod demo_live;
+pub mod query;
 
 use std::process::ExitCode;
 
@@ -19,11 +20,14 @@ pub struct Cli {
 enum Command {
     /// Show it all with no hardware, no root, no network and no configuration.
     Demo(demo::DemoArgs),
+    /// Ask servers for the time, once.
+    Query(query::QueryArgs),
 }
 
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
+        Command::Query(args) => query::run(args),
     }
 }

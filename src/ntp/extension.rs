@@ -53,7 +53,7 @@ impl<'a> Tail<'a> {
     ///
     /// Octets that are not whole words, and fields of impossible lengths.
     pub fn split(version: u8, octets: &'a [u8]) -> Result<Self, TailError> {
-        if octets.len() % 4 != 0 {
+        if !octets.len().is_multiple_of(4) {
             return Err(TailError::NotWords { len: octets.len() });
         }
         if version < 4 {
@@ -93,7 +93,7 @@ fn field_length(octets: &[u8]) -> Result<(usize, &[u8]), TailError> {
     };
     let said = usize::from(u16::from_be_bytes([*high, *low]));
     match octets.split_at_checked(said) {
-        Some((_, after)) if said >= MIN_FIELD_LEN && said % 4 == 0 => Ok((said, after)),
+        Some((_, after)) if said >= MIN_FIELD_LEN && said.is_multiple_of(4) => Ok((said, after)),
         _ => Err(TailError::FieldLength { said, left }),
     }
 }

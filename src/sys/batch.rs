@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::{mem, ptr};
 
 use refclocks::time::{Realtime, Timestamp};
+use tokio::io::unix::AsyncFd;
 
 use super::address::{KernelAddress, MAX_LEN};
 use super::control_message::{Ancillary, CAPACITY, ControlBuffer};
@@ -129,11 +130,30 @@ impl Batch {
             slot.len = (header.msg_len as usize).min(REQUEST_CAPACITY);
             slot.truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             slot.from.len = header.msg_hdr.msg_namelen;
+            // Another type in other C libraries.
+            #[allow(clippy::unnecessary_cast)]
             let control = (header.msg_hdr.msg_controllen as usize).min(CAPACITY);
             slot.ancillary = slot.control.octets.get(..control).map(Ancillary::parse).unwrap_or_default();
         }
         self.received = received;
         Ok(received)
+    }
+
+    /// Waits for datagrams on a watched socket and receives them, like [`Batch::receive`]. Dropping
+    /// the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of recvmmsg(2), but `WouldBlock` and `Interrupted`; on connected sockets what ICMP said.
+    pub async fn arrivals(&mut self, socket: &AsyncFd<UdpSocket>) -> io::Result<usize> {
+        loop {
+            let mut ready = socket.ready(UdpSocket::ARRIVALS).await?;
+            match ready.try_io(|socket| self.receive(socket.get_ref(), Wait::No)) {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(received) => return received,
+                Err(_would_block) => {}
+            }
+        }
     }
 
     /// A datagram of the last receive, and the room for its reply.

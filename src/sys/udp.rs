@@ -110,8 +110,11 @@ impl UdpSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// The socket, not blocking any more and watched by the tokio runtime this is called in, for
-    /// datagrams that arrive.
+    /// What a watched socket is watched for: datagrams, and what ICMP says of those we sent, which
+    /// Linux announces as an error and not as something to read.
+    pub const ARRIVALS: Interest = Interest::READABLE.add(Interest::ERROR);
+
+    /// The socket, not blocking any more and watched by the tokio runtime this is called in.
     ///
     /// # Errors
     ///
@@ -120,7 +123,7 @@ impl UdpSocket {
         self.set_nonblocking()?;
         // SAFETY: `as_raw_fd` always names the descriptor that `self` owns, and the runtime drops
         // its registration before `self`, which closes it.
-        let watched = unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) };
+        let watched = unsafe { AsyncFd::register_with_interest(self, Self::ARRIVALS) };
         watched.map_err(Into::into)
     }
 

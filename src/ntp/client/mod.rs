@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`association`] | requests, replies, reach, validation: pure |
 //! | [`poll`] | when the next request is due: pure |
+//! | [`once`] | a few quick exchanges, then an end: for `refclockd query` |
 //! | [`names`] | host names, resolved on a thread of their own |
 //! | [`shell`] | sockets and timers |
 
 pub mod association;
 pub mod names;
+pub mod once;
 pub mod poll;
 pub mod shell;
 

@@ -8,13 +8,12 @@ use std::net::SocketAddr;
 
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::association::{Association, Config, KissCode, Measurement, Rejected, Tally};
 use super::names::{Names, ResolveError};
 use crate::ntp::stamp::Relation;
-use crate::sys::batch::{Batch, Wait};
+use crate::sys::batch::Batch;
 use crate::sys::udp::UdpSocket;
 
 /// Polls without an answer after which a name is resolved again, and its next address tried.
@@ -212,18 +211,23 @@ async fn associate<S: FnMut(ClientEvent)>(config: &ClientConfig, address: Socket
             return std::future::pending().await;
         };
         let arrived = tokio::select! {
-            () = tokio::time::sleep(until(due)) => false,
-            () = readable(socket.as_ref()) => true,
+            () = tokio::time::sleep(until(due)) => None,
+            arrived = arrivals(socket.as_ref(), &mut batch) => Some(arrived),
         };
-        if arrived {
-            if let Some(open) = &socket
-                && let Err(error) = receive(open, &mut batch, &mut association, &mut unanswered, tell)
-            {
+        match arrived {
+            Some(Ok(count)) => {
+                if digest(&mut batch, count, &mut association, tell) {
+                    unanswered = 0;
+                }
+                continue;
+            }
+            Some(Err(error)) => {
                 // What ICMP said of our request. The socket is spent: the next poll opens another.
                 tell.state(ServerState::Unreachable { address, error: error.to_string() });
                 socket = None;
+                continue;
             }
-            continue;
+            None => {}
         }
         if unanswered >= PATIENCE && !is_literal(&config.host) {
             return;
@@ -251,12 +255,11 @@ async fn associate<S: FnMut(ClientEvent)>(config: &ClientConfig, address: Socket
     }
 }
 
-/// Waits for a datagram; for ever without a socket.
-async fn readable(socket: Option<&AsyncFd<UdpSocket>>) {
-    let Some(socket) = socket else { return std::future::pending().await };
-    // A failed wait is found out where the datagrams are read.
-    if let Ok(mut ready) = socket.readable().await {
-        ready.retain_ready();
+/// Receives datagrams; without a socket, waits for ever.
+async fn arrivals(socket: Option<&AsyncFd<UdpSocket>>, batch: &mut Batch) -> io::Result<usize> {
+    match socket {
+        Some(socket) => batch.arrivals(socket).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -270,32 +273,19 @@ fn transmit(
         Some(open) => open,
         None => socket.insert(UdpSocket::client(address)?.watch()?),
     };
-    let mut sent_at = clock::raw_now();
-    let mut sent = open.get_ref().send(request);
-    if sent.is_err() {
-        // The first failure may be what ICMP said of the last request.
-        sent_at = clock::raw_now();
-        sent = open.get_ref().send(request);
-    }
-    association.handle_transmitted(sent_at);
-    sent
+    association.handle_transmitted(clock::raw_now());
+    open.get_ref().send(request)
 }
 
-/// Hands what has arrived to the association.
-fn receive<S: FnMut(ClientEvent)>(
-    socket: &AsyncFd<UdpSocket>,
+/// Hands what has arrived to the association. Returns whether the server has spoken.
+fn digest<S: FnMut(ClientEvent)>(
     batch: &mut Batch,
+    count: usize,
     association: &mut Association,
-    unanswered: &mut u32,
     tell: &mut Teller<'_, S>,
-) -> io::Result<()> {
+) -> bool {
     let address = association.address();
-    // Finding nothing is what clears the readiness.
-    let count = match socket.try_io(Interest::READABLE, |socket| batch.receive(socket, Wait::No)) {
-        Ok(count) => count,
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    let mut spoken = false;
     let relation = Relation::from_bracket(&clock::bracket());
     for index in 0..count {
         let Some((datagram, _)) = batch.datagram(index) else { continue };
@@ -303,7 +293,7 @@ fn receive<S: FnMut(ClientEvent)>(
         let at = relation.raw;
         match association.handle_receive(datagram.octets, arrived, at) {
             Ok(measurement) => {
-                *unanswered = 0;
+                spoken = true;
                 tell.state(ServerState::Answering { address });
                 tell.polled(association);
                 (tell.sink)(ClientEvent::Measurement { at, address, measurement });
@@ -316,7 +306,7 @@ fn receive<S: FnMut(ClientEvent)>(
                     // Not the server's words, or nothing new.
                     Rejected::Malformed(_) | Rejected::NotAReply { .. } | Rejected::Bogus | Rejected::Duplicate => {}
                     _ => {
-                        *unanswered = 0;
+                        spoken = true;
                         tell.state(ServerState::Unusable { address, reason });
                     }
                 }
@@ -324,7 +314,7 @@ fn receive<S: FnMut(ClientEvent)>(
             }
         }
     }
-    Ok(())
+    spoken
 }
 
 /// Hands events over; a state only when it changed.
