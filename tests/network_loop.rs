@@ -122,7 +122,7 @@ fn one_server_sets_and_keeps_the_clock() {
             }
         },
     );
-    let rms = (squares / n as f64).sqrt();
+    let rms = (squares / n).sqrt();
     println!("rms {rms:.3e}");
     assert!(rms < 6e-6, "{rms:.3e}");
 }

@@ -151,8 +151,9 @@ impl Sentence {
             b"RMC" => Self::Rmc {
                 time: f.time(1)?,
                 date: f.date(9)?,
-                // Mode and navigational status came with later versions of the standard.
-                valid: f.get(2) == "A" && good_modes(f.get(12)) && f.get(13) != "V",
+                // The mode came with a later version of the standard. The navigational status after it
+                // is about ships: most receivers send V there, for "not provided".
+                valid: f.get(2) == "A" && good_modes(f.get(12)),
             },
             b"ZDA" => Self::Zda { time: f.time(1)?, date: f.long_date(2)? },
             b"GGA" => Self::Gga {
@@ -324,7 +325,7 @@ mod tests {
         assert_eq!(valid("GPRMC,000000,V,,,,,,,010126,,"), Some(false));
         assert_eq!(valid("GPRMC,000000,A,,,,,,,010126,,,N"), Some(false));
         assert_eq!(valid("GPRMC,000000,A,,,,,,,010126,,,E"), Some(false));
-        assert_eq!(valid("GPRMC,000000,A,,,,,,,010126,,,A,V"), Some(false));
+        assert_eq!(valid("GPRMC,000000,A,,,,,,,010126,,,A,V"), Some(true));
         assert_eq!(valid("GPRMC,000000,A,,,,,,,010126,,,A,S"), Some(true));
         assert_eq!(valid("GPGGA,000000,,,,,0,00,,,,,,,"), Some(false));
         assert_eq!(valid("GPGGA,000000,,,,,6,00,,,,,,,"), Some(false));

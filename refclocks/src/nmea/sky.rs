@@ -93,7 +93,7 @@ fn system(talker: [u8; 2], number: u16) -> Constellation {
             1..=32 => Constellation::Gps,
             33..=64 | 120..=158 => Constellation::Sbas,
             65..=96 => Constellation::Glonass,
-            193..=202 => Constellation::Qzss,
+            193..=200 => Constellation::Qzss,
             201..=261 => Constellation::BeiDou,
             301..=336 => Constellation::Galileo,
             _ => Constellation::Unknown,

@@ -102,6 +102,7 @@ impl ShmSegment {
         self.facts
     }
 
+    #[allow(clippy::unnecessary_cast, reason = "time_t has 32 bits on some targets")]
     /// A copy of its fields, and the count after the copy was made.
     pub fn copy(&self) -> (Segment, i32) {
         let p = self.memory.as_ptr();
@@ -116,12 +117,12 @@ impl ShmSegment {
                 mode: (&raw const (*p).mode).read_volatile(),
                 count,
                 clock: (
-                    i64::from((&raw const (*p).clock_seconds).read_volatile()),
+                    (&raw const (*p).clock_seconds).read_volatile() as i64,
                     (&raw const (*p).clock_micros).read_volatile(),
                     (&raw const (*p).clock_nanos).read_volatile(),
                 ),
                 receive: (
-                    i64::from((&raw const (*p).receive_seconds).read_volatile()),
+                    (&raw const (*p).receive_seconds).read_volatile() as i64,
                     (&raw const (*p).receive_micros).read_volatile(),
                     (&raw const (*p).receive_nanos).read_volatile(),
                 ),
