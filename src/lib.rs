@@ -17,6 +17,7 @@
 //! | [`refclocks`] | one device's bytes or edges |
 //! | [`core`] | everything that decides; pure: no clock, no socket, no file, no random source |
 //! | [`clock`] | the clocks that can be steered, and the loop closed around one |
+//! | [`config`] | what the operator wrote |
 //! | [`ntp`] | NTP on the wire, both ways |
 //! | [`daemon`] | the one thread that owns devices, engine and sockets |
 //! | [`sim`] | the simulated world |
@@ -24,6 +25,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod core;
 pub mod daemon;
 pub mod ntp;

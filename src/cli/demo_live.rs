@@ -69,7 +69,7 @@ async fn play(args: &DemoArgs) -> io::Result<DemoResult> {
     let began = Instant::now();
     let mut next_line = began;
     let ends = args.duration.map(|seconds| began + Duration::from_secs_f64(seconds));
-    let mut interrupt = std::pin::pin!(stopped());
+    let mut interrupt = std::pin::pin!(super::run::stopped());
     stage.daemon.publish();
     loop {
         let until_world = (stage.host_time_of(stage.next_at) - raw_now()).to_duration();
@@ -264,16 +264,4 @@ fn bind_near(address: SocketAddr) -> Option<worker::Listener> {
         address.set_port(address.port().checked_add(i)?);
         worker::bind(address, 1).ok()
     })
-}
-
-/// Ctrl-C or a request to end.
-async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        },
-        Err(_) => std::future::pending().await,
-    }
 }

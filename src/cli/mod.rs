@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand.
 
+pub mod check;
 pub mod demo;
 pub mod demo_live;
 pub mod query;
+pub mod run;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,10 @@ pub struct Cli {
 enum Command {
     /// Show it all with no hardware, no root, no network and no configuration.
     Demo(demo::DemoArgs),
+    /// Read a configuration: everything that is wrong with it, or what it will do.
+    Check(check::CheckArgs),
+    /// The daemon.
+    Run(run::RunArgs),
     /// Ask servers for the time, once.
     Query(query::QueryArgs),
 }
@@ -28,6 +34,8 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Query(args) => query::run(args),
     }
 }

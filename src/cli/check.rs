@@ -1,0 +1,133 @@
+//! `refclockd check`: reads a configuration, says everything that is wrong with it, or what it will do.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::{Config, Discipline, Driver, diagnostic};
+
+/// sysexits: the configuration cannot be understood; the file cannot be read.
+const EX_CONFIG: u8 = 78;
+const EX_NOINPUT: u8 = 66;
+
+/// Options of `refclockd check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Print what is wrong as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let file = args.config.display().to_string();
+    let text = match std::fs::read_to_string(&args.config) {
+        Ok(text) => text,
+        Err(error) => return unreadable(&args.config, &error),
+    };
+    let read = Config::from_toml(&file, &text);
+    let found = match &read {
+        Ok((_, warnings)) => warnings,
+        Err(all) => all,
+    };
+    if args.json {
+        let list: Vec<serde_json::Value> = found
+            .iter()
+            .map(|d| {
+                let (line, column) = d.position(&text).unzip();
+                serde_json::json!({ "severity": d.severity, "line": line, "column": column, "title": d.title, "help": d.help })
+            })
+            .collect();
+        println!("{}", serde_json::json!({ "file": file, "usable": read.is_ok(), "found": list }));
+    } else {
+        eprint!("{}", diagnostic::render(&file, &text, found, std::io::stderr().is_terminal()));
+    }
+    match read {
+        Ok((config, _)) => {
+            if !args.json {
+                print!("{}", explain(&config));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::from(EX_CONFIG),
+    }
+}
+
+/// Reads a configuration for a program that is going to use it; what is wrong goes to standard error.
+pub fn load(path: &Path) -> Result<Config, ExitCode> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    let file = path.display().to_string();
+    let color = std::io::stderr().is_terminal();
+    match Config::from_toml(&file, &text) {
+        Ok((config, warnings)) => {
+            eprint!("{}", diagnostic::render(&file, &text, &warnings, color));
+            Ok(config)
+        }
+        Err(all) => {
+            eprint!("{}", diagnostic::render(&file, &text, &all, color));
+            eprintln!("Nothing was started.");
+            Err(ExitCode::from(EX_CONFIG))
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ExitCode {
+    eprintln!("{} cannot be read: {error}. conf/ has configurations to start from.", path.display());
+    ExitCode::from(EX_NOINPUT)
+}
+
+/// What a configuration will do, in sentences.
+fn explain(config: &Config) -> String {
+    let mut said = Vec::new();
+    for clock in &config.refclocks {
+        let (name, address) = (&clock.name, clock.driver.address());
+        said.push(match &clock.driver {
+            Driver::Nmea { baud, .. } => {
+                let speed = baud.map_or_else(|| "at a speed found by trying".to_owned(), |b| format!("at {b} bit/s"));
+                format!("{name}: NMEA messages from {address}, {speed}.")
+            }
+            Driver::Pps { .. } => format!(
+                "{name}: pulses from {address}, numbered by {}.",
+                clock.lock.as_deref().unwrap_or("whatever does so safely")
+            ),
+            Driver::Gpsd { .. } => format!("{name}: messages and pulses from gpsd at {address}."),
+            Driver::Shm { .. } => format!("{name}: shared memory {address}."),
+            Driver::Sock { .. } => format!("{name}: SOCK datagrams at {address}."),
+        });
+    }
+    for server in &config.servers {
+        said.push(format!("{}: NTP server {}, port {}.", server.name, server.host, server.port));
+    }
+    said.push(match config.clock.discipline {
+        Discipline::Software => "A clock of our own is disciplined and served; the system clock is left alone.".into(),
+        Discipline::Observe => "No clock is steered: sources are watched and reported.".into(),
+        Discipline::Kernel => {
+            "The system clock is to be disciplined: this version cannot yet, and will steer a clock of its own instead."
+                .into()
+        }
+    });
+    match &config.serve {
+        None => said.push("NTP is not served: there is no [serve] section.".into()),
+        Some(serve) => {
+            let list = |items: Vec<String>| items.join(", ");
+            said.push(format!("NTP is served on {}.", list(serve.listen.iter().map(ToString::to_string).collect())));
+            said.push(if serve.allow.is_empty() {
+                "Only this machine is answered; `allow` in [serve] lets others in.".into()
+            } else {
+                format!(
+                    "This machine and {} are answered.",
+                    list(serve.allow.iter().map(ToString::to_string).collect())
+                )
+            });
+        }
+    }
+    if let Some(local) = config.local {
+        said.push(format!("Without any reference the clock is served as it is, at stratum {}.", local.stratum));
+    }
+    said.join("\n") + "\n"
+}

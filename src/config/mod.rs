@@ -1,0 +1,24 @@
+//! The configuration: what the operator wrote, read with all its mistakes at once.
+//!
+//! Text goes in, a [`Config`] or the list of everything that is wrong with it comes out. Nothing
+//! here opens a file or a device: that a device exists is for the daemon to find out, again and
+//! again, while it runs.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`model`] | what a configuration is |
+//! | [`reader`] | from TOML to the model |
+//! | [`value`] | single values: durations, addresses, integers in a range |
+//! | [`dialect`] | telling the files of other programs from ours |
+//! | [`diagnostic`] | what is wrong where, and what to do about it |
+
+pub mod diagnostic;
+mod dialect;
+pub mod model;
+mod reader;
+mod source;
+mod value;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use model::{ClockSettings, Config, Discipline, Driver, Local, Refclock, Serve, Server};
+pub use value::parse_duration;

@@ -1,0 +1,280 @@
+//! What a configuration is, with the default of everything that has one.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use refclocks::{Edge, ReferenceId};
+
+/// The port of NTP, RFC 5905 section 7.2.
+pub const NTP_PORT: u16 = 123;
+/// The port of gpsd.
+pub const GPSD_PORT: u16 = 2947;
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[[refclock]]`: reference clocks, in the order of the file.
+    pub refclocks: Vec<Refclock>,
+    /// `[[server]]`: network servers, in the order of the file.
+    pub servers: Vec<Server>,
+    /// `[local]`: serve the undisciplined clock when all else is gone.
+    pub local: Option<Local>,
+    /// `[serve]`: answer NTP requests. Nobody is answered without it.
+    pub serve: Option<Serve>,
+    /// `[clock]`: what is done to the clock.
+    pub clock: ClockSettings,
+    /// `[holdover] budget`: the error bound at which a coasting clock stops being stratum 1, s.
+    pub holdover_budget: f64,
+    /// `[control] socket`: where `refclockd` answers the operator.
+    pub control_socket: PathBuf,
+    /// `[state] dir`: where what was learned is kept from one start to the next.
+    pub state_dir: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            refclocks: Vec::new(),
+            servers: Vec::new(),
+            local: None,
+            serve: None,
+            clock: ClockSettings::default(),
+            holdover_budget: 1e-3,
+            control_socket: PathBuf::from("/run/refclockd/api.sock"),
+            state_dir: PathBuf::from("/var/lib/refclockd"),
+        }
+    }
+}
+
+/// A reference clock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refclock {
+    /// Unique name: the reference ID unless given, with a number behind it if several share the ID.
+    pub name: String,
+    /// How it is read.
+    pub driver: Driver,
+    /// Reference ID: `PPS` for the driver `pps`, else `GPS`, unless given.
+    pub refid: ReferenceId,
+    /// Messages: how long after the second they arrive, s. `None`: learned from the pulse.
+    pub delay: Option<f64>,
+    /// Constant lateness of its stamps (cable, interrupt), taken off each, s; positive = stamped late.
+    pub offset: f64,
+    /// Pulses: name of the only source that may number them. `None`: any that can.
+    pub lock: Option<String>,
+    /// Use it before others that are as good.
+    pub prefer: bool,
+    /// Watch it, do not use it.
+    pub noselect: bool,
+    /// The operator vouches for it.
+    pub trust: bool,
+    /// Stratum it gives itself, 0 for a reference clock.
+    pub stratum: u8,
+}
+
+impl Refclock {
+    /// A reference clock with the usual settings, named by the usual reference ID of its driver.
+    pub fn new(driver: Driver) -> Self {
+        let refid = driver.usual_refid();
+        Self {
+            name: refid.to_string(),
+            driver,
+            refid,
+            delay: None,
+            offset: 0.0,
+            lock: None,
+            prefer: false,
+            noselect: false,
+            trust: false,
+            stratum: 0,
+        }
+    }
+}
+
+/// How a reference clock is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// NMEA 0183 over a serial port or pty.
+    Nmea {
+        /// The port.
+        device: PathBuf,
+        /// Its speed, bit/s. `None`: found by trying.
+        baud: Option<u32>,
+    },
+    /// Kernel PPS, RFC 2783.
+    Pps {
+        /// The PPS device.
+        device: PathBuf,
+        /// The edge on the second.
+        edge: Edge,
+    },
+    /// gpsd's JSON socket.
+    Gpsd {
+        /// Where gpsd listens.
+        address: SocketAddr,
+    },
+    /// NTP shared memory.
+    Shm {
+        /// Segment number: the key is 0x4e545030 + unit.
+        unit: u8,
+        /// Does it carry pulses? `None`: told by the driver.
+        pulse: Option<bool>,
+        /// Accept a segment that another user than root, or us, may write.
+        trust_owner: bool,
+    },
+    /// chrony's SOCK datagrams.
+    Sock {
+        /// Path of the socket that is made.
+        path: PathBuf,
+        /// Does it carry pulses?
+        pulse: bool,
+    },
+}
+
+impl Driver {
+    /// The name in the file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Nmea { .. } => "nmea",
+            Self::Pps { .. } => "pps",
+            Self::Gpsd { .. } => "gpsd",
+            Self::Shm { .. } => "shm",
+            Self::Sock { .. } => "sock",
+        }
+    }
+
+    /// What it reads: device, address, segment or path, for display.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Nmea { device, .. } | Self::Pps { device, .. } => device.display().to_string(),
+            Self::Gpsd { address } => address.to_string(),
+            Self::Shm { unit, .. } => format!("SHM({unit})"),
+            Self::Sock { path, .. } => path.display().to_string(),
+        }
+    }
+
+    /// The reference ID unless one is given.
+    pub fn usual_refid(&self) -> ReferenceId {
+        match self {
+            Self::Pps { .. } => ReferenceId(*b"PPS\0"),
+            _ => ReferenceId(*b"GPS\0"),
+        }
+    }
+
+    /// Is it known to give pulses that do not say which second they mark?
+    pub fn is_bare_pulse(&self) -> bool {
+        matches!(self, Self::Pps { .. } | Self::Shm { pulse: Some(true), .. } | Self::Sock { pulse: true, .. })
+    }
+}
+
+/// A network server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Unique name: the host unless given.
+    pub name: String,
+    /// Name or address.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+    /// Begin, and begin again after a silence, with quick polls.
+    pub iburst: bool,
+    /// log2 of the shortest poll interval, s.
+    pub minpoll: i8,
+    /// log2 of the longest, s.
+    pub maxpoll: i8,
+    /// Use it before others that are as good.
+    pub prefer: bool,
+    /// Watch it, do not use it.
+    pub noselect: bool,
+    /// The operator vouches for it.
+    pub trust: bool,
+}
+
+impl Server {
+    /// A server with the usual settings, named like its host.
+    pub fn new(host: impl Into<String>) -> Self {
+        let host = host.into();
+        Self {
+            name: host.clone(),
+            host,
+            port: NTP_PORT,
+            iburst: false,
+            minpoll: 6,
+            maxpoll: 10,
+            prefer: false,
+            noselect: false,
+            trust: false,
+        }
+    }
+}
+
+/// Serving the undisciplined clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The stratum to serve it at.
+    pub stratum: u8,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self { stratum: 10 }
+    }
+}
+
+/// Answering NTP requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// Who is answered. Empty: this machine only.
+    pub allow: Vec<IpNet>,
+    /// Who is not, although allowed.
+    pub deny: Vec<IpNet>,
+    /// Threads that answer.
+    pub workers: usize,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self {
+            listen: vec![
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), NTP_PORT),
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), NTP_PORT),
+            ],
+            allow: Vec::new(),
+            deny: Vec::new(),
+            workers: 1,
+        }
+    }
+}
+
+/// Which clock is steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Discipline {
+    /// The system clock, for every program on the machine.
+    Kernel,
+    /// A clock of our own that is served; the system clock is left alone.
+    #[default]
+    Software,
+    /// None: sources are watched and reported.
+    Observe,
+}
+
+/// What is done to the clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClockSettings {
+    /// Which clock is steered.
+    pub discipline: Discipline,
+    /// Step rather than slew beyond this, s...
+    pub step_threshold: f64,
+    /// ...within so many updates of the start.
+    pub step_updates: u64,
+    /// Do not move a clock that is set further than this, s.
+    pub panic: f64,
+}
+
+impl Default for ClockSettings {
+    fn default() -> Self {
+        Self { discipline: Discipline::default(), step_threshold: 1e-3, step_updates: 10, panic: 1000.0 }
+    }
+}

@@ -1,0 +1,285 @@
+//! From TOML to the model, with everything that is wrong on the way.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Diagnostic, quoted};
+use super::dialect::foreign_line;
+use super::model::{Config, Discipline, Local, NTP_PORT, Refclock, Serve, Server};
+use super::source::{Written, refclock, server};
+use super::value::{Section, network, socket_address, unknown, wrong_type};
+
+/// Sections of the file.
+const SECTIONS: [&str; 9] = ["refclock", "server", "local", "serve", "clock", "holdover", "control", "state", "web"];
+
+impl Config {
+    /// Reads a configuration. `file` is its name, for messages only.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, in the order of the text; warnings are among it. A configuration
+    /// comes with its warnings.
+    pub fn from_toml(file: &str, text: &str) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let mut out = Vec::new();
+        let config = match DeTable::parse(text) {
+            Ok(table) => read(file, table.get_ref(), &mut out),
+            Err(error) => {
+                out.push(not_toml(text, &error));
+                Self::default()
+            }
+        };
+        out.sort_by_key(|d| d.span.as_ref().map(|s| (s.start, s.end)).unwrap_or((usize::MAX, 0)));
+        if out.iter().any(Diagnostic::is_error) { Err(out) } else { Ok((config, out)) }
+    }
+}
+
+fn not_toml(text: &str, error: &toml::de::Error) -> Diagnostic {
+    if let Some(span) = foreign_line(text) {
+        let title = "this looks like ntp.conf or chrony.conf, not like a configuration of refclockd";
+        let help = "Reading these dialects comes in a later version. Write the sources as TOML: [[refclock]] \
+                    and [[server]] sections, see docs/configuration.md.";
+        return Diagnostic::error(span, title, help);
+    }
+    let title = format!("not TOML: {}", error.message().lines().next().unwrap_or("cannot be read"));
+    let help = "Mend this first; the rest of the file is read after that.";
+    let span = error.span().unwrap_or(text.len()..text.len());
+    Diagnostic::error(span, title, help)
+}
+
+fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
+    let mut config = Config::default();
+    for key in table.keys() {
+        let name: &str = key.get_ref();
+        if !SECTIONS.contains(&name) {
+            out.push(unknown(name, key.span(), format!("unknown section {}", quoted(name)), &SECTIONS));
+        } else if name == "web" {
+            let help = "It is ignored; `refclockd check` and the control socket show the same.";
+            out.push(Diagnostic::warning(key.span(), "[web] is not in this version", help));
+        }
+    }
+    let refclocks = array(table, "refclock", out, refclock);
+    let servers = array(table, "server", out, server);
+    let mut one = |key: &str, title: &'static str, read: &mut dyn FnMut(Section<'_, '_>, &mut Vec<Diagnostic>)| {
+        if let Some(section) = table.get(key).and_then(|value| Section::new(title, value, out)) {
+            read(section, out);
+        }
+    };
+    one("local", "[local]", &mut |section, out| config.local = Some(local(&section, out)));
+    one("serve", "[serve]", &mut |section, out| config.serve = Some(serve(&section, out)));
+    one("clock", "[clock]", &mut |section, out| clock(&section, &mut config, out));
+    one("holdover", "[holdover]", &mut |section, out| {
+        section.only(&["budget"], out);
+        // Below a microsecond nothing coasts; beyond a second nobody needs us.
+        config.holdover_budget = section.duration("budget", 1e-6..=1.0, out).unwrap_or(config.holdover_budget);
+    });
+    one("control", "[control]", &mut |section, out| {
+        section.only(&["socket"], out);
+        config.control_socket = section.path("socket", out).unwrap_or_else(|| config.control_socket.clone());
+    });
+    one("state", "[state]", &mut |section, out| {
+        section.only(&["dir"], out);
+        config.state_dir = section.path("dir", out).unwrap_or_else(|| config.state_dir.clone());
+    });
+    if !table.contains_key("refclock") && !table.contains_key("server") {
+        let here = 0..0;
+        if config.local.is_some() {
+            let help = "Add a [[refclock]] or a [[server]] unless that is what you want.";
+            let title = "no source: [local] serves a clock that nothing disciplines";
+            out.push(Diagnostic::warning(here, title, help).of_the_file());
+        } else {
+            let title = format!("no source at all in {}", quoted(file));
+            let help = "Add a [[refclock]] or a [[server]] section, see docs/configuration.md.";
+            out.push(Diagnostic::error(here, title, help).of_the_file());
+        }
+    }
+    (config.refclocks, config.servers) = together(refclocks, servers, out);
+    config
+}
+
+/// Reads an array of tables.
+fn array<T>(
+    table: &DeTable<'_>,
+    key: &str,
+    out: &mut Vec<Diagnostic>,
+    read: impl Fn(&Spanned<DeValue<'_>>, &mut Vec<Diagnostic>) -> Option<T>,
+) -> Vec<Result<T, Option<String>>> {
+    let Some(value) = table.get(key) else { return Vec::new() };
+    let DeValue::Array(items) = value.get_ref() else {
+        let mut problem = wrong_type(
+            key,
+            &format!("[[{key}]] with two brackets: there can be several"),
+            value.get_ref(),
+            value.span(),
+        );
+        problem.label = "one table, not a list of them".to_owned();
+        out.push(problem);
+        return Vec::new();
+    };
+    let name = |item: &Spanned<DeValue<'_>>| {
+        let table = item.get_ref().as_table()?;
+        ["name", "refid"].iter().find_map(|key| Some(table.get(*key)?.get_ref().as_str()?.to_owned()))
+    };
+    items.iter().map(|item| read(item, out).ok_or_else(|| name(item))).collect()
+}
+
+/// Names the sources, and checks what they say of each other. Of a source that could not be read,
+/// the name is known at best.
+fn together(
+    refclocks: Vec<Result<Written<Refclock>, Option<String>>>,
+    servers: Vec<Result<Written<Server>, Option<String>>>,
+    out: &mut Vec<Diagnostic>,
+) -> (Vec<Refclock>, Vec<Server>) {
+    let all_read = refclocks.iter().all(Result::is_ok) && servers.iter().all(Result::is_ok);
+    let unread: Vec<String> = (refclocks.iter().filter_map(|r| r.as_ref().err()))
+        .chain(servers.iter().filter_map(|s| s.as_ref().err()))
+        .flatten()
+        .cloned()
+        .collect();
+    let mut refclocks: Vec<Written<Refclock>> = refclocks.into_iter().filter_map(Result::ok).collect();
+    let mut servers: Vec<Written<Server>> = servers.into_iter().filter_map(Result::ok).collect();
+
+    name_refclocks(&mut refclocks);
+    let mut names: HashMap<String, ()> = HashMap::new();
+    let mut devices: HashMap<String, ()> = HashMap::new();
+    let mut twice = |name: &str, span: Range<usize>, out: &mut Vec<Diagnostic>| {
+        if names.insert(name.to_owned(), ()).is_some() {
+            let title = format!("two sources are named {}", quoted(name));
+            out.push(Diagnostic::error(span, title, "Give this one another `name`."));
+        }
+    };
+    for r in &refclocks {
+        twice(&r.source.name, r.name.clone().unwrap_or(r.section.clone()), out);
+        let address = r.source.driver.address();
+        if devices.insert(address.clone(), ()).is_some() {
+            let title = format!("two refclocks read {}", quoted(&address));
+            out.push(Diagnostic::error(r.device.clone(), title, "Keep one of them: a device is one source."));
+        }
+    }
+    for s in &mut servers {
+        let host = format!("{} port {}", s.source.host, s.source.port);
+        if devices.insert(host, ()).is_some() {
+            let title = format!("two servers are {}", quoted(&s.source.host));
+            out.push(Diagnostic::error(s.device.clone(), title, "Keep one of them: asked twice is not two opinions."));
+            continue;
+        }
+        if s.source.name.is_empty() {
+            s.source.name.clone_from(&s.source.host);
+        }
+        twice(&s.source.name, s.name.clone().unwrap_or(s.device.clone()), out);
+    }
+    locks(&refclocks, &servers, &unread, all_read, out);
+    (refclocks.into_iter().map(|r| r.source).collect(), servers.into_iter().map(|s| s.source).collect())
+}
+
+/// Refclocks without a name are called by their reference ID, with a number if it is not theirs alone.
+fn name_refclocks(refclocks: &mut [Written<Refclock>]) {
+    let mut taken: Vec<String> = refclocks.iter().filter(|r| r.name.is_some()).map(|r| r.source.name.clone()).collect();
+    let refids: Vec<String> = refclocks.iter().map(|r| r.source.refid.to_string()).collect();
+    for (r, refid) in refclocks.iter_mut().zip(&refids) {
+        if r.name.is_some() {
+            continue;
+        }
+        let alone = refids.iter().filter(|other| *other == refid).count() == 1;
+        let numbered = (1u32..).map(|n| format!("{refid}{n}"));
+        let name = alone.then(|| refid.clone()).into_iter().chain(numbered).find(|name| !taken.contains(name));
+        r.source.name = name.unwrap_or_default();
+        taken.push(r.source.name.clone());
+    }
+}
+
+/// Pulses need somebody who numbers them.
+fn locks(
+    refclocks: &[Written<Refclock>],
+    servers: &[Written<Server>],
+    unread: &[String],
+    all_read: bool,
+    out: &mut Vec<Diagnostic>,
+) {
+    let names: Vec<&str> = (refclocks.iter().map(|r| r.source.name.as_str()))
+        .chain(servers.iter().map(|s| s.source.name.as_str()))
+        .chain(unread.iter().map(String::as_str))
+        .collect();
+    for r in refclocks {
+        let (Some(lock), Some(span)) = (&r.source.lock, &r.lock) else { continue };
+        let target = refclocks.iter().find(|other| other.source.name == *lock);
+        if *lock == r.source.name || target.is_some_and(|t| t.source.driver.is_bare_pulse()) {
+            let title = format!("{} cannot number the pulses: it gives pulses itself", quoted(lock));
+            out.push(Diagnostic::error(span.clone(), title, "Name a source that tells the date, or delete `lock`."));
+        } else if !names.contains(&lock.as_str()) {
+            let others: Vec<&str> = names.iter().copied().filter(|name| *name != r.source.name).collect();
+            let title = format!("`lock` names {}, and no source has that name", quoted(lock));
+            let mut problem = unknown(lock, span.clone(), title, &others);
+            if others.is_empty() {
+                problem.help = "Add a source that tells the date, or delete `lock`.".to_owned();
+            }
+            out.push(problem);
+        }
+    }
+    let numbering = refclocks.iter().any(|r| !r.source.driver.is_bare_pulse()) || !servers.is_empty();
+    if let (Some(pulse), false, true) = (refclocks.first(), numbering, all_read) {
+        let title = "pulses only: nothing says which second a pulse marks";
+        let help = "Add the receiver's messages (driver `nmea`) or a [[server]]; without one the pulse is not used.";
+        out.push(Diagnostic::warning(pulse.section.clone(), title, help));
+    }
+}
+
+fn local(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Local {
+    section.only(&["stratum"], out);
+    let stratum = section.integer("stratum", 1..=15, out).and_then(|s| u8::try_from(s).ok());
+    stratum.map_or_else(Local::default, |stratum| Local { stratum })
+}
+
+fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
+    section.only(&["listen", "allow", "deny", "workers"], out);
+    let usual = Serve::default();
+    let listen = section.list("listen", out, |text, span, out| socket_address(text, NTP_PORT, span, out));
+    if let (Some(at), Some([])) = (section.get("listen"), listen.as_deref())
+        && at.get_ref().as_array().is_some_and(|items| items.is_empty())
+    {
+        let help = "Delete `listen` for all addresses, or delete [serve] to answer nobody.";
+        out.push(Diagnostic::error(at.span(), "`listen` is empty", help));
+    }
+    Serve {
+        listen: listen.unwrap_or(usual.listen),
+        allow: section.list("allow", out, network).unwrap_or_default(),
+        deny: section.list("deny", out, network).unwrap_or_default(),
+        workers: section.integer("workers", 1..=64, out).and_then(|w| usize::try_from(w).ok()).unwrap_or(usual.workers),
+    }
+}
+
+fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnostic>) {
+    section.only(&["discipline", "step", "panic"], out);
+    let settings = &mut config.clock;
+    if let Some((text, span)) = section.string("discipline", out) {
+        match text {
+            "kernel" => settings.discipline = Discipline::Kernel,
+            "software" => settings.discipline = Discipline::Software,
+            "observe" => settings.discipline = Discipline::Observe,
+            other => out.push(unknown(
+                other,
+                span,
+                format!("unknown discipline {}", quoted(other)),
+                &["kernel", "software", "observe"],
+            )),
+        }
+    }
+    settings.panic = section.duration("panic", 1e-3..=1e9, out).unwrap_or(settings.panic);
+    let Some(value) = section.get("step") else { return };
+    let DeValue::Table(_) = value.get_ref() else {
+        out.push(wrong_type(
+            "step",
+            "a table such as `{ threshold = \"1 ms\", updates = 10 }`",
+            value.get_ref(),
+            value.span(),
+        ));
+        return;
+    };
+    let Some(step) = Section::new("step", value, out) else { return };
+    step.only(&["threshold", "updates"], out);
+    settings.step_threshold = step.duration("threshold", 1e-6..=1e9, out).unwrap_or(settings.step_threshold);
+    let updates = step.integer("updates", 0..=i64::MAX, out).and_then(|u| u64::try_from(u).ok());
+    settings.step_updates = updates.unwrap_or(settings.step_updates);
+}

@@ -1,0 +1,209 @@
+//! `[[refclock]]` and `[[server]]`: single sources as they are written.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use refclocks::{Edge, ReferenceId};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::diagnostic::{Diagnostic, quoted};
+use super::model::{Driver, GPSD_PORT, Refclock, Server};
+use super::value::{At, Section, absolute, socket_address, unknown};
+
+/// Drivers of this version.
+const DRIVERS: [&str; 5] = ["nmea", "pps", "gpsd", "shm", "sock"];
+/// Drivers that are known by name only.
+const LATER: [&str; 2] = ["phc", "ubx"];
+/// Keys of every reference clock.
+const COMMON: [&str; 9] = ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "stratum"];
+
+/// A source, and where the parts of it stand that are compared with others.
+pub(super) struct Written<T> {
+    /// The source.
+    pub source: T,
+    /// Where its section begins.
+    pub section: Range<usize>,
+    /// Where its name is, if it was given one.
+    pub name: Option<Range<usize>>,
+    /// Where its device or host is.
+    pub device: Range<usize>,
+    /// Where `lock` is.
+    pub lock: Option<Range<usize>>,
+}
+
+/// Reads one `[[refclock]]`. `None`: it cannot be said what it is.
+pub(super) fn refclock(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) -> Option<Written<Refclock>> {
+    let section = Section::new("[[refclock]]", value, out)?;
+    let read = driver(&section, out);
+    let name = section.string("name", out);
+    let refid = refid(&section, out);
+    let delay = section.duration("delay", 0.0..=2.0, out);
+    let offset = section.duration("offset", -1.0..=1.0, out);
+    let (prefer, noselect, trust) = choices(&section, out);
+    let stratum = section.integer("stratum", 0..=15, out);
+    let (driver, device) = read?;
+    let lock = if takes_lock(driver.name()) { section.string("lock", out) } else { None };
+    let mut source = Refclock::new(driver);
+    source.refid = refid.unwrap_or(source.refid);
+    source.name = name.as_ref().map_or_else(String::new, |(name, _)| (*name).to_owned());
+    source.delay = delay;
+    source.offset = offset.unwrap_or(source.offset);
+    source.lock = lock.as_ref().map(|(lock, _)| (*lock).to_owned());
+    (source.prefer, source.noselect, source.trust) = (prefer, noselect, trust);
+    source.stratum = stratum.and_then(|s| u8::try_from(s).ok()).unwrap_or(source.stratum);
+    if source.delay.is_some() && matches!(source.driver, Driver::Pps { .. }) {
+        let span = section.get("delay").map_or(section.span.clone(), Spanned::span);
+        let help = "Use `offset` for a constant lateness of the pulse's stamps; delete `delay`.";
+        out.push(Diagnostic::warning(span, "`delay` means nothing for a pulse", help));
+    }
+    Some(Written {
+        source,
+        section: section.span,
+        name: name.map(|(_, span)| span),
+        device,
+        lock: lock.map(|(_, span)| span),
+    })
+}
+
+/// Reads one `[[server]]`.
+pub(super) fn server(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) -> Option<Written<Server>> {
+    let section = Section::new("[[server]]", value, out)?;
+    section.only(&["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust"], out);
+    let name = section.string("name", out);
+    let port = section.integer("port", 1..=65535, out);
+    let iburst = section.boolean("iburst", out);
+    let minpoll = section.integer("minpoll", 0..=17, out);
+    let maxpoll = section.integer("maxpoll", 0..=17, out);
+    let (prefer, noselect, trust) = choices(&section, out);
+    let (host, device) = section.required("address", "ntp.example.org", out)?;
+    if !is_host(host) {
+        let title = format!("{} is not a host name or an address", quoted(host));
+        out.push(Diagnostic::error(device, title, "Write a name or an IP address; the port has a key of its own."));
+        return None;
+    }
+    let mut source = Server::new(host);
+    source.name = name.as_ref().map_or_else(String::new, |(name, _)| (*name).to_owned());
+    source.port = port.and_then(|p| u16::try_from(p).ok()).unwrap_or(source.port);
+    source.iburst = iburst.unwrap_or(source.iburst);
+    let exponent = |given: Option<i64>| given.and_then(|p| i8::try_from(p).ok());
+    // One that is given moves the default of the other out of its way.
+    source.minpoll = exponent(minpoll).unwrap_or(exponent(maxpoll).map_or(6, |max| max.min(6)));
+    source.maxpoll = exponent(maxpoll).unwrap_or(source.minpoll.max(10));
+    if source.minpoll > source.maxpoll {
+        let span = section.get("minpoll").map_or(section.span.clone(), Spanned::span);
+        let title = format!("`minpoll` {} is above `maxpoll` {}", source.minpoll, source.maxpoll);
+        out.push(Diagnostic::error(span, title, "Both are log2 of seconds; make `minpoll` the smaller one."));
+    }
+    (source.prefer, source.noselect, source.trust) = (prefer, noselect, trust);
+    Some(Written { source, section: section.span, name: name.map(|(_, span)| span), device, lock: None })
+}
+
+fn takes_lock(driver: &str) -> bool {
+    matches!(driver, "pps" | "shm" | "sock")
+}
+
+/// `prefer`, `noselect` and `trust`.
+fn choices(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> (bool, bool, bool) {
+    let mut flag = |key| section.boolean(key, out).unwrap_or(false);
+    let flags = (flag("prefer"), flag("noselect"), flag("trust"));
+    if let (true, true, _) = flags {
+        let span = section.get("prefer").map_or(section.span.clone(), Spanned::span);
+        let help = "Delete one of them; `noselect` wins.";
+        out.push(Diagnostic::warning(span, "`prefer` on a source that is never used: `noselect` is set", help));
+    }
+    flags
+}
+
+fn refid(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<ReferenceId> {
+    let (text, span) = section.string("refid", out)?;
+    let refid = ReferenceId::from_name(text);
+    if refid.is_none() {
+        let title = format!("{} is not a reference ID", quoted(text));
+        out.push(Diagnostic::error(span, title, "Use one to four printable ASCII characters, such as \"GPS\"."));
+    }
+    refid
+}
+
+/// The driver with its own keys, and where its device is.
+fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Driver>> {
+    let (name, span) = section.required("driver", "nmea", out)?;
+    let own: &[&str] = match name {
+        "nmea" => &["device", "baud"],
+        "pps" => &["device", "edge", "lock"],
+        "gpsd" => &["address"],
+        "shm" => &["unit", "pulse", "trust_owner", "lock"],
+        "sock" => &["path", "pulse", "lock"],
+        _ if LATER.contains(&name) => {
+            let title = format!("the driver `{name}` comes in a later version");
+            let help = match name {
+                "ubx" => "Use `nmea` until then: these receivers speak it too.",
+                _ => "Delete this section, or use another source until then.",
+            };
+            out.push(Diagnostic::error(span, title, help));
+            return None;
+        }
+        _ => {
+            out.push(unknown(name, span, format!("unknown driver {}", quoted(name)), &DRIVERS));
+            return None;
+        }
+    };
+    let known: Vec<&str> = COMMON.iter().chain(own).copied().collect();
+    section.only(&known, out);
+    match name {
+        "nmea" => {
+            // The slowest and the fastest that serial receivers are sold with.
+            let baud = match section.get("baud").map(Spanned::get_ref) {
+                Some(DeValue::String(text)) if text == "auto" => None,
+                _ => section.integer("baud", 300..=4_000_000, out).and_then(|b| u32::try_from(b).ok()),
+            };
+            let (device, span) = device(section, "device", "/dev/ttyAMA0", out)?;
+            Some((Driver::Nmea { device, baud }, span))
+        }
+        "pps" => {
+            let edge = match section.string("edge", out) {
+                Some(("assert", _)) | None => Edge::Assert,
+                Some(("clear", _)) => Edge::Clear,
+                Some((other, span)) => {
+                    out.push(unknown(other, span, format!("unknown edge {}", quoted(other)), &["assert", "clear"]));
+                    Edge::Assert
+                }
+            };
+            let (device, span) = device(section, "device", "/dev/pps0", out)?;
+            Some((Driver::Pps { device, edge }, span))
+        }
+        "gpsd" => {
+            let (text, span) = section.string("address", out).unwrap_or(("127.0.0.1", section.span.clone()));
+            let address = socket_address(text, GPSD_PORT, span.clone(), out)?;
+            Some((Driver::Gpsd { address }, span))
+        }
+        "shm" => {
+            let pulse = section.boolean("pulse", out);
+            let trust_owner = section.boolean("trust_owner", out).unwrap_or(false);
+            let unit = section.integer("unit", 0..=255, out);
+            let Some(at) = section.get("unit") else {
+                let help = "Add a line such as `unit = 0`.";
+                out.push(Diagnostic::error(section.span.clone(), "[[refclock]] has no `unit`", help));
+                return None;
+            };
+            Some((Driver::Shm { unit: u8::try_from(unit?).ok()?, pulse, trust_owner }, at.span()))
+        }
+        _ => {
+            let pulse = section.boolean("pulse", out).unwrap_or(false);
+            let (path, span) = device(section, "path", "/run/refclockd/gps.sock", out)?;
+            Some((Driver::Sock { path, pulse }, span))
+        }
+    }
+}
+
+fn device(section: &Section<'_, '_>, key: &str, example: &str, out: &mut Vec<Diagnostic>) -> Option<At<PathBuf>> {
+    let (text, span) = section.required(key, example, out)?;
+    Some((absolute(key, text, span.clone(), out)?, span))
+}
+
+/// Could it be a host name or an address? A resolver has the last word.
+fn is_host(text: &str) -> bool {
+    let address = text.parse::<std::net::IpAddr>().is_ok();
+    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    address || (text.len() <= 253 && text.chars().all(allowed) && !text.starts_with(['-', '.']))
+}
