@@ -1,7 +1,6 @@
 //! `refclockd run` as its users start it: from a pty, beside the real gpsd, asked by stock clients.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code)]
 mod ntp_common;
 
 use std::fs::File;
