@@ -7,9 +7,9 @@
 //! | module | subject |
 //! |---|---|
 //! | [`model`] | what a configuration is |
-//! | [`reader`] | from TOML to the model |
-//! | [`value`] | single values: durations, addresses, integers in a range |
-//! | [`dialect`] | telling the files of other programs from ours |
+//! | `reader` | from TOML to the model |
+//! | `value` | single values: durations, addresses, integers in a range |
+//! | `dialect` | telling the files of other programs from ours |
 //! | [`diagnostic`] | what is wrong where, and what to do about it |
 
 pub mod diagnostic;
