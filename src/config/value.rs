@@ -237,16 +237,17 @@ pub fn parse_duration(text: &str) -> Option<f64> {
     let text = text.trim();
     let digits = text.find(|c: char| c.is_alphabetic() && c != 'e' && c != 'E').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
-    let factor = match unit {
-        "ns" => 1e-9,
-        "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
-        "ms" => 1e-3,
-        "s" | "" => 1.0,
-        "min" => 60.0,
-        "h" => 3600.0,
+    let number = number.trim_end().parse::<f64>().ok()?;
+    // Powers of ten are exact only upwards: "5 us" divided gives the float that 5e-6 is.
+    let seconds = match unit {
+        "ns" => number / 1e9,
+        "us" | "\u{b5}s" | "\u{3bc}s" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" | "" => number,
+        "min" => number * 60.0,
+        "h" => number * 3600.0,
         _ => return None,
     };
-    let seconds = number.trim_end().parse::<f64>().ok()? * factor;
     seconds.is_finite().then_some(seconds)
 }
 
