@@ -16,6 +16,9 @@
 //! |---|---|
 //! | [`refclocks`] | one device's bytes or edges |
 //! | [`core`] | everything that decides; pure: no clock, no socket, no file, no random source |
+//! | [`ntp`] | the NTP protocol, as server and as client |
+//! | [`cli`] | the subcommands |
+//! | [`sys`] | system calls: this crate's only unsafe code |
 
 pub mod cli;
 pub mod core;
