@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::core::state::{Magnitude, direction, round_up};
 use crate::ntp::client::Rejected;
-use crate::ntp::client::names::Names;
+use crate::ntp::client::names::{Names, ResolveError};
 use crate::ntp::client::once::{Answers, OnceConfig, OnceError, once};
 
 /// sysexits.h: EX_UNAVAILABLE, no server gave the time.
@@ -236,6 +236,7 @@ impl Report {
             OnceError::Rejected { reason, .. } => reason.to_string(),
             OnceError::Unreachable { source, .. } => format!("it cannot be reached: {source}"),
             OnceError::Silent { .. } => "it does not answer".into(),
+            OnceError::Resolve(ResolveError::Failed { error, .. }) => error.clone(),
             other => other.to_string(),
         };
         Self { host, status, address, reading: None, error: Some(error) }
