@@ -20,6 +20,7 @@
 //! | [`config`] | what the operator wrote |
 //! | [`ntp`] | NTP on the wire, both ways |
 //! | [`daemon`] | the one thread that owns devices, engine and sockets |
+//! | [`observe`] | what a reader gets to see, made from a snapshot |
 //! | [`sim`] | the simulated world |
 //! | [`cli`] | the command line |
 
@@ -29,6 +30,7 @@ pub mod config;
 pub mod core;
 pub mod daemon;
 pub mod ntp;
+pub mod observe;
 pub mod sim;
 pub mod sys;
 

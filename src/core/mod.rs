@@ -12,6 +12,7 @@ pub mod memory;
 pub mod noise;
 pub mod numerics;
 pub mod pairing;
+pub mod quantity;
 pub mod selection;
 pub mod snapshot;
 pub mod source;

@@ -4,11 +4,13 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub use super::quantity::{Bound, Crystal, Duration, Magnitude, Signed, direction, round_up};
 
 /// Where the daemon's time comes from. A label: a pure function of the snapshot with a short
 /// hysteresis, never an input to a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Numbered pulses were used within the last 4 s and the bound has settled.
@@ -141,12 +143,32 @@ pub enum StateReason {
     },
 }
 
+impl StateReason {
+    /// What a person can do about it, in one imperative sentence; `None` where waiting or nothing is right.
+    pub fn action(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoSources => "Name a receiver or a server in the configuration.",
+            Self::WaitingForPulse { .. } => "If no pulse is wired, wait; else check the PPS wire and its pin.",
+            Self::PulseNotNumbered { .. } => "Wait for the receiver's first fix, or add a network server.",
+            Self::MessagesOnly { .. } => "Wire the receiver's PPS output and add a `pps` reference clock.",
+            Self::FollowingNetwork { .. } => "See `refclockd why` for what the reference clocks lack.",
+            Self::NoReference { .. } | Self::HoldoverSpent { .. } => {
+                "Restore the signal: look at the antenna, the cable and the receiver's power."
+            }
+            Self::Undisciplined => "Give it a receiver or a server: see `refclockd why`.",
+            Self::Panic { .. } => "If the sources are right, allow the step: `refclockd set step`.",
+            Self::SourcesDisagree { .. } => "Add a source, so that a majority can be found.",
+            Self::PulseAndSecondAgree { .. } | Self::Settling { .. } | Self::NothingYet => return None,
+        })
+    }
+}
+
 impl fmt::Display for StateReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PulseAndSecondAgree { source } => write!(f, "Locked to the satellite pulse ({source})."),
             Self::Settling { source, bound_s } => {
-                write!(f, "Following the pulse ({source}); settling, within ±{} so far.", Magnitude(*bound_s))
+                write!(f, "Following the pulse ({source}); settling, within {} so far.", Bound(*bound_s))
             }
             Self::NothingYet => f.write_str("No source has given the time yet."),
             Self::NoSources => f.write_str("No time source is configured."),
@@ -172,14 +194,14 @@ impl fmt::Display for StateReason {
                 }
             }
             Self::HoldoverSpent { budget_s } => {
-                write!(f, "Coasted longer than the budget of ±{} allows.", Magnitude(*budget_s))
+                write!(f, "Coasted longer than the budget of {} allows.", Bound(*budget_s))
             }
             Self::Undisciplined => {
                 f.write_str("Nobody checks this clock. It is served because the configuration says so.")
             }
             Self::Panic { offset_s, limit_s } => write!(
                 f,
-                "The clock is {} {}: more than the {} it may be moved. `refclockd set step` allows it.",
+                "The clock is {} {}: more than the {} it may be moved.",
                 Magnitude(offset_s.abs()),
                 direction(*offset_s),
                 Magnitude(*limit_s)
@@ -265,6 +287,58 @@ pub enum Verdict {
     NoSelect,
 }
 
+impl Verdict {
+    /// The verdict in one or two words, for a table's column: at most 12 letters.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Selected => "used",
+            Self::NamesTheSecond { .. } => "names second",
+            Self::Agrees { .. } => "agrees",
+            Self::Falseticker { .. } => "disagrees",
+            Self::NoMajority { .. } => "no majority",
+            Self::TooFewSamples { .. } => "few samples",
+            Self::NothingNumbersIt => "not numbered",
+            Self::NumberingUndecided { .. } => "undecided",
+            Self::NumberingAmbiguous { .. } => "ambiguous",
+            Self::NumberingContradicted { .. } => "contradicted",
+            Self::DelayUnknown => "delay open",
+            Self::NoData => "no data",
+            Self::Unreachable => "unreachable",
+            Self::ServerUnsynchronised => "has no time",
+            Self::NoSelect => "noselect",
+        }
+    }
+
+    /// What is expected next, or what a person can do about it, in one sentence.
+    pub fn next(&self) -> Option<String> {
+        Some(match self {
+            Self::TooFewSamples { have, need } => {
+                format!("Wait for {} more.", need.saturating_sub(*have).max(1))
+            }
+            Self::NothingNumbersIt => {
+                "Wait for the receiver's first fix, or add its messages (`nmea`) or a network server.".into()
+            }
+            Self::NumberingUndecided { .. } => "Wait: each message makes it surer.".into(),
+            Self::NumberingAmbiguous { messages, .. } => {
+                format!("Set the `delay` of {messages}, send fewer sentences or a higher speed, or add a server.")
+            }
+            Self::NumberingContradicted { .. } => {
+                "Compare with a network server; if the receiver is wrong, restart it.".into()
+            }
+            Self::Falseticker { .. } => {
+                "If it is a server, look at the network path to it, and at its own sources.".into()
+            }
+            Self::NoMajority { .. } => "Add a source, so that a majority can be found.".into(),
+            Self::DelayUnknown => "Add a pulse or a network server to learn its delay, or set `delay`.".into(),
+            Self::Unreachable => "Check the address, the network and firewalls (UDP port 123).".into(),
+            Self::ServerUnsynchronised => "Wait for it, or use another server.".into(),
+            Self::Selected | Self::NamesTheSecond { .. } | Self::Agrees { .. } | Self::NoData | Self::NoSelect => {
+                return None;
+            }
+        })
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -273,10 +347,10 @@ impl fmt::Display for Verdict {
             Self::Agrees { .. } => f.write_str("agrees; a better source is used"),
             Self::Falseticker { offset_s, interval_s } => write!(
                 f,
-                "not used: {} {} what the others say, and claims ±{}",
+                "not used: {} {} what the others say, and claims {}",
                 Magnitude(offset_s.abs()),
                 if *offset_s < 0.0 { "behind" } else { "ahead of" },
-                Magnitude(*interval_s)
+                Bound(*interval_s)
             ),
             Self::NoMajority { sources } => {
                 write!(f, "not used: {sources} sources disagree and none has a majority")
@@ -297,102 +371,10 @@ impl fmt::Display for Verdict {
                 write!(f, "not used: {messages}'s messages now name a second {seconds:+} away from the one we hold")
             }
             Self::DelayUnknown => f.write_str("not used: how late its messages come is not known"),
-            Self::NoData => f.write_str("not used: nothing comes from it"),
+            Self::NoData => f.write_str("not used: it gives no time now"),
             Self::Unreachable => f.write_str("not used: it does not answer"),
             Self::ServerUnsynchronised => f.write_str("not used: it says that it has no time itself"),
             Self::NoSelect => f.write_str("not used: the configuration says `noselect`"),
         }
-    }
-}
-
-/// A length of time in the unit a person expects: 3 significant digits, ns to s.
-#[derive(Clone, Copy, Debug)]
-pub struct Magnitude(pub f64);
-
-impl fmt::Display for Magnitude {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.0;
-        if !value.is_finite() {
-            return f.write_str("—");
-        }
-        let magnitude = value.abs();
-        // The unit follows from the rounded value: 999.6 ns reads 1.00 µs.
-        let (scaled, unit) = if magnitude < 999.5e-9 {
-            (value * 1e9, "ns")
-        } else if magnitude < 999.5e-6 {
-            (value * 1e6, "µs")
-        } else if magnitude < 999.5e-3 {
-            (value * 1e3, "ms")
-        } else {
-            (value, "s")
-        };
-        let digits = match scaled.abs() {
-            _ if unit == "ns" => 0,
-            v if v < 9.995 => 2,
-            v if v < 99.95 => 1,
-            _ => 0,
-        };
-        write!(f, "{scaled:.digits$} {unit}")
-    }
-}
-
-/// A bound for a person: rounded up to two digits.
-pub fn round_up(seconds: f64) -> f64 {
-    if !seconds.is_finite() || seconds <= 0.0 {
-        return seconds;
-    }
-    let scale = 10f64.powi(seconds.log10().floor() as i32 - 1);
-    // A hair less than a digit is not worth a digit.
-    (seconds / scale - 1e-9).ceil() * scale
-}
-
-/// How long, for a person: `22 s`, `14 min`, `5 h 40 min`, `6 d 2 h`.
-#[derive(Clone, Copy, Debug)]
-pub struct Duration(pub f64);
-
-impl fmt::Display for Duration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.0.is_finite() {
-            return f.write_str("—");
-        }
-        let seconds = self.0.round() as i64;
-        match seconds {
-            ..120 => write!(f, "{seconds} s"),
-            120..7200 => write!(f, "{} min", seconds / 60),
-            7200..172_800 => write!(f, "{} h {} min", seconds / 3600, seconds / 60 % 60),
-            _ => write!(f, "{} d {} h", seconds / 86_400, seconds / 3600 % 24),
-        }
-    }
-}
-
-/// The word for an offset's sign: local - reference.
-pub fn direction(offset: f64) -> &'static str {
-    if offset < 0.0 { "behind" } else { "ahead" }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn magnitudes_take_the_unit_of_the_rounded_value() {
-        let said: Vec<_> = [0.0, 410e-9, 999.6e-9, 1.234e-6, 31.2e-6, 0.142, 0.9996, 2.5, f64::INFINITY]
-            .iter()
-            .map(|v| Magnitude(*v).to_string())
-            .collect();
-        assert_eq!(said, ["0 ns", "410 ns", "1.00 µs", "1.23 µs", "31.2 µs", "142 ms", "1.00 s", "2.50 s", "—"]);
-    }
-
-    #[test]
-    fn bounds_round_up() {
-        assert_eq!(Magnitude(round_up(403e-9)).to_string(), "410 ns");
-        assert_eq!(Magnitude(round_up(0.5201)).to_string(), "530 ms");
-        assert_eq!(Magnitude(round_up(410e-9)).to_string(), "410 ns");
-    }
-
-    #[test]
-    fn durations_read_naturally() {
-        let said: Vec<_> = [22.0, 840.0, 20_400.0, 525_600.0].iter().map(|v| Duration(*v).to_string()).collect();
-        assert_eq!(said, ["22 s", "14 min", "5 h 40 min", "6 d 2 h"]);
     }
 }

@@ -1,0 +1,25 @@
+//! Reports: what a [`Snapshot`](crate::core::snapshot::Snapshot) says at the reader's now, as data
+//! that can be written as JSON and read back.
+//!
+//! Numbers carry their unit in the name (`_ns`, `_s`, `_ppb`), absolute times are RFC 3339 strings
+//! (`_utc`), unknown is `null` and never 0. Offsets are local - reference, positive = our clock is
+//! ahead. `text` and `action` are for people and not to be parsed; codes may be added.
+
+mod numbers;
+mod satellites;
+mod sources;
+mod status;
+mod why;
+
+#[cfg(test)]
+pub(crate) mod made_up;
+#[cfg(test)]
+mod tests;
+
+pub use satellites::{ReceiverSky, SatelliteSeen, SatellitesReport};
+pub use sources::{DeviceWords, ServerWords, SourceEntry, SourcesReport, VerdictWords};
+pub use status::{
+    Accuracy, ClockReport, CrystalReport, HoldoverReport, LeapReport, Notice, NtpReport, OffsetReport, PulseReport,
+    ReasonWords, ReceiverSummary, Severity, StatusReport,
+};
+pub use why::{WhyReport, WhySource};

@@ -1,0 +1,108 @@
+//! What the receivers see of the sky.
+
+use refclocks::DevicePhase;
+use refclocks::time::{Raw, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::numbers::{name_of, utc_text};
+use crate::core::snapshot::{Snapshot, SourceReport};
+use crate::observe::plain::plain;
+
+/// `refclockd.satellites/1`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SatellitesReport {
+    /// Name and version of this layout.
+    pub schema: String,
+    /// Version of the daemon.
+    pub version: String,
+    /// What the served clock says, RFC 3339.
+    pub time_utc: String,
+    /// The receivers that have said something.
+    pub receivers: Vec<ReceiverSky>,
+}
+
+/// One receiver's sky.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverSky {
+    /// Name of its source.
+    pub source: String,
+    /// Does it talk now? If not, the rest is what it said last.
+    pub current: bool,
+    /// `none`, `time`, `two_d` or `three_d`.
+    pub fix: Option<String>,
+    /// Satellites used.
+    pub used: Option<u16>,
+    /// Satellites seen; unknown when the receiver does not list them.
+    pub seen: Option<u16>,
+    /// TAI - UTC as the receiver knows it, s.
+    pub tai_minus_utc_s: Option<i32>,
+    /// What it says of its antenna.
+    pub antenna: Option<String>,
+    /// The satellites: used ones first, the strongest first.
+    pub satellites: Vec<SatelliteSeen>,
+}
+
+/// One satellite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SatelliteSeen {
+    /// `gps`, `glonass`, `galileo`, `bei_dou`, `qzss`, `nav_ic`, `sbas` or `unknown`.
+    pub gnss: String,
+    /// Its number within the system, as the receiver counts.
+    pub number: u16,
+    /// Degrees above the horizon.
+    pub elevation_deg: Option<i8>,
+    /// Degrees clockwise from north.
+    pub azimuth_deg: Option<u16>,
+    /// Carrier to noise density.
+    pub cn0_dbhz: Option<u8>,
+    /// Used in the fix.
+    pub used: bool,
+}
+
+impl SatellitesReport {
+    /// What the snapshot says at the reader's now.
+    pub fn new(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Self {
+        Self {
+            schema: "refclockd.satellites/1".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            time_utc: utc_text(snapshot, raw),
+            receivers: snapshot.sources.iter().filter_map(ReceiverSky::of).collect(),
+        }
+    }
+}
+
+impl ReceiverSky {
+    /// What a source's receiver sees; `None` if it has said nothing.
+    pub fn of(source: &SourceReport) -> Option<Self> {
+        let receiver = source.receiver.as_ref()?;
+        let mut satellites: Vec<SatelliteSeen> = receiver
+            .satellites
+            .iter()
+            .map(|s| SatelliteSeen {
+                gnss: name_of(&s.constellation),
+                number: s.number,
+                elevation_deg: s.elevation,
+                azimuth_deg: s.azimuth,
+                cn0_dbhz: s.signal,
+                used: s.used,
+            })
+            .collect();
+        satellites.sort_by(|a, b| {
+            (b.used, b.cn0_dbhz).cmp(&(a.used, a.cn0_dbhz)).then_with(|| (&a.gnss, a.number).cmp(&(&b.gnss, b.number)))
+        });
+        let seen = u16::try_from(satellites.len()).unwrap_or(u16::MAX);
+        Some(Self {
+            source: plain(&source.name).into_owned(),
+            current: source
+                .device
+                .as_ref()
+                .is_none_or(|d| matches!(d.phase, DevicePhase::Good | DevicePhase::WaitingForFix)),
+            fix: receiver.fix.as_ref().map(name_of),
+            used: receiver.satellites_used,
+            seen: (seen > 0).then_some(seen),
+            tai_minus_utc_s: receiver.tai_minus_utc,
+            antenna: receiver.antenna.as_deref().map(|text| plain(text).into_owned()),
+            satellites,
+        })
+    }
+}

@@ -1,0 +1,433 @@
+//! The state of the whole: may the time be trusted, how well, why, and what if the signal goes.
+
+use std::collections::BTreeMap;
+
+use refclocks::DevicePhase;
+use refclocks::LeapIndicator;
+use refclocks::time::{Raw, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::numbers::{civil_text, code_and_data, finite, name_of, nanos, nanos_up, utc_text};
+use super::satellites::ReceiverSky;
+use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
+use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason, Verdict, direction};
+use crate::observe::Moment;
+use crate::observe::plain::plain;
+
+/// `refclockd.status/1`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// Name and version of this layout.
+    pub schema: String,
+    /// Version of the daemon.
+    pub version: String,
+    /// What the served clock says, RFC 3339.
+    pub time_utc: String,
+    /// Seconds since the daemon started.
+    pub uptime_s: f64,
+    /// The label.
+    pub state: State,
+    /// Since when, by the served clock.
+    pub state_since_utc: String,
+    /// For how long, s.
+    pub state_for_s: f64,
+    /// The label before this one.
+    pub previous_state: Option<State>,
+    /// Why.
+    pub reason: ReasonWords,
+    /// How bad the state is.
+    pub severity: Severity,
+    /// How wrong the served time can be.
+    pub accuracy: Accuracy,
+    /// How wrong it most likely is; `None` before the first estimate.
+    pub offset: Option<OffsetReport>,
+    /// The crystal; `None` before the first estimate.
+    pub frequency: Option<CrystalReport>,
+    /// What NTP clients are told.
+    pub ntp: NtpReport,
+    /// Coasting.
+    pub holdover: HoldoverReport,
+    /// TAI - UTC and leap seconds.
+    pub leap: LeapReport,
+    /// The receiver, if there is one and it talks.
+    pub receiver: Option<ReceiverSummary>,
+    /// The pulse, if one is configured.
+    pub pulse: Option<PulseReport>,
+    /// The served clock beside the system's.
+    pub clock: ClockReport,
+    /// Names of all sources, in the order of the configuration.
+    pub sources: Vec<String>,
+    /// What deserves attention whatever the state is.
+    pub notices: Vec<Notice>,
+}
+
+/// A reason: its code and numbers, its words, and what to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReasonWords {
+    /// The code.
+    pub code: String,
+    /// In one sentence.
+    pub text: String,
+    /// What a person can do about it.
+    pub action: Option<String>,
+    /// The reason's numbers and names.
+    #[serde(flatten)]
+    pub data: BTreeMap<String, Value>,
+}
+
+/// How bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Good to know.
+    Notice,
+    /// Served, and less good than it could be.
+    Caution,
+    /// Not to be trusted.
+    Bad,
+}
+
+impl Severity {
+    /// The severity of a state.
+    pub const fn of(state: State) -> Self {
+        match state {
+            State::Locked => Self::Ok,
+            State::Coarse | State::Holdover | State::Network => Self::Caution,
+            State::Local | State::Unsynchronised => Self::Bad,
+        }
+    }
+}
+
+/// How wrong the served time can be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// The error bound against UTC, rounded up; `null` before the first estimate.
+    pub bound_ns: Option<u64>,
+    /// The bound up to which a coasting clock stays stratum 1.
+    pub limit_ns: Option<u64>,
+    /// In one sentence.
+    pub text: String,
+}
+
+/// How wrong the served time most likely is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OffsetReport {
+    /// Served clock - true time.
+    pub value_ns: i64,
+    /// `ahead`, `behind`, or `level` within half a nanosecond.
+    pub direction: String,
+    /// In one sentence.
+    pub text: String,
+    /// One standard deviation of the estimate.
+    pub sigma_ns: Option<u64>,
+    /// Names of the sources that feed it.
+    pub sources: Vec<String>,
+}
+
+/// The crystal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CrystalReport {
+    /// Its uncorrected frequency error; positive = it gains.
+    pub error_ppb: f64,
+    /// One standard deviation.
+    pub uncertainty_ppb: Option<f64>,
+    /// In one sentence.
+    pub text: String,
+}
+
+/// What NTP clients are told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NtpReport {
+    /// May clients use us?
+    pub serving: bool,
+    /// 1 to 15, or 16 while unsynchronised.
+    pub stratum: u8,
+    /// Reference ID: letters, or four numbers.
+    pub refid: String,
+    /// `none`, `insert`, `delete` or `unsynchronised`.
+    pub leap: String,
+    /// Round trip to the primary reference.
+    pub root_delay_ns: Option<u64>,
+    /// Root dispersion.
+    pub root_dispersion_ns: Option<u64>,
+    /// log2 of the clock's reading precision in seconds.
+    pub precision_log2: i8,
+    /// When a reference last set or corrected the clock.
+    pub reference_utc: Option<String>,
+}
+
+/// Coasting without a reference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldoverReport {
+    /// Is it coasting?
+    pub active: bool,
+    /// For how long so far.
+    pub elapsed_s: Option<f64>,
+    /// How long until the bound reaches the limit.
+    pub remaining_s: Option<f64>,
+    /// How long it would last if the reference went away now.
+    pub would_last_s: Option<f64>,
+}
+
+/// TAI - UTC and leap seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeapReport {
+    /// `none`, `insert` or `delete`.
+    pub pending: String,
+    /// The first second after it.
+    pub when_utc: Option<String>,
+    /// TAI - UTC in force, s.
+    pub tai_minus_utc_s: i32,
+}
+
+/// The receiver in short.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverSummary {
+    /// Name of its source.
+    pub source: String,
+    /// `none`, `time`, `two_d` or `three_d`.
+    pub fix: Option<String>,
+    /// Satellites used.
+    pub sats_used: Option<u16>,
+    /// Satellites seen; unknown when the receiver does not list them.
+    pub sats_seen: Option<u16>,
+    /// Median signal of the satellites used, or of all when it does not say which are.
+    pub cn0_median_dbhz: Option<u8>,
+    /// What it says of its antenna.
+    pub antenna: Option<String>,
+}
+
+/// The pulse.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PulseReport {
+    /// Name of its source.
+    pub source: String,
+    /// Pulses that became samples.
+    pub used: u64,
+    /// Pulses that came and went unread.
+    pub missed: u64,
+    /// Since the last one, s.
+    pub last_s: Option<f64>,
+    /// One standard deviation of its noise.
+    pub jitter_ns: Option<u64>,
+    /// Who names its seconds.
+    pub named_by: Option<String>,
+    /// How long after the pulse that source's message comes, on the average.
+    pub message_delay_ns: Option<i64>,
+}
+
+/// The served clock beside the system's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClockReport {
+    /// The served clock.
+    pub utc: String,
+    /// Served clock - CLOCK_REALTIME; unknown where nobody read the latter.
+    pub minus_system_ns: Option<i64>,
+}
+
+/// Something that deserves attention whatever the state is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The code.
+    pub code: String,
+    /// How bad.
+    pub severity: Severity,
+    /// The source it is about.
+    pub source: Option<String>,
+    /// In one sentence.
+    pub text: String,
+    /// What a person can do about it.
+    pub action: Option<String>,
+}
+
+impl StatusReport {
+    /// What the snapshot says at the reader's now. Past [`Snapshot::valid_until`] nobody vouches for
+    /// the clock, and the report says so.
+    pub fn new(snapshot: &Snapshot, now: impl Into<Moment>) -> Self {
+        let Moment { raw, system } = now.into();
+        let expired = raw > snapshot.valid_until;
+        let state = if expired { State::Unsynchronised } else { snapshot.state };
+        let since = if expired { snapshot.valid_until } else { snapshot.state_since };
+        let time_utc = utc_text(snapshot, raw);
+        let minus_system = system.map(|system| snapshot.utc_at(raw).0 - system.reinterpret());
+        Self {
+            schema: "refclockd.status/1".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            time_utc: time_utc.clone(),
+            uptime_s: seconds_between(snapshot.started, raw),
+            state,
+            state_since_utc: utc_text(snapshot, since),
+            state_for_s: seconds_between(since, raw),
+            previous_state: if expired { Some(snapshot.state) } else { snapshot.previous_state },
+            reason: reason(snapshot, raw),
+            severity: Severity::of(state),
+            accuracy: accuracy(snapshot, raw),
+            offset: offset(snapshot, raw),
+            frequency: crystal(snapshot),
+            ntp: ntp(snapshot, raw),
+            holdover: holdover(snapshot, raw),
+            leap: leap(snapshot, raw),
+            receiver: snapshot.sources.iter().find_map(receiver),
+            pulse: pulse(snapshot, raw),
+            clock: ClockReport { utc: time_utc, minus_system_ns: minus_system.map(|span| span.nanos()) },
+            sources: snapshot.sources.iter().map(|s| plain(&s.name).into_owned()).collect(),
+            notices: super::why::notices(snapshot, raw),
+        }
+    }
+}
+
+fn seconds_between(from: Timestamp<Raw>, to: Timestamp<Raw>) -> f64 {
+    finite((to - from).seconds().max(0.0)).unwrap_or(0.0)
+}
+
+/// The reason as it holds at the reader's now: what counts seconds has gone on counting.
+pub(super) fn reason_at(snapshot: &Snapshot, raw: Timestamp<Raw>) -> StateReason {
+    let since = (raw - snapshot.at).seconds().max(0.0);
+    match snapshot.reason.clone() {
+        StateReason::NoReference { for_s, remaining_s } => {
+            StateReason::NoReference { for_s: for_s + since, remaining_s: remaining_s.map(|s| (s - since).max(0.0)) }
+        }
+        StateReason::WaitingForPulse { source, wait_s } => {
+            StateReason::WaitingForPulse { source, wait_s: (wait_s - since).max(0.0) }
+        }
+        StateReason::Settling { source, .. } => StateReason::Settling { source, bound_s: snapshot.bound_at(raw) },
+        other => other,
+    }
+}
+
+pub(super) fn reason(snapshot: &Snapshot, raw: Timestamp<Raw>) -> ReasonWords {
+    if raw > snapshot.valid_until {
+        let silent = Duration((raw - snapshot.at).seconds());
+        return ReasonWords {
+            code: "daemon_stalled".into(),
+            text: format!("The daemon's deciding thread has been silent for {silent}."),
+            action: Some("Look at the machine's load and at the daemon's log.".into()),
+            data: BTreeMap::new(),
+        };
+    }
+    let reason = reason_at(snapshot, raw);
+    let (code, data) = code_and_data(&reason);
+    let text = plain(&reason.to_string()).into_owned();
+    ReasonWords { code, text, action: reason.action().map(Into::into), data }
+}
+
+fn accuracy(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Accuracy {
+    let bound = snapshot.bound_at(raw);
+    let text = if bound.is_finite() {
+        format!("Time is within {} of UTC.", Bound(bound))
+    } else {
+        "How far the time is from UTC is not known.".into()
+    };
+    Accuracy { bound_ns: nanos_up(bound), limit_ns: nanos_up(snapshot.holdover_budget), text }
+}
+
+fn offset(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Option<OffsetReport> {
+    let offset = snapshot.offset.filter(|o| o.is_finite())?;
+    let value_ns = nanos(offset)?;
+    let (way, text) = match value_ns {
+        0 => ("level", "Local clock is level with its reference.".into()),
+        _ => (direction(offset), format!("Local clock is {} {}.", Magnitude(offset.abs()), direction(offset))),
+    };
+    let feeds = |s: &&SourceReport| s.verdict == Verdict::Selected;
+    Some(OffsetReport {
+        value_ns,
+        direction: way.into(),
+        text,
+        sigma_ns: nanos_up(snapshot.bound.sigma(raw)),
+        sources: snapshot.sources.iter().filter(feeds).map(|s| plain(&s.name).into_owned()).collect(),
+    })
+}
+
+fn crystal(snapshot: &Snapshot) -> Option<CrystalReport> {
+    let frequency = snapshot.frequency?;
+    Some(CrystalReport {
+        error_ppb: finite(frequency.0 * 1e9)?,
+        uncertainty_ppb: finite(snapshot.frequency_sd * 1e9),
+        text: format!("Crystal runs {}.", Crystal(frequency.0)),
+    })
+}
+
+fn ntp(snapshot: &Snapshot, raw: Timestamp<Raw>) -> NtpReport {
+    let system = snapshot.system_at(raw);
+    NtpReport {
+        serving: system.stratum < 16 && system.leap != LeapIndicator::Unsynchronised,
+        stratum: system.stratum,
+        refid: system.refid.to_string(),
+        leap: name_of(&system.leap),
+        root_delay_ns: nanos_up(system.root_delay),
+        root_dispersion_ns: nanos_up(snapshot.root_dispersion_at(raw)),
+        precision_log2: system.precision,
+        reference_utc: system.reference_time.map(|at| civil_text(at, false)),
+    }
+}
+
+fn holdover(snapshot: &Snapshot, raw: Timestamp<Raw>) -> HoldoverReport {
+    let active = snapshot.state == State::Holdover && raw <= snapshot.valid_until;
+    let (elapsed_s, remaining_s) = match reason_at(snapshot, raw) {
+        StateReason::NoReference { for_s, remaining_s } => (finite(for_s), remaining_s.and_then(finite)),
+        _ => (None, None),
+    };
+    HoldoverReport { active, elapsed_s, remaining_s, would_last_s: snapshot.would_last_s.and_then(finite) }
+}
+
+fn leap(snapshot: &Snapshot, raw: Timestamp<Raw>) -> LeapReport {
+    let (utc, inside) = snapshot.utc_at(raw);
+    let map = snapshot.utc;
+    let over = |leap: &crate::core::leap::LeapSecond| utc >= leap.at && !inside;
+    match map.next {
+        Some(leap) if over(&leap) => {
+            LeapReport { pending: "none".into(), when_utc: None, tai_minus_utc_s: map.tai_minus_utc + leap.change }
+        }
+        Some(leap) => LeapReport {
+            pending: if leap.change > 0 { "insert" } else { "delete" }.into(),
+            when_utc: Some(civil_text(leap.at, false)),
+            tai_minus_utc_s: map.tai_minus_utc,
+        },
+        None => LeapReport { pending: "none".into(), when_utc: None, tai_minus_utc_s: map.tai_minus_utc },
+    }
+}
+
+/// A receiver that does not talk now has nothing to say, whatever it said last.
+pub(super) fn receiver(source: &SourceReport) -> Option<ReceiverSummary> {
+    let talks = source.device.as_ref().is_none_or(|device| {
+        matches!(device.phase, DevicePhase::Good | DevicePhase::WaitingForFix | DevicePhase::Opening)
+    });
+    let sky = ReceiverSky::of(source).filter(|_| talks)?;
+    let mut signals: Vec<u8> =
+        sky.satellites.iter().filter(|s| s.used || sky.used == Some(0)).filter_map(|s| s.cn0_dbhz).collect();
+    if signals.is_empty() {
+        signals = sky.satellites.iter().filter_map(|s| s.cn0_dbhz).collect();
+    }
+    signals.sort_unstable();
+    Some(ReceiverSummary {
+        cn0_median_dbhz: signals.get(signals.len() / 2).copied(),
+        source: sky.source,
+        fix: sky.fix,
+        sats_used: sky.used,
+        sats_seen: sky.seen,
+        antenna: sky.antenna,
+    })
+}
+
+fn pulse(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Option<PulseReport> {
+    let is_pulse = |s: &&SourceReport| matches!(s.kind, SourceKind::Pulse | SourceKind::NumberedPulse);
+    let mut pulses = snapshot.sources.iter().filter(is_pulse);
+    // The one that feeds the clock, else the first.
+    let first = pulses.clone().next()?;
+    let pulse = pulses.find(|s| s.verdict == Verdict::Selected).unwrap_or(first);
+    let names_it =
+        |s: &&SourceReport| matches!(&s.verdict, Verdict::NamesTheSecond { pulse: named } if *named == pulse.name);
+    let messages = snapshot.sources.iter().find(names_it);
+    Some(PulseReport {
+        source: plain(&pulse.name).into_owned(),
+        used: pulse.samples,
+        missed: pulse.health.missed_pulses,
+        last_s: pulse.last_sample.map(|at| seconds_between(at, raw)),
+        jitter_ns: pulse.jitter.and_then(nanos_up),
+        named_by: messages.map(|s| plain(&s.name).into_owned()),
+        message_delay_ns: messages.and_then(|s| s.delay).and_then(nanos),
+    })
+}

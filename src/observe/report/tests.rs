@@ -1,0 +1,120 @@
+//! Reports of made-up snapshots, frozen; and read back.
+
+use refclocks::time::{Realtime, Span, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::made_up::{NOW, holdover, locked, starting};
+use super::*;
+use crate::core::leap::LeapSecond;
+use crate::core::snapshot::Snapshot;
+use crate::observe::Moment;
+
+fn pretty(report: &impl Serialize) -> String {
+    serde_json::to_string_pretty(report).unwrap()
+}
+
+fn comes_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(report: T) {
+    let text = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<T>(&text).unwrap(), report, "{text}");
+}
+
+#[test]
+fn status_of_a_locked_clock() {
+    let system = Timestamp::<Realtime>::from_parts(1_767_323_045, 0);
+    let report = StatusReport::new(&locked(), Moment { raw: NOW, system: Some(system) });
+    assert_eq!(report.clock.minus_system_ns, Some(123_456));
+    insta::assert_snapshot!(pretty(&report));
+}
+
+#[test]
+fn status_in_holdover() {
+    insta::assert_snapshot!(pretty(&StatusReport::new(&holdover(), NOW)));
+}
+
+#[test]
+fn status_at_a_start() {
+    insta::assert_snapshot!(pretty(&StatusReport::new(&starting(), NOW)));
+}
+
+#[test]
+fn sources() {
+    insta::assert_snapshot!("sources_locked", pretty(&SourcesReport::new(&locked(), NOW)));
+    insta::assert_snapshot!("sources_starting", pretty(&SourcesReport::new(&starting(), NOW)));
+}
+
+#[test]
+fn why() {
+    for (name, snapshot) in [("locked", locked()), ("holdover", holdover()), ("starting", starting())] {
+        insta::assert_snapshot!(format!("why_{name}"), pretty(&WhyReport::new(&snapshot, NOW, None).unwrap()));
+    }
+    assert_eq!(WhyReport::new(&locked(), NOW, Some("pps")).unwrap().sources.len(), 1);
+    assert_eq!(WhyReport::new(&locked(), NOW, Some("nobody")), None);
+}
+
+#[test]
+fn satellites() {
+    insta::assert_snapshot!(pretty(&SatellitesReport::new(&locked(), NOW)));
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    for snapshot in [locked(), holdover(), starting()] {
+        comes_back(StatusReport::new(&snapshot, NOW));
+        comes_back(SourcesReport::new(&snapshot, NOW));
+        comes_back(SatellitesReport::new(&snapshot, NOW));
+        comes_back(WhyReport::new(&snapshot, NOW, None).unwrap());
+    }
+}
+
+#[test]
+fn fields_of_a_later_version_do_no_harm() {
+    let mut value = serde_json::to_value(StatusReport::new(&locked(), NOW)).unwrap();
+    value["temperature"] = serde_json::json!({"celsius": 48.3});
+    value["ntp"]["requests_per_s"] = 14.2.into();
+    assert!(serde_json::from_value::<StatusReport>(value).is_ok());
+}
+
+#[test]
+fn nobody_vouches_for_a_stalled_daemon() {
+    let snapshot = locked();
+    let later = snapshot.valid_until + Span::from_whole_seconds(60);
+    let report = StatusReport::new(&snapshot, later);
+    assert!(!report.ntp.serving);
+    assert_eq!(report.state, crate::core::state::State::Unsynchronised);
+    assert_eq!(report.reason.code, "daemon_stalled");
+    let why = WhyReport::new(&snapshot, later, None).unwrap();
+    assert!(why.serving.contains("told not to use"), "{}", why.serving);
+}
+
+#[test]
+fn counting_goes_on_after_the_snapshot() {
+    let report = StatusReport::new(&holdover(), NOW + Span::from_whole_seconds(60));
+    assert_eq!(report.holdover.elapsed_s, Some(900.0));
+    assert_eq!(report.holdover.remaining_s, Some(20_340.0));
+    assert!(report.accuracy.bound_ns > StatusReport::new(&holdover(), NOW).accuracy.bound_ns);
+}
+
+#[test]
+fn a_leap_second_is_told_and_written_as_second_60() {
+    let base = locked();
+    let midnight = Timestamp::from_parts(1_767_312_000 + 86_400, 0);
+    let mut snapshot = Snapshot { utc: base.utc, ..base };
+    snapshot.utc.next = Some(LeapSecond { at: midnight, change: 1 });
+    let report = StatusReport::new(&snapshot, NOW);
+    assert_eq!(report.leap.pending, "insert");
+    assert!(report.notices.iter().any(|n| n.code == "leap_announced"));
+    let inside = NOW + (midnight - snapshot.utc_at(NOW).0) + Span::from_millis(500);
+    let report = StatusReport::new(&Snapshot { valid_until: inside, ..snapshot.clone() }, inside);
+    assert_eq!(report.time_utc, "2026-01-02T23:59:60.500000000Z");
+    assert_eq!(report.leap.tai_minus_utc_s, 37);
+    let after = inside + Span::from_whole_seconds(1);
+    assert_eq!(StatusReport::new(&snapshot, after).leap.tai_minus_utc_s, 38);
+}
+
+#[test]
+fn what_devices_say_cannot_move_a_cursor() {
+    let report = StatusReport::new(&holdover(), NOW);
+    assert_eq!(report.receiver.unwrap().antenna.unwrap(), "ANTSTATUS=OPEN\u{fffd}[2J");
+    assert!(report.notices.iter().any(|n| n.code == "antenna_open"));
+}
