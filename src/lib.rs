@@ -21,12 +21,14 @@
 //! | [`ntp`] | NTP on the wire, both ways |
 //! | [`daemon`] | the one thread that owns devices, engine and sockets |
 //! | [`observe`] | what a reader gets to see, made from a snapshot |
+//! | [`control`] | our own interface: questions and answers over a Unix socket |
 //! | [`sim`] | the simulated world |
 //! | [`cli`] | the command line |
 
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod core;
 pub mod daemon;
 pub mod ntp;
