@@ -1,10 +1,16 @@
 //! The command line: one file per subcommand.
 
+pub mod ask;
 pub mod check;
 pub mod demo;
 pub mod demo_live;
 pub mod query;
 pub mod run;
+pub mod satellites;
+pub mod sources;
+pub mod status;
+pub mod why;
+pub mod words;
 
 use std::process::ExitCode;
 
@@ -26,6 +32,14 @@ enum Command {
     Check(check::CheckArgs),
     /// The daemon.
     Run(run::RunArgs),
+    /// May the time be trusted, how well, and why: asks the daemon.
+    Status(status::StatusArgs),
+    /// The sources and what is thought of each: asks the daemon.
+    Sources(sources::SourcesArgs),
+    /// Why it is so, of the whole or of one source: asks the daemon.
+    Why(why::WhyArgs),
+    /// What the receivers see of the sky: asks the daemon.
+    Satellites(satellites::SatellitesArgs),
     /// Ask servers for the time, once.
     Query(query::QueryArgs),
 }
@@ -36,6 +50,10 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Status(args) => status::run(args),
+        Command::Sources(args) => sources::run(args),
+        Command::Why(args) => why::run(args),
+        Command::Satellites(args) => satellites::run(args),
         Command::Query(args) => query::run(args),
     }
 }
