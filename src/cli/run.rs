@@ -21,6 +21,8 @@ use tracing::{info, warn};
 use super::check;
 use crate::clock::{DisciplinedClock, SoftwareClock};
 use crate::config::{Config, Discipline, Driver, Refclock, Server};
+use crate::control;
+use crate::control::server::ServerState;
 use crate::core::engine::EngineConfig;
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
@@ -84,6 +86,7 @@ async fn serve(config: &Config) {
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
     daemon.remember_in(path);
+    tokio::task::spawn_local(control::server::run(config.control_socket.clone(), daemon.reader(), tell_control));
     let (inbox, mut inputs) = mpsc::unbounded_channel();
     start_sources(config, not_before, &inbox);
     info!("started with {} reference clocks and {} servers", config.refclocks.len(), config.servers.len());
@@ -278,6 +281,14 @@ fn start_workers(address: SocketAddr, threads: usize, served: &Served) -> Result
         None => e.to_string(),
     })?;
     listener.spawn(served).map_err(|e| e.to_string())
+}
+
+fn tell_control(state: &ServerState) {
+    match state {
+        ServerState::Listening { .. } => info!("{state}"),
+        ServerState::Unavailable { error, .. } => warn!("{state}. {}", error.action()),
+        ServerState::Lost { .. } => warn!("{state}"),
+    }
 }
 
 /// SIGTERM or Ctrl-C.

@@ -41,7 +41,7 @@ impl Default for Config {
             serve: None,
             clock: ClockSettings::default(),
             holdover_budget: 1e-3,
-            control_socket: PathBuf::from("/run/refclockd/api.sock"),
+            control_socket: PathBuf::from(crate::control::DEFAULT_SOCKET),
             state_dir: PathBuf::from("/var/lib/refclockd"),
         }
     }
