@@ -1,6 +1,8 @@
 //! What the NTP tests share: made-up snapshots, a server of them, and the real peers.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod peers;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
