@@ -127,7 +127,9 @@ impl Daemon {
     /// Publishes what readers may know from now on.
     pub fn publish(&mut self) -> Timestamp<Raw> {
         let now = self.bracket().raw_after;
-        self.published.store(Arc::new(self.clock.snapshot(now)));
+        let snapshot = Arc::new(self.clock.snapshot(now));
+        self.clock.announce(&snapshot);
+        self.published.store(snapshot);
         now
     }
 
@@ -153,6 +155,7 @@ impl Daemon {
 
     /// Writes what was learned and waits for it.
     pub fn finish(mut self) {
+        self.clock.leave();
         let now = self.bracket().raw_after;
         if let Some((path, mut files)) = self.drift.take() {
             files.write(&path, self.clock.memory(now).to_text());

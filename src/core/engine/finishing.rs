@@ -26,7 +26,14 @@ impl Engine {
         let Some((_, estimate)) = self.estimator.estimate() else { return now };
         let Some(tai) = self.estimator.tai_at(now.raw) else { return now };
         let offset = (now.clock - tai).seconds();
-        match decide(estimate, offset, self.updates, self.set, &self.config.step) {
+        let moved_by_another = std::mem::take(&mut self.take_back) && offset.abs() > self.config.step.threshold;
+        let decided = if moved_by_another {
+            // What the clock was before is known; nobody waits for a slew.
+            Move::Step(-offset, -(estimate.frequency + 0.5 * estimate.drift))
+        } else {
+            decide(estimate, offset, self.updates, self.set, &self.config.step)
+        };
+        match decided {
             Move::Slew(rate) => {
                 self.rate = rate;
                 self.set = true;

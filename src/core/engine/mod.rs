@@ -22,7 +22,7 @@ use crate::core::labels::Labels;
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
 use crate::core::pairing::LearnedDelay;
-use crate::core::snapshot::{ClockReading, Snapshot, SourceKind};
+use crate::core::snapshot::{ClockKind, ClockReading, Snapshot, SourceKind};
 use crate::core::source::{ServerSays, Source, SourceConfig, without_offset};
 use crate::core::state::{State, StateReason};
 use crate::core::steering::StepPolicy;
@@ -40,6 +40,8 @@ pub struct Now {
     pub raw: Timestamp<Raw>,
     /// What the served clock reads there.
     pub clock: Timestamp<Tai>,
+    /// How much faster than the raw counter it runs, s/s.
+    pub rate: f64,
 }
 
 /// How the engine is set up.
@@ -55,6 +57,9 @@ pub struct EngineConfig {
     pub local_stratum: Option<u8>,
     /// TAI and UTC.
     pub utc: UtcMap,
+    /// Is it CLOCK_REALTIME that we steer, so that a step of it by somebody else is to be taken back?
+    /// Whoever closes the loop around a clock sets it.
+    pub steers_realtime: bool,
 }
 
 /// What to do with the clock.
@@ -82,6 +87,10 @@ pub struct Engine {
     updates: u64,
     set: bool,
     panic: Option<f64>,
+    /// Somebody else stepped the clock, and that is to be taken back.
+    take_back: bool,
+    /// When somebody else last moved the system clock.
+    rival_seen: Option<Timestamp<Raw>>,
     disagreement: Option<usize>,
     first_message: Option<Timestamp<Raw>>,
     first_exchange: Option<Timestamp<Raw>>,
@@ -106,7 +115,7 @@ impl Engine {
         if let Some(lg_wander) = memory.lg_wander {
             prior.wander = (lg_wander, 1.0);
         }
-        let rate = memory.frequency.map_or(0.0, |f| -f.value);
+        let rate = memory.frequency.map_or(now.rate, |f| -f.value);
         let mut engine = Self {
             estimator: Estimator::new(prior, n),
             started: now,
@@ -118,6 +127,8 @@ impl Engine {
             updates: 0,
             set: false,
             panic: None,
+            take_back: false,
+            rival_seen: None,
             disagreement: None,
             first_message: None,
             first_exchange: None,
@@ -129,7 +140,7 @@ impl Engine {
             events: VecDeque::new(),
             config,
         };
-        if rate != 0.0 {
+        if rate != now.rate {
             engine.commands.push_back(ClockCommand::SetRate(rate));
         }
         engine
@@ -137,9 +148,32 @@ impl Engine {
 
     /// A reading of the kernel's clocks, at least once per wake-up that carries kernel stamps.
     pub fn handle_bracket(&mut self, bracket: &Bracket) {
-        if let Some(step) = self.base.observe(bracket) {
-            self.events.push_back(Event::ForeignStep { by: step.seconds() });
+        let Some(step) = self.base.observe(bracket) else { return };
+        if self.is_leap(step, bracket) {
+            return;
         }
+        self.events.push_back(Event::ForeignStep { by: step.seconds(), taken_back: self.config.steers_realtime });
+        self.rival_seen = Some(bracket.raw_after);
+        self.take_back = self.config.steers_realtime;
+    }
+
+    /// We stepped CLOCK_REALTIME ourselves.
+    pub fn handle_own_step(&mut self, by: Span, raw: Timestamp<Raw>) {
+        self.base.stepped(by, raw);
+    }
+
+    /// Somebody else changed the clock's rate, s/s; ours is set again.
+    pub fn handle_foreign_rate(&mut self, found: f64, ours: f64, raw: Timestamp<Raw>) {
+        self.events.push_back(Event::ForeignRate { found, ours });
+        self.rival_seen = Some(raw);
+    }
+
+    /// The kernel inserts or leaves out a second of CLOCK_REALTIME by itself.
+    fn is_leap(&self, step: Span, bracket: &Bracket) -> bool {
+        let Some(leap) = self.config.utc.next else { return false };
+        let expected = Span::from_whole_seconds(-i64::from(leap.change));
+        let utc: Timestamp<Utc> = bracket.realtime.reinterpret();
+        (step - expected).abs() < Span::from_millis(10) && (utc - leap.at).abs() < Span::from_whole_seconds(10)
     }
 
     /// What a driver reported, with its counters. `bracket` was read when it came.
@@ -235,6 +269,16 @@ impl Engine {
         Some((self.estimator.tai_at(raw)?, self.bound(0.0).at(raw)))
     }
 
+    /// The rate at which our crystal's error alone is corrected, s/s; `None` while it is not known.
+    pub fn free_rate(&self) -> Option<f64> {
+        self.estimator.estimate().map(|(_, e)| -e.frequency)
+    }
+
+    /// The latest present that the engine was told of.
+    pub fn last_seen(&self) -> Timestamp<Raw> {
+        self.next_tick - TICK
+    }
+
     /// What to remember for the next start.
     pub fn memory(&self, now: Now) -> Memory {
         let mut memory = Memory::default();
@@ -284,7 +328,9 @@ impl Engine {
             at: now.raw,
             valid_until: now.raw + VALID_FOR,
             started: self.started.raw,
-            clock: ClockReading { raw: now.raw, tai: now.clock, rate: self.rate },
+            clock: ClockReading { raw: now.raw, tai: now.clock, rate: now.rate },
+            clock_kind: ClockKind::default(),
+            clock_refusal: None,
             utc: self.config.utc,
             bound,
             system,
@@ -297,6 +343,7 @@ impl Engine {
             frequency_sd: estimated.map_or(f64::INFINITY, |(_, e)| e.frequency_variance.sqrt()),
             holdover_budget: self.config.holdover_budget,
             would_last_s: self.would_last(now),
+            rival_seen: self.rival_seen,
             sources,
         }
     }
