@@ -277,8 +277,8 @@ impl<'a> Fields<'a> {
         Some(Satellite {
             constellation: Constellation::Unknown,
             number,
-            elevation: self.get(i + 1).parse().ok(),
-            azimuth: self.number(i + 2),
+            elevation: self.get(i + 1).parse().ok().filter(|e| (-90..=90).contains(e)),
+            azimuth: self.number(i + 2).filter(|a| *a <= 360),
             signal: self.number(i + 3).and_then(|s| u8::try_from(s).ok()),
             used: false,
         })
