@@ -126,7 +126,7 @@ impl Parsed {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParseError> {
         let text = std::str::from_utf8(bytes).map_err(|_| ParseError::NotASentence)?;
         let text = text.strip_prefix('$').ok_or(ParseError::NotASentence)?;
-        let (body, checksum) = text.trim_end().rsplit_once('*').ok_or(ParseError::NoChecksum)?;
+        let (body, checksum) = text.trim_ascii_end().rsplit_once('*').ok_or(ParseError::NoChecksum)?;
         // `from_str_radix` alone would take "+5" for a number.
         let is_hex = checksum.len() == 2 && checksum.bytes().all(|b| b.is_ascii_hexdigit());
         let said = u8::from_str_radix(checksum, 16).ok().filter(|_| is_hex).ok_or(ParseError::Checksum)?;
