@@ -220,7 +220,7 @@ fn nmea() {
         })
         .collect();
     seeds.push(made.into_bytes());
-    run("nmea", true, 60_000, seeds);
+    run("nmea", true, 150_000, seeds);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn gpsd() {
     seeds.push(made.into_bytes());
     let devices: &[u8] = b"{\"class\":\"DEVICES\",\"devices\":[{\"path\":\"/dev/a\",\"activated\":0}]}\n{\"class\":\"ERROR\",\"message\":\"no\"}\n";
     seeds.push(devices.to_vec());
-    run("gpsd", true, 60_000, seeds);
+    run("gpsd", true, 150_000, seeds);
 }
 
 #[test]
@@ -333,5 +333,5 @@ fn control() {
     ]
     .map(|q| format!("{q}\r\n{q}\n").into_bytes());
     let long = vec![b'['; 70_000];
-    run("control", true, 60_000, seeds.into_iter().chain([long]).collect());
+    run("control", true, 150_000, seeds.into_iter().chain([long]).collect());
 }
