@@ -9,12 +9,14 @@ mod clocks;
 mod gpsd;
 mod nmea;
 mod ntp;
+mod ntp_client;
 mod texts;
 
 pub use clocks::{shm, sock};
 pub use gpsd::gpsd;
 pub use nmea::nmea;
 pub use ntp::{ntp_packet, ntp_respond};
+pub use ntp_client::ntp_reply;
 pub use texts::{config, control, drift};
 
 use refclocks::time::{Span, Timestamp, Utc};
@@ -23,13 +25,14 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("nmea", nmea),
     ("gpsd", gpsd),
     ("sock", sock),
     ("shm", shm),
     ("ntp_packet", ntp_packet),
     ("ntp_respond", ntp_respond),
+    ("ntp_reply", ntp_reply),
     ("config", config),
     ("drift", drift),
     ("control", control),

@@ -294,6 +294,23 @@ fn ntp_respond() {
 }
 
 #[test]
+fn ntp_reply() {
+    // Four replies: T2 and T3 two milliseconds apart in 2026, and options that let 33 ms pass.
+    let mut good = vec![0x24, 1, 6, 0xec, 0, 0, 0, 0, 0, 0, 0, 66, b'G', b'P', b'S', 0];
+    good.extend([0xed, 0, 0, 0, 0, 0, 0, 0]);
+    good.extend([0; 8]);
+    good.extend([0xed, 0, 0, 1, 0, 0, 0, 0, 0xed, 0, 0, 1, 0, 0x83, 0x12, 0x6e, 33, 3]);
+    let mut seeds = vec![good.repeat(4)];
+    for kiss in [b"RATE", b"DENY", b"RSTR", b"INIT"] {
+        let mut kissed = good.clone();
+        kissed[1] = 0;
+        kissed[12..16].copy_from_slice(kiss);
+        seeds.push([good.clone(), kissed, good.clone()].concat());
+    }
+    run("ntp_reply", false, 200_000, seeds);
+}
+
+#[test]
 fn config() {
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../conf")).unwrap() {
