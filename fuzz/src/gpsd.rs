@@ -50,6 +50,7 @@ fn play(bytes: &[u8], chunk: usize, choice: u8) -> (Vec<(Stream, Report)>, Resul
     }
     reports.extend(std::iter::from_fn(|| session.poll_report()));
     assert!(asked <= 1, "we ask once");
+    assert!(asked == 0 || is_greeted(bytes), "we ask gpsd only");
     let mut samples = [0, 0];
     for (stream, report) in &reports {
         match report {
@@ -70,4 +71,11 @@ fn play(bytes: &[u8], chunk: usize, choice: u8) -> (Vec<(Stream, Report)>, Resul
     }
     assert_eq!(samples, [session.health(Stream::Message).samples, session.health(Stream::Pulse).samples]);
     (reports, end)
+}
+
+/// Is the first line that is not blank gpsd's greeting?
+fn is_greeted(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let object = lines.next().and_then(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+    object.is_some_and(|o| o.get("class").and_then(|c| c.as_str()) == Some("VERSION"))
 }

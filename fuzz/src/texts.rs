@@ -71,6 +71,8 @@ pub fn drift(data: &[u8]) {
     let Ok(memory) = Memory::from_text(text) else { return };
     assert!(memory.frequency.is_none_or(|f| f.value.abs() <= 1.001e-3 && (0.0..=1.001e-3).contains(&f.sd)));
     assert!(memory.lg_wander.is_none_or(|w| w.abs() <= 30.0));
+    let delay = memory.delay("GPS");
+    assert!(delay.is_none_or(|d| d.mean.abs() <= 10.0 && (0.0..=10.0).contains(&d.sd)), "{delay:?}");
     let written = memory.to_text();
     let again = Memory::from_text(&written);
     let Ok(again) = again else { panic!("written but not read: {again:?}\n{written}") };
@@ -79,7 +81,7 @@ pub fn drift(data: &[u8]) {
         (Some(a), Some(b)) => assert!(near(a.value, b.value) && near(a.sd, b.sd), "{a:?} {b:?}"),
         (a, b) => assert_eq!(a, b),
     }
-    assert_eq!(memory.lg_wander, again.lg_wander);
+    assert_eq!((memory.lg_wander, delay), (again.lg_wander, again.delay("GPS")));
     // Whole seconds are written.
     assert_eq!(memory.last_utc.map(|t| t.whole_seconds()), again.last_utc.map(|t| t.whole_seconds()));
 }
