@@ -92,6 +92,7 @@ fn within(span: Range<usize>, text: &str) -> Range<usize> {
 /// Renders for a person: level, file, line, column, caret, and the next step.
 pub fn render(file: &str, text: &str, diagnostics: &[Diagnostic], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+    let text = &without_c1(text);
     let mut out = String::new();
     for diagnostic in diagnostics {
         let level = match diagnostic.severity {
@@ -116,6 +117,12 @@ pub fn render(file: &str, text: &str, diagnostics: &[Diagnostic], color: bool) -
     out
 }
 
+/// The text without the control characters U+0080 to U+009F, which some terminals obey and the renderer
+/// leaves as they are; the others it makes visible. Two bytes stand for two bytes: spans keep their place.
+fn without_c1(text: &str) -> String {
+    text.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "\u{b7}")
+}
+
 /// The operator's word as it can be shown: in backquotes, without control characters, not too long.
 pub(super) fn quoted(word: &str) -> String {
     let mut shown: String = word.chars().take(60).flat_map(char::escape_debug).collect();
@@ -134,6 +141,14 @@ mod tests {
         assert_eq!(within(1..99, "a\u{e9}b"), 1..4);
         assert_eq!(within(2..3, "a\u{e9}b"), 1..3);
         assert_eq!(within(0..5, "ab\ncd"), 0..2);
+    }
+
+    #[test]
+    fn what_the_file_says_is_not_told_to_the_terminal() {
+        let text = "a = \u{1b}[2J \u{9b}2J \u{7f}\u{85}";
+        let shown = render("file", text, &[Diagnostic::error(0..1, "no", "so")], false);
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+        assert_eq!(without_c1(text).len(), text.len());
     }
 
     #[test]

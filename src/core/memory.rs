@@ -1,12 +1,14 @@
 //! What outlives a restart: frequency, wander, learned delays, the last good UTC. The drift file.
 
 use refclocks::calendar::parse_iso8601;
-use refclocks::time::{Timestamp, Utc};
+use refclocks::time::{Span, Timestamp, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
+/// Nobody runs this program for so long after it was released.
+const CENTURY: Span = Span::from_whole_seconds(36_525 * 86_400);
 
 /// What is remembered.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -129,7 +131,9 @@ impl Memory {
             memory.lg_wander = Some(within(lg_wander, 30.0, "wander")?);
         }
         if let Some(utc) = &file.last_utc {
-            memory.last_utc = Some(parse_iso8601(utc).ok_or(MemoryError::Absurd("date"))?.0);
+            // Our clock would start there, and no receiver's date be believed before it.
+            let date = parse_iso8601(utc).filter(|(at, _)| *at < crate::NOT_BEFORE + CENTURY);
+            memory.last_utc = Some(date.ok_or(MemoryError::Absurd("date"))?.0);
         }
         for d in &file.delay {
             memory.set_delay(
@@ -170,6 +174,7 @@ mod tests {
         assert_eq!(error("version = 7"), "it is of format 7, and this program knows format 1");
         assert_eq!(error("version = 1\nfrequency_ppm = nan"), "its frequency is absurd");
         assert_eq!(error("version = 1\nlast_utc = \"soon\""), "its date is absurd");
+        assert_eq!(error("version = 1\nlast_utc = \"9999-12-31T23:59:60Z\""), "its date is absurd");
     }
 
     proptest! {

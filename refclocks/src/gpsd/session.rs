@@ -257,7 +257,7 @@ impl Session {
             None => None,
         };
         // GPS runs 19 s behind TAI.
-        report.tai_minus_utc = self.leap_gps.and_then(|l| i32::try_from(l + 19).ok());
+        report.tai_minus_utc = self.leap_gps.and_then(|l| i32::try_from(l.checked_add(19)?).ok());
         if self.told.as_ref() != Some(&report) {
             self.told = Some(report.clone());
             self.reports.push_back((Stream::Message, Report::Receiver(report)));
@@ -299,7 +299,8 @@ impl Session {
     /// System time and receiver time, the latter with its date brought back where it can lie.
     fn instants(&mut self, stamps: &Stamps) -> Option<(Timestamp<Realtime>, Timestamp<Utc>)> {
         let plausible = |seconds: i64, nanos: i64| {
-            ((0..=1 << 40).contains(&seconds) && nanos.abs() <= 2_000_000_000).then(|| Span::from_nanos(nanos))
+            let near = (-2_000_000_000..=2_000_000_000).contains(&nanos);
+            ((0..=1 << 40).contains(&seconds) && near).then(|| Span::from_nanos(nanos))
         };
         let made = plausible(stamps.real_sec, stamps.real_nsec).zip(plausible(stamps.clock_sec, stamps.clock_nsec));
         let Some((real_nanos, clock_nanos)) = made else {
@@ -388,6 +389,17 @@ mod tests {
         format!(
             "{{\"class\":\"TOFF\",\"device\":\"/dev/ttyAMA0\",\"real_sec\":{real}, \"real_nsec\":0,\"clock_sec\":{clock},\"clock_nsec\":{nanos}}}\r\n"
         )
+    }
+
+    #[test]
+    fn the_most_absurd_numbers_are_refused() {
+        let mut session = session();
+        session.handle_bytes(GREETING_LINE, Timestamp::from_parts(1, 0)).unwrap();
+        assert_eq!(feed(&mut session, 2, &toff(1_795_319_391, 1_795_319_391, i64::MIN)), []);
+        assert_eq!(session.health(Stream::Message).malformed, 1);
+        let text = format!("{{\"class\":\"TPV\",\"mode\":3,\"leapseconds\":{}}}\n", i64::MAX);
+        session.handle_bytes(text.as_bytes(), Timestamp::from_parts(2, 0)).unwrap();
+        assert_eq!(session.told.map(|t| t.tai_minus_utc), Some(None));
     }
 
     #[test]

@@ -126,9 +126,11 @@ impl Parsed {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParseError> {
         let text = std::str::from_utf8(bytes).map_err(|_| ParseError::NotASentence)?;
         let text = text.strip_prefix('$').ok_or(ParseError::NotASentence)?;
-        let (body, checksum) = text.trim_end().rsplit_once('*').ok_or(ParseError::NoChecksum)?;
-        let said = u8::from_str_radix(checksum.get(..2).unwrap_or_default(), 16).map_err(|_| ParseError::Checksum)?;
-        if checksum.len() != 2 || body.bytes().fold(0, |sum, b| sum ^ b) != said {
+        let (body, checksum) = text.trim_ascii_end().rsplit_once('*').ok_or(ParseError::NoChecksum)?;
+        // `from_str_radix` alone would take "+5" for a number.
+        let is_hex = checksum.len() == 2 && checksum.bytes().all(|b| b.is_ascii_hexdigit());
+        let said = u8::from_str_radix(checksum, 16).ok().filter(|_| is_hex).ok_or(ParseError::Checksum)?;
+        if body.bytes().fold(0, |sum, b| sum ^ b) != said {
             return Err(ParseError::Checksum);
         }
         let mut fields = body.split(',');
@@ -275,8 +277,8 @@ impl<'a> Fields<'a> {
         Some(Satellite {
             constellation: Constellation::Unknown,
             number,
-            elevation: self.get(i + 1).parse().ok(),
-            azimuth: self.number(i + 2),
+            elevation: self.get(i + 1).parse().ok().filter(|e| (-90..=90).contains(e)),
+            azimuth: self.number(i + 2).filter(|a| *a <= 360),
             signal: self.number(i + 3).and_then(|s| u8::try_from(s).ok()),
             used: false,
         })
@@ -345,6 +347,9 @@ mod tests {
     fn checksums_are_required() {
         assert_eq!(Parsed::from_bytes(b"$GPRMC,000000,A,,,,,,,010126,,"), Err(ParseError::NoChecksum));
         assert_eq!(Parsed::from_bytes(b"$GPRMC,000000,A,,,,,,,010126,,*00"), Err(ParseError::Checksum));
+        // The exclusive or of a doubled letter and an `E` with a `@` is 5.
+        assert_eq!(Parsed::from_bytes(b"$AAE@*05").map(|p| p.talker), Ok(*b"AA"));
+        assert_eq!(Parsed::from_bytes(b"$AAE@*+5"), Err(ParseError::Checksum));
         let lower = sentence("GPGLL,,,,,000000,A,A").trim_end().to_ascii_lowercase();
         let mixed = format!("$GPGLL,,,,,000000,A,A*{}", lower.rsplit_once('*').unwrap().1);
         assert!(Parsed::from_bytes(mixed.as_bytes()).is_ok());

@@ -3,6 +3,10 @@
 use super::sentence::Sentence;
 use crate::report::{Constellation, Fix, ReceiverReport, Satellite};
 
+/// Satellites kept of a list, and numbers of satellites used: more than any receiver sees. A line
+/// that says the same part of a list for ever must not fill the memory.
+const MOST: usize = 64;
+
 /// The sky so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sky {
@@ -26,7 +30,7 @@ impl Sky {
                     (Some(old @ (Fix::TwoD | Fix::ThreeD)), Some(Fix::None)) if !self.used.is_empty() => Some(old),
                     (_, new) => new,
                 };
-                self.used.extend(used);
+                self.used.extend(used.iter().take(MOST.saturating_sub(self.used.len())));
             }
             Sentence::Gga { satellites, valid, .. } | Sentence::Gns { satellites, valid, .. } => {
                 self.satellites_used = *satellites;
@@ -36,8 +40,9 @@ impl Sky {
                 if *part <= 1 {
                     self.growing.clear();
                 }
-                self.growing
-                    .extend(satellites.iter().map(|s| Satellite { constellation: system(talker, s.number), ..*s }));
+                let room = MOST.saturating_sub(self.growing.len());
+                let these = satellites.iter().take(room);
+                self.growing.extend(these.map(|s| Satellite { constellation: system(talker, s.number), ..*s }));
                 if part >= parts {
                     let list = std::mem::take(&mut self.growing);
                     if let Some((_, old)) = self.lists.iter_mut().find(|(t, _)| *t == talker) {
@@ -98,5 +103,24 @@ fn system(talker: [u8; 2], number: u16) -> Constellation {
             301..=336 => Constellation::Galileo,
             _ => Constellation::Unknown,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nmea::Parsed;
+    use crate::nmea::write::sentence;
+
+    #[test]
+    fn a_list_without_end_is_cut_off() {
+        let mut sky = Sky::default();
+        for body in ["GPGSV,9,2,36,05,71,122,47,06,71,122,47", "GPGSA,A,3,05,06,,,,,,,,,,,1.50,0.90,1.20"] {
+            let parsed = Parsed::from_bytes(sentence(body).trim_end().as_bytes()).unwrap();
+            for _ in 0..1000 {
+                sky.push(parsed.talker, &parsed.sentence);
+            }
+        }
+        assert_eq!((sky.growing.len(), sky.used.len()), (MOST, MOST));
     }
 }

@@ -152,6 +152,46 @@ mod tests {
         assert_eq!([GET_PARAMS, SET_PARAMS, GET_CAP, FETCH], [0x8004_70a1, 0x4004_70a2, 0x8004_70a3, 0xc004_70a4]);
     }
 
+    /// `pps-time` was made from the kernel's own header. Its request numbers are private, and those of
+    /// 64-bit machines only: elsewhere the size in them, that of a pointer, is 4.
+    #[test]
+    #[cfg(not(target_arch = "x86"))]
+    fn layouts_are_those_of_the_kernels_header() {
+        use std::mem::{align_of, offset_of, size_of};
+
+        use pps_time::pps::{self, pps_fdata, pps_kinfo, pps_kparams, pps_ktime};
+
+        assert_eq!(size_of::<KTime>(), size_of::<pps_ktime>());
+        assert_eq!(align_of::<KTime>(), align_of::<pps_ktime>());
+        assert_eq!(offset_of!(KTime, seconds), offset_of!(pps_ktime, sec));
+        assert_eq!(offset_of!(KTime, nanos), offset_of!(pps_ktime, nsec));
+        assert_eq!(offset_of!(KTime, flags), offset_of!(pps_ktime, flags));
+
+        // Ours has the fields of `pps_kinfo` and the padding after them spelled out.
+        let info = offset_of!(pps_fdata, info);
+        assert_eq!(size_of::<FetchData>(), size_of::<pps_fdata>());
+        assert_eq!(align_of::<FetchData>(), align_of::<pps_fdata>());
+        assert_eq!(offset_of!(FetchData, assert_sequence), info + offset_of!(pps_kinfo, assert_sequence));
+        assert_eq!(offset_of!(FetchData, clear_sequence), info + offset_of!(pps_kinfo, clear_sequence));
+        assert_eq!(offset_of!(FetchData, assert), info + offset_of!(pps_kinfo, assert_tu));
+        assert_eq!(offset_of!(FetchData, clear), info + offset_of!(pps_kinfo, clear_tu));
+        assert_eq!(offset_of!(FetchData, current_mode), info + offset_of!(pps_kinfo, current_mode));
+        assert_eq!(offset_of!(FetchData, timeout), offset_of!(pps_fdata, timeout));
+
+        assert_eq!(size_of::<Params>(), size_of::<pps_kparams>());
+        assert_eq!(offset_of!(Params, api_version), offset_of!(pps_kparams, api_version));
+        assert_eq!(offset_of!(Params, mode), offset_of!(pps_kparams, mode));
+        assert_eq!(offset_of!(Params, assert_offset), offset_of!(pps_kparams, assert_off_tu));
+        assert_eq!(offset_of!(Params, clear_offset), offset_of!(pps_kparams, clear_off_tu));
+
+        let flags = [CAPTURE_ASSERT, CAPTURE_CLEAR, FORMAT_TIMESPEC].map(|flag| flag as u32);
+        assert_eq!(flags, [pps::PPS_CAPTUREASSERT, pps::PPS_CAPTURECLEAR, pps::PPS_TSFMT_TSPEC]);
+        let direction = [pps::_IOC_READ, pps::_IOC_WRITE, pps::_IOC_READ | pps::_IOC_WRITE];
+        assert_eq!([GET_PARAMS, SET_PARAMS, FETCH].map(|r| r >> pps::_IOC_DIRSHIFT), direction);
+        let size = (FETCH >> pps::_IOC_SIZESHIFT) & pps::_IOC_SIZEMASK;
+        assert_eq!(size as usize, size_of::<usize>());
+    }
+
     #[test]
     fn another_file_is_not_a_pps_device() {
         assert!(matches!(PpsDevice::open("/dev/null", Edge::Assert), Err(OpenError::NotPps)));

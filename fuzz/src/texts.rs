@@ -1,0 +1,175 @@
+//! Texts: the configuration, the drift file, questions on the control socket.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use refclockd::config::{Config, diagnostic};
+use refclockd::control::lines::{LONGEST_LINE, Line, Lines};
+use refclockd::control::protocol::handle_line;
+use refclockd::core::leap::UtcMap;
+use refclockd::core::memory::Memory;
+use refclockd::core::snapshot::{ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables};
+use refclockd::core::state::{State, StateReason, Verdict};
+use refclocks::time::{Raw, Timestamp};
+use refclocks::{Health, ReferenceId};
+
+use crate::bytes::Tail;
+
+/// A configuration, or everything that is wrong with it.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let read = Config::from_toml("refclockd.toml", text);
+    let diagnostics = match &read {
+        Ok((config, warnings)) => {
+            assert!(!warnings.iter().any(diagnostic::Diagnostic::is_error), "a configuration with errors was taken");
+            assert_sound(config);
+            warnings
+        }
+        Err(all) => {
+            assert!(all.iter().any(diagnostic::Diagnostic::is_error), "refused without an error");
+            all
+        }
+    };
+    let lines = text.matches('\n').count() + 1;
+    for d in diagnostics {
+        assert!(!d.title.is_empty() && !d.help.is_empty(), "{d:?}");
+        assert!(!d.title.contains(char::is_control) && !d.help.contains(char::is_control), "{d:?}");
+        if d.span.is_some() {
+            let Some((line, column)) = d.position(text) else { panic!("no position: {d:?}") };
+            assert!(line <= lines && column <= text.len() + 1, "{line}:{column} in {lines} lines");
+        }
+    }
+    let shown = diagnostic::render("refclockd.toml", text, diagnostics, false);
+    let evil = shown.chars().find(|c| c.is_control() && *c != '\n');
+    assert_eq!(evil, None, "the operator's terminal is not to be told what the file says: {shown:?}");
+}
+
+/// What the rest of the program takes for granted.
+fn assert_sound(config: &Config) {
+    let mut names = BTreeSet::new();
+    for name in config.refclocks.iter().map(|r| &r.name).chain(config.servers.iter().map(|s| &s.name)) {
+        assert!(names.insert(name.as_str()), "two sources are named {name:?}");
+        assert!(!name.is_empty());
+    }
+    for refclock in &config.refclocks {
+        assert!(refclock.delay.is_none_or(f64::is_finite) && refclock.offset.is_finite());
+        assert!(refclock.stratum < 16);
+        assert!(refclock.lock.as_deref().is_none_or(|lock| names.contains(lock) && lock != refclock.name));
+    }
+    for server in &config.servers {
+        assert!(server.minpoll <= server.maxpoll && server.port != 0 && !server.host.is_empty(), "{server:?}");
+    }
+    assert!((1e-6..=1.0).contains(&config.holdover_budget));
+    assert!(config.clock.step_threshold.is_finite() && config.clock.panic.is_finite());
+    assert!(config.serve.as_ref().is_none_or(|s| s.workers > 0 && !s.listen.is_empty()));
+    assert!(config.local.is_none_or(|l| (1..16).contains(&l.stratum)));
+}
+
+/// A drift file. What is believed can be written and read again.
+pub fn drift(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(memory) = Memory::from_text(text) else { return };
+    assert!(memory.frequency.is_none_or(|f| f.value.abs() <= 1.001e-3 && (0.0..=1.001e-3).contains(&f.sd)));
+    assert!(memory.lg_wander.is_none_or(|w| w.abs() <= 30.0));
+    let delay = memory.delay("GPS");
+    assert!(delay.is_none_or(|d| d.mean.abs() <= 10.0 && (0.0..=10.0).contains(&d.sd)), "{delay:?}");
+    let written = memory.to_text();
+    let again = Memory::from_text(&written);
+    let Ok(again) = again else { panic!("written but not read: {again:?}\n{written}") };
+    let near = |a: f64, b: f64| (a - b).abs() <= 1e-12 * a.abs();
+    match (memory.frequency, again.frequency) {
+        (Some(a), Some(b)) => assert!(near(a.value, b.value) && near(a.sd, b.sd), "{a:?} {b:?}"),
+        (a, b) => assert_eq!(a, b),
+    }
+    assert_eq!((memory.lg_wander, delay), (again.lg_wander, again.delay("GPS")));
+    // Whole seconds are written.
+    assert_eq!(memory.last_utc.map(|t| t.whole_seconds()), again.last_utc.map(|t| t.whole_seconds()));
+}
+
+/// What a client sends to the control socket, cut anywhere.
+pub fn control(data: &[u8]) {
+    let mut options = Tail(data);
+    let chunk = 1 + usize::from(options.byte());
+    let bytes = options.0;
+    let mut whole = Lines::default();
+    let mut expected = whole.push(bytes);
+    expected.extend(whole.finish());
+    let mut parts = Lines::default();
+    let mut lines: Vec<Line> = bytes.chunks(chunk).flat_map(|part| parts.push(part)).collect();
+    lines.extend(parts.finish());
+    assert_eq!(lines, expected, "how the bytes are cut does not matter");
+    let ends = bytes.iter().filter(|b| **b == b'\n').count();
+    assert!(lines.len() == ends || lines.len() == ends + 1, "a line an answer");
+    // Questions repeat themselves; the first few show what there is to see.
+    for line in lines.iter().take(32) {
+        let Line::Whole(line) = line else { continue };
+        // Every byte that is no UTF-8 became three.
+        assert!(line.len() <= 3 * LONGEST_LINE && !line.contains('\n'));
+        assert_answer(&handle_line(line, &SNAPSHOT, NOW));
+    }
+}
+
+/// One JSON object on one line, with nothing in it that a terminal would obey.
+fn assert_answer(answer: &str) {
+    assert!(!answer.contains(char::is_control), "{answer:?}");
+    let Ok(serde_json::Value::Object(object)) = serde_json::from_str(answer) else {
+        panic!("not one object: {answer}")
+    };
+    match object.get("error") {
+        Some(error) => {
+            let code = error.get("code").and_then(|c| c.as_str()).unwrap_or_default();
+            let known = ["bad_request", "unknown_question", "unknown_source"];
+            assert!(known.contains(&code), "{answer}");
+            assert!(error.get("text").and_then(|t| t.as_str()).is_some_and(|t| !t.is_empty()));
+            assert!(answer.len() < 1000, "an error is no place for what was sent: {} bytes", answer.len());
+        }
+        None => {
+            let schema = object.get("schema").and_then(|s| s.as_str()).unwrap_or_default();
+            assert!(schema.starts_with("refclockd."), "{answer}");
+        }
+    }
+}
+
+const NOW: Timestamp<Raw> = Timestamp::from_parts(1000, 0);
+
+/// A daemon that has just started, with one source of an awkward name.
+static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
+    at: NOW,
+    valid_until: NOW,
+    started: NOW,
+    clock: ClockReading { raw: NOW, tai: Timestamp::from_parts(1_767_323_082, 0), rate: 0.0 },
+    utc: UtcMap::default(),
+    bound: ErrorBound::UNKNOWN,
+    system: SystemVariables::UNSYNCHRONISED,
+    state: State::Unsynchronised,
+    state_since: NOW,
+    previous_state: None,
+    reason: StateReason::NothingYet,
+    offset: None,
+    frequency: None,
+    frequency_sd: f64::INFINITY,
+    holdover_budget: 1e-3,
+    would_last_s: None,
+    sources: Arc::new([SourceReport {
+        name: "GPS\u{1b}[2J\"\\\n\u{7f}\u{9b}".into(),
+        refid: ReferenceId(*b"GPS\0"),
+        driver: "nmea",
+        address: "/dev/\u{1b}]0;evil\u{7}".into(),
+        kind: SourceKind::Message,
+        device: None,
+        server: None,
+        verdict: Verdict::NoData,
+        offset: Some(f64::NAN),
+        interval: Some(f64::INFINITY),
+        jitter: None,
+        delay: None,
+        calibrated: false,
+        reach: 0,
+        poll: 0,
+        stratum: 0,
+        last_sample: None,
+        samples: 0,
+        health: Health::default(),
+        receiver: None,
+    }]),
+});

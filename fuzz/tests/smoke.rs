@@ -1,0 +1,356 @@
+//! Every target on examples and on thousands of mutations of them: a few seconds of fuzzing that
+//! need no fuzzer and are the same on every run.
+
+use std::path::PathBuf;
+
+use refclockd_fuzz::{TARGETS, Target};
+
+/// SplitMix64 (public domain, Sebastiano Vigna).
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+
+    fn pick<'a>(&mut self, list: &[&'a [u8]]) -> &'a [u8] {
+        list[self.below(list.len())]
+    }
+}
+
+/// What parsers stumble over.
+const TOKENS: &[&[u8]] = &[
+    b"$",
+    b"*",
+    b",",
+    b"\n",
+    b"\r\n",
+    b"0",
+    b"9",
+    b"-1",
+    b"+5",
+    b"1e999",
+    b"NaN",
+    b"235960",
+    b"999999",
+    b"255",
+    b"65535",
+    b"65536",
+    b"4294967296",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"18446744073709551616",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b":",
+    b"null",
+    b"true",
+    b"=",
+    b"[[",
+    b"]]",
+    b"\\u0000",
+    b"\x1b[2J",
+    b"\xc3\xa9",
+    b"\xff",
+    b"\0",
+    b"#",
+    b"$GPRMC,",
+    b"$GPGSV,255,2,",
+    b"$GNGSA,A,3,",
+    b"{\"class\":\"",
+    b"9999-12-31T23:59:60Z",
+    b"inf",
+    b"-0.0",
+    b"1e-400",
+];
+
+/// Numbers at the edges of what a type holds, and beyond.
+const NUMBERS: &[&[u8]] = &[
+    b"0",
+    b"-1",
+    b"60",
+    b"99",
+    b"255",
+    b"256",
+    b"361",
+    b"65535",
+    b"65536",
+    b"2147483648",
+    b"4294967296",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"18446744073709551616",
+    b"1e18",
+    b"1e400",
+    b"0.5",
+    b"-0.0",
+];
+
+/// One to six changes, of a kind that keeps the length in half of all cases.
+fn mutate(rng: &mut Rng, seed: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut data = seed.to_vec();
+    let kinds = if rng.below(2) == 0 { 3 } else { 9 };
+    for _ in 0..=rng.below(6) {
+        let at = rng.below(data.len() + 1);
+        let to = at + rng.below(data.len() - at + 1).min(64);
+        match rng.below(kinds) {
+            0 => data.iter_mut().skip(at).take(1).for_each(|b| *b ^= 1 << rng.below(8)),
+            1 => data.iter_mut().skip(at).take(1).for_each(|b| *b = rng.next() as u8),
+            // A digit for a digit: the way to other numbers of the same shape.
+            2 => {
+                let digit = b'0' + rng.below(10) as u8;
+                data.iter_mut().skip(at).find(|b| b.is_ascii_digit()).into_iter().for_each(|b| *b = digit);
+            }
+            3 => drop(data.drain(at..to)),
+            4 => {
+                let copy = data[at..to].to_vec();
+                data.splice(at..at, copy);
+            }
+            5 => drop(data.splice(at..at, rng.pick(TOKENS).iter().copied())),
+            6 => {
+                let start = data[at..].iter().position(u8::is_ascii_digit).map_or(at, |n| at + n);
+                let digits = data[start..].iter().take_while(|b| b.is_ascii_digit()).count();
+                data.splice(start..start + digits, rng.pick(NUMBERS).iter().copied());
+            }
+            7 => {
+                let from = rng.below(other.len());
+                let length = rng.below(200);
+                data.splice(at..to, other[from..].iter().take(length).copied());
+            }
+            // A line again and again, as from a device that is stuck.
+            _ => {
+                let start = data[..at].iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
+                let end = data[at..].iter().position(|b| *b == b'\n').map_or(data.len(), |n| at + n + 1);
+                let times = rng.below(100).min(8192 / (end - start).max(1));
+                let copies = data[start..end].repeat(times);
+                data.splice(start..start, copies);
+            }
+        }
+    }
+    data
+}
+
+/// Outside recordings whose folder a variable names: pieces of at most 4 kB.
+fn recordings(variable: &str, wanted: &[&str]) -> Vec<Vec<u8>> {
+    let Some(folder) = std::env::var_os(variable).map(PathBuf::from) else {
+        assert!(std::env::var_os("REFCLOCKD_CI").is_none(), "{variable} is not set, and CI needs it");
+        println!("{variable} is not set: built-in examples only");
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.retain(|f| f.extension().is_some_and(|e| wanted.iter().any(|w| e == *w)));
+    let mut pieces = Vec::new();
+    for file in files {
+        let bytes = std::fs::read(file).unwrap();
+        // From the beginning, the middle and the end.
+        for third in 0..3 {
+            let start = bytes.len() / 3 * third;
+            let line = bytes[start..].iter().position(|b| *b == b'\n').map_or(start, |n| start + n + 1);
+            pieces.push(bytes[line..].iter().take(4096).copied().collect());
+        }
+    }
+    pieces
+}
+
+/// Runs a target. `options`: its last two bytes are options.
+fn run(name: &str, options: bool, rounds: usize, mut seeds: Vec<Vec<u8>>) {
+    let (_, target): (_, Target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
+    seeds.push(Vec::new());
+    let mut rng = Rng(0x1234_5678);
+    let started = std::time::Instant::now();
+    let mut worst = (std::time::Duration::ZERO, 0);
+    for round in 0..rounds {
+        let (seed, other) = (rng.below(seeds.len()), rng.below(seeds.len()));
+        let mut data = match round {
+            // Each as it is, first.
+            _ if round < seeds.len() => seeds[round].clone(),
+            _ if rng.below(20) == 0 => (0..rng.below(300)).map(|_| rng.next() as u8).collect(),
+            _ => mutate(&mut rng, &seeds[seed], &seeds[other]),
+        };
+        if options && rng.below(4) != 0 {
+            data.extend(rng.next().to_le_bytes().into_iter().take(2));
+        }
+        let began = std::time::Instant::now();
+        if std::panic::catch_unwind(|| target(&data)).is_err() {
+            panic!("{name}, round {round}, does not hold for:\n{}", data.escape_ascii());
+        }
+        worst = worst.max((began.elapsed(), data.len()));
+        // What did not fail is an example as well, if room is left for the ones there are.
+        if seeds.len() < 400 && round % 50 == 0 {
+            seeds.push(data);
+        }
+    }
+    let (slowest, length) = worst;
+    println!("{name}: {rounds} inputs in {:?}; the slowest took {slowest:?} for {length} bytes", started.elapsed());
+}
+
+#[test]
+fn nmea() {
+    let mut seeds = recordings("REFCLOCKD_CAPTURES", &["log", "nmea"]);
+    let made: String = (0..8)
+        .map(|s| {
+            let at = refclocks::calendar::CivilTime {
+                year: 2026,
+                month: 1,
+                day: 1,
+                hour: 23,
+                minute: 59,
+                second: 52 + s,
+                nanos: 0,
+            };
+            use refclocks::nmea::write;
+            let satellite = "GPGSV,1,1,02,05,71,122,47,15,40,210,45";
+            write::rmc("GP", &at, true)
+                + &write::gga("GP", &at, true, 9)
+                + &write::gsa("GP", 3, &[5, 15])
+                + &write::sentence(satellite)
+                + &write::zda("GP", &at)
+        })
+        .collect();
+    seeds.push(made.into_bytes());
+    run("nmea", true, 150_000, seeds);
+}
+
+#[test]
+fn gpsd() {
+    let mut seeds = recordings("REFCLOCKD_GPSD_RECORDINGS", &["json"]);
+    let mut made = String::new();
+    for k in 0..6 {
+        let s = 1_795_319_391 + k;
+        made += &format!(
+            "{{\"class\":\"TPV\",\"device\":\"/dev/a\",\"mode\":3,\"leapseconds\":18}}\r\n\
+             {{\"class\":\"TOFF\",\"device\":\"/dev/a\",\"real_sec\":{s},\"real_nsec\":0,\"clock_sec\":{s},\"clock_nsec\":9000}}\r\n\
+             {{\"class\":\"PPS\",\"device\":\"/dev/a\",\"real_sec\":{s},\"real_nsec\":0,\"clock_sec\":{s},\"clock_nsec\":500,\"precision\":-20,\"qErr\":-3}}\r\n\
+             {{\"class\":\"SKY\",\"satellites\":[{{\"PRN\":5,\"gnssid\":0,\"svid\":5,\"el\":71.0,\"az\":122.0,\"ss\":47.0,\"used\":true}}]}}\r\n"
+        );
+    }
+    seeds.push(made.into_bytes());
+    let devices: &[u8] = b"{\"class\":\"DEVICES\",\"devices\":[{\"path\":\"/dev/a\",\"activated\":0}]}\n{\"class\":\"ERROR\",\"message\":\"no\"}\n";
+    seeds.push(devices.to_vec());
+    run("gpsd", true, 150_000, seeds);
+}
+
+#[test]
+fn sock() {
+    let mut seeds = Vec::new();
+    for (leap, offset) in [(0i32, -0.000_5f64), (1, 3e9), (3, 0.0), (0, f64::NAN)] {
+        for wide in [true, false] {
+            let mut bytes = Vec::new();
+            if wide {
+                bytes.extend([1_795_319_391i64, 501].map(i64::to_ne_bytes).concat());
+            } else {
+                bytes.extend([1_795_319_391i32, 501].map(i32::to_ne_bytes).concat());
+            }
+            bytes.extend(offset.to_ne_bytes());
+            bytes.extend([0, leap, 0, 0x534f_434b].map(i32::to_ne_bytes).concat());
+            seeds.push(bytes);
+        }
+    }
+    run("sock", false, 1_000_000, seeds);
+}
+
+#[test]
+fn shm() {
+    let mut rng = Rng(7);
+    let seeds = (0..20).map(|_| (0..41 * 4).map(|i| if i % 3 == 0 { rng.next() as u8 } else { 0 }).collect()).collect();
+    run("shm", true, 1_000_000, seeds);
+}
+
+fn packets() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for first in [0x23u8, 0x1b, 0x08, 0x24, 0xe3, 0x16, 0x17] {
+        let mut plain = vec![0; 48];
+        plain[0] = first;
+        plain[40..].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        let mut field = plain.clone();
+        field.extend([1, 4, 0, 28]);
+        field.extend([7; 24]);
+        field.extend([0; 20]);
+        seeds.extend([plain, field]);
+    }
+    seeds
+}
+
+#[test]
+fn ntp_packet() {
+    run("ntp_packet", false, 200_000, packets());
+}
+
+#[test]
+fn ntp_respond() {
+    run("ntp_respond", true, 200_000, packets());
+}
+
+#[test]
+fn ntp_reply() {
+    // Four replies: T2 and T3 two milliseconds apart in 2026, and options that let 33 ms pass.
+    let mut good = vec![0x24, 1, 6, 0xec, 0, 0, 0, 0, 0, 0, 0, 66, b'G', b'P', b'S', 0];
+    good.extend([0xed, 0, 0, 0, 0, 0, 0, 0]);
+    good.extend([0; 8]);
+    good.extend([0xed, 0, 0, 1, 0, 0, 0, 0, 0xed, 0, 0, 1, 0, 0x83, 0x12, 0x6e, 33, 3]);
+    let mut seeds = vec![good.repeat(4)];
+    for kiss in [b"RATE", b"DENY", b"RSTR", b"INIT"] {
+        let mut kissed = good.clone();
+        kissed[1] = 0;
+        kissed[12..16].copy_from_slice(kiss);
+        seeds.push([good.clone(), kissed, good.clone()].concat());
+    }
+    run("ntp_reply", false, 400_000, seeds);
+}
+
+#[test]
+fn config() {
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../conf")).unwrap() {
+        seeds.push(std::fs::read(entry.unwrap().path()).unwrap());
+    }
+    seeds.sort();
+    let all: &[u8] = b"[[refclock]]\ndriver = \"nmea\"\ndevice = \"/dev/ttyS0\"\nbaud = 9600\ndelay = \"120 ms\"\n\
+        [[refclock]]\ndriver = \"pps\"\ndevice = \"/dev/pps0\"\nedge = \"clear\"\nlock = \"GPS\"\nprefer = true\n\
+        [[refclock]]\ndriver = \"gpsd\"\naddress = \"127.0.0.1:2947\"\nrefid = \"GPSD\"\n[[refclock]]\ndriver = \"shm\"\nunit = 2\n\
+        [[refclock]]\ndriver = \"sock\"\npath = \"/run/x.sock\"\n[[server]]\nhost = \"ntp.example.org\"\niburst = true\nminpoll = 4\nmaxpoll = 6\n\
+        [serve]\nlisten = [\"0.0.0.0:123\"]\nallow = [\"10.0.0.0/8\"]\ndeny = [\"10.1.0.0/16\"]\nworkers = 2\n[local]\nstratum = 8\n\
+        [clock]\ndiscipline = \"software\"\nstep_threshold = \"1 ms\"\n[holdover]\nbudget = \"1 ms\"\n[control]\nsocket = \"/run/a\"\n[state]\ndir = \"/var\"\n";
+    seeds.push(all.to_vec());
+    let evil: &[u8] = b"[[refclock]]\ndriver = \"\\u001b[2J\"\n[[server]]\nhost = \"\\u001b\"\n[\"\\u001b[2J\"]\n[clock]\n\"\\u009b\" = 1\n";
+    seeds.push(evil.to_vec());
+    seeds.push(b"server ntp.example.org iburst\nrefclock SHM 0\n".to_vec());
+    run("config", false, 400_000, seeds);
+}
+
+#[test]
+fn drift() {
+    let mut memory = refclockd::core::memory::Memory::default();
+    memory.set_frequency(-4.2e-6, 1e-9);
+    memory.lg_wander = Some(-21.5);
+    memory.last_utc = Some(refclocks::Timestamp::from_parts(1_767_323_045, 0));
+    memory.set_delay("GPS", 0.123, 0.004);
+    let seeds = vec![memory.to_text().into_bytes(), b"version = 1\nlast_utc = \"9999-12-31T23:59:60Z\"\n".to_vec()];
+    run("drift", false, 400_000, seeds);
+}
+
+#[test]
+fn control() {
+    let seeds = [
+        r#"{"ask":"status"}"#,
+        r#"{"ask":"why","source":"GPS"}"#,
+        r#"{"ask":"sources"}"#,
+        r#"{"ask":"satellites"}"#,
+        r#"{"ask":"ping"}"#,
+    ]
+    .map(|q| format!("{q}\r\n{q}\n").into_bytes());
+    let long = vec![b'['; 70_000];
+    run("control", true, 60_000, seeds.into_iter().chain([long]).collect());
+}
