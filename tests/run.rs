@@ -1,113 +1,18 @@
 //! `refclockd run` as its users start it: from a pty, beside the real gpsd, asked by stock clients.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod daemon_common;
 mod ntp_common;
 
 use std::fs::File;
-use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use daemon_common::{PROGRAM, Receiver, Running, daemon, end, free_port, wait_for_time};
 use nix::pty::openpty;
 use ntp_common::peer;
-use refclocks::calendar::CivilTime;
-use refclocks::nmea::write;
-use refclocks::time::Timestamp;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_refclockd");
-
-/// Ends the process that it holds.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Writes present-second NMEA, 80 ms after each second, until dropped.
-struct Receiver {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Receiver {
-    fn start(mut out: impl Write + Send + 'static) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-                let second = now.as_secs() + 1;
-                std::thread::sleep(Duration::from_secs(second) + Duration::from_millis(80) - now);
-                let at = CivilTime::from_utc(Timestamp::from_parts(second as i64, 0));
-                let text =
-                    write::rmc("GP", &at, true) + &write::gga("GP", &at, true, 8) + &write::gsa("GP", 3, &[1, 2, 3, 4]);
-                if out.write_all((text + &write::zda("GP", &at)).as_bytes()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().unwrap().join();
-    }
-}
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Starts the daemon with these sources; returns it and its NTP port.
-fn daemon(folder: &Path, sources: &str) -> (Running, u16) {
-    let port = free_port();
-    let configuration = format!(
-        "{sources}\n[serve]\nlisten = [\"127.0.0.1:{port}\"]\n[state]\ndir = \"{0}/state\"\n[control]\nsocket = \"{0}/api.sock\"\n",
-        folder.display()
-    );
-    let file = folder.join("refclockd.toml");
-    std::fs::write(&file, configuration).unwrap();
-    let log = File::create(folder.join("log")).unwrap();
-    let child = Command::new(PROGRAM).args(["run", "-c"]).arg(file).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    (Running(child), port)
-}
-
-/// One query: the first server of the answer, if it could be used.
-fn query(port: u16) -> Option<serde_json::Value> {
-    let output = Command::new(PROGRAM)
-        .args(["query", "--json", "--timeout", "1", &format!("127.0.0.1:{port}")])
-        .output()
-        .unwrap();
-    output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
-}
-
-fn wait_for_time(port: u16, patience: Duration) -> serde_json::Value {
-    let until = Instant::now() + patience;
-    loop {
-        if let Some(answer) = query(port) {
-            return answer;
-        }
-        assert!(Instant::now() < until, "no time within {patience:?}");
-        std::thread::sleep(Duration::from_millis(500));
-    }
-}
-
-fn end(mut daemon: Running) -> Option<i32> {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon.0.id() as i32), nix::sys::signal::Signal::SIGTERM)
-        .unwrap();
-    daemon.0.wait().unwrap().code()
-}
 
 /// What must be added to this machine's clock according to chronyd, s.
 fn by_chronyd(chronyd: &Path, port: u16, folder: &Path) -> f64 {
