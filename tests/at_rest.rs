@@ -61,7 +61,7 @@ fn at_rest_the_daemon_hardly_wakes_and_is_small() {
     );
     let (daemon, port) = daemon(folder.path(), &sources);
     wait_for_time(port, Duration::from_secs(20));
-    wait_until("locked", Duration::from_secs(60), || ask(folder.path(), &["status"])["state"] == "locked");
+    wait_until("locked", Duration::from_secs(60), || ask(folder.path(), &["status"]).unwrap()["state"] == "locked");
     let process = daemon.0.id();
     // The last question's own wake-ups are over.
     std::thread::sleep(Duration::from_secs(2));

@@ -44,7 +44,9 @@ fn a_terminal_shows_it_and_others_may_ask() {
         String::from_utf8_lossy(&shown).into_owned()
     });
     wait_until("the control socket", Duration::from_secs(10), || socket.exists());
-    wait_until("locked", Duration::from_secs(60), || ask(folder.path(), &["status"])["state"] == "locked");
+    wait_until("locked", Duration::from_secs(60), || {
+        ask(folder.path(), &["status"]).is_some_and(|status| status["state"] == "locked")
+    });
     for (verb, said) in [
         (vec!["status"], "Locked"),
         (vec!["sources"], "names second"),

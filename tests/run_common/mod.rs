@@ -61,6 +61,11 @@ pub fn free_port() -> u16 {
 
 /// Starts the daemon with these sources; returns it and its NTP port.
 pub fn daemon(folder: &Path, sources: &str) -> (Running, u16) {
+    daemon_by(Command::new(PROGRAM), folder, sources)
+}
+
+/// The same, by a command of one's own that ends in the program's name.
+pub fn daemon_by(mut program: Command, folder: &Path, sources: &str) -> (Running, u16) {
     let port = free_port();
     let configuration = format!(
         "{sources}\n[serve]\nlisten = [\"127.0.0.1:{port}\"]\n[state]\ndir = \"{0}/state\"\n[control]\nsocket = \"{0}/api.sock\"\n",
@@ -69,7 +74,7 @@ pub fn daemon(folder: &Path, sources: &str) -> (Running, u16) {
     let file = folder.join("refclockd.toml");
     std::fs::write(&file, configuration).unwrap();
     let log = File::create(folder.join("log")).unwrap();
-    let child = Command::new(PROGRAM).args(["run", "-c"]).arg(file).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let child = program.args(["run", "-c"]).arg(file).stdout(Stdio::null()).stderr(log).spawn().unwrap();
     (Running(child), port)
 }
 
@@ -123,11 +128,40 @@ impl Write for Held {
     }
 }
 
-/// What the daemon answers to one of our commands, as JSON.
-pub fn ask(folder: &Path, verb: &[&str]) -> serde_json::Value {
+/// What the daemon of this folder answers to one of our commands; `None` while it does not.
+pub fn ask(folder: &Path, verb: &[&str]) -> Option<serde_json::Value> {
     let output =
         Command::new(PROGRAM).args(verb).arg("--json").arg("--socket").arg(folder.join("api.sock")).output().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// One source of the daemon of this folder.
+pub fn source(folder: &Path, name: &str) -> Option<serde_json::Value> {
+    let report = ask(folder, &["sources"])?;
+    report["sources"].as_array().unwrap().iter().find(|s| s["name"] == name).cloned()
+}
+
+/// Waits for what a question finds; fails with the daemon's log and its `why`.
+pub fn wait_for<T>(folder: &Path, what: &str, patience: Duration, mut question: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
+    loop {
+        if let Some(found) = question() {
+            return found;
+        }
+        if Instant::now() > until {
+            let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            panic!("no {what} within {patience:?}: {:#?}\n{log}", ask(folder, &["why"]));
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+/// Waits until this source is the one used, in a daemon that is locked; returns its entry.
+pub fn wait_for_lock(folder: &Path, name: &str, patience: Duration) -> serde_json::Value {
+    wait_for(folder, &format!("lock on {name}"), patience, || {
+        let locked = ask(folder, &["status"])?["state"] == "locked";
+        source(folder, name).filter(|s| locked && s["verdict"]["code"] == "selected" && s["device"]["phase"] == "good")
+    })
 }
 
 /// Waits until something holds; says what was waited for if it does not come.
