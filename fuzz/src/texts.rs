@@ -8,7 +8,7 @@ use refclockd::control::lines::{LONGEST_LINE, Line, Lines};
 use refclockd::control::protocol::handle_line;
 use refclockd::core::leap::UtcMap;
 use refclockd::core::memory::Memory;
-use refclockd::core::snapshot::{ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables};
+use refclockd::core::snapshot::{ClockKind, ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables};
 use refclockd::core::state::{State, StateReason, Verdict};
 use refclocks::time::{Raw, Timestamp};
 use refclocks::{Health, ReferenceId};
@@ -40,8 +40,13 @@ pub fn config(data: &[u8]) {
         }
     }
     let shown = diagnostic::render("refclockd.toml", text, diagnostics, false);
-    let evil = shown.chars().find(|c| c.is_control() && *c != '\n');
+    let evil = shown.chars().find(|c| (c.is_control() && *c != '\n') || turns_text(*c));
     assert_eq!(evil, None, "the operator's terminal is not to be told what the file says: {shown:?}");
+}
+
+/// Marks that make the rest of a line run the other way.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What the rest of the program takes for granted.
@@ -138,6 +143,9 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     valid_until: NOW,
     started: NOW,
     clock: ClockReading { raw: NOW, tai: Timestamp::from_parts(1_767_323_082, 0), rate: 0.0 },
+    clock_kind: ClockKind::Own,
+    clock_refusal: None,
+    rival_seen: None,
     utc: UtcMap::default(),
     bound: ErrorBound::UNKNOWN,
     system: SystemVariables::UNSYNCHRONISED,
