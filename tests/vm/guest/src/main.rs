@@ -1,0 +1,45 @@
+//! What runs in the test machine beside the daemon: the receiver, the judge, a rival.
+//!
+//! True time comes from the module `vmpulse`, as a line over CLOCK_MONOTONIC_RAW that nothing in the
+//! machine can steer.
+
+mod judge;
+mod receiver;
+mod truth;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes NMEA to a serial port that is looped back, so that its reader sees a receiver.
+    Receiver(receiver::Args),
+    /// Watches the clock and the daemon, and prints the verdict as one line of JSON.
+    Judge(judge::Args),
+    /// Steps CLOCK_REALTIME by so many milliseconds, as another program would.
+    Step {
+        /// Milliseconds; negative = back.
+        #[arg(allow_negative_numbers = true)]
+        milliseconds: i64,
+    },
+    /// Slews CLOCK_REALTIME at so many ppm, as another program would.
+    Slew {
+        /// Parts per million.
+        #[arg(allow_negative_numbers = true)]
+        ppm: f64,
+    },
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    match Cli::parse().command {
+        Command::Receiver(args) => receiver::run(&args),
+        Command::Judge(args) => judge::run(&args),
+        Command::Step { milliseconds } => truth::step(milliseconds),
+        Command::Slew { ppm } => truth::slew(ppm),
+    }
+}
