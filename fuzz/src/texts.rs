@@ -40,8 +40,13 @@ pub fn config(data: &[u8]) {
         }
     }
     let shown = diagnostic::render("refclockd.toml", text, diagnostics, false);
-    let evil = shown.chars().find(|c| c.is_control() && *c != '\n');
+    let evil = shown.chars().find(|c| (c.is_control() && *c != '\n') || turns_text(*c));
     assert_eq!(evil, None, "the operator's terminal is not to be told what the file says: {shown:?}");
+}
+
+/// Marks that make the rest of a line run the other way.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What the rest of the program takes for granted.

@@ -62,6 +62,9 @@ const TOKENS: &[&[u8]] = &[
     b"\\u0000",
     b"\x1b[2J",
     b"\xc3\xa9",
+    b"\xe2\x80\xae",
+    b"\xc2\x9b",
+    b"minpoll = 12\n",
     b"\xff",
     b"\0",
     b"#",
@@ -319,12 +322,14 @@ fn config() {
     seeds.sort();
     let all: &[u8] = b"[[refclock]]\ndriver = \"nmea\"\ndevice = \"/dev/ttyS0\"\nbaud = 9600\ndelay = \"120 ms\"\n\
         [[refclock]]\ndriver = \"pps\"\ndevice = \"/dev/pps0\"\nedge = \"clear\"\nlock = \"GPS\"\nprefer = true\n\
-        [[refclock]]\ndriver = \"gpsd\"\naddress = \"127.0.0.1:2947\"\nrefid = \"GPSD\"\n[[refclock]]\ndriver = \"shm\"\nunit = 2\n\
-        [[refclock]]\ndriver = \"sock\"\npath = \"/run/x.sock\"\n[[server]]\nhost = \"ntp.example.org\"\niburst = true\nminpoll = 4\nmaxpoll = 6\n\
+        [[refclock]]\ndriver = \"gpsd\"\naddress = \"127.0.0.1:2947\"\nrefid = \"GPSD\"\n[[refclock]]\ndriver = \"shm\"\nunit = 2\nrefid = \"SHM\"\n\
+        [[refclock]]\ndriver = \"sock\"\npath = \"/run/x.sock\"\nrefid = \"SOCK\"\n[[server]]\naddress = \"ntp.example.org\"\niburst = true\nminpoll = 4\nmaxpoll = 6\n\
         [serve]\nlisten = [\"0.0.0.0:123\"]\nallow = [\"10.0.0.0/8\"]\ndeny = [\"10.1.0.0/16\"]\nworkers = 2\n[local]\nstratum = 8\n\
-        [clock]\ndiscipline = \"software\"\nstep_threshold = \"1 ms\"\n[holdover]\nbudget = \"1 ms\"\n[control]\nsocket = \"/run/a\"\n[state]\ndir = \"/var\"\n";
+        [clock]\ndiscipline = \"software\"\nstep = { threshold = \"1 ms\", updates = 10 }\n[holdover]\nbudget = \"1 ms\"\n[control]\nsocket = \"/run/a\"\n[state]\ndir = \"/var\"\n";
+    let read = refclockd::config::Config::from_toml("all", std::str::from_utf8(all).unwrap());
+    assert!(read.is_ok(), "an example that is refused shows little: {read:?}");
     seeds.push(all.to_vec());
-    let evil: &[u8] = b"[[refclock]]\ndriver = \"\\u001b[2J\"\n[[server]]\nhost = \"\\u001b\"\n[\"\\u001b[2J\"]\n[clock]\n\"\\u009b\" = 1\n";
+    let evil: &[u8] = b"[[refclock]]\ndriver = \"\\u001b[2J\"\n[[server]]\naddress = \"\\u001b\"\n[\"\\u001b[2J\"]\n[clock]\n\"\\u009b\" = 1\n";
     seeds.push(evil.to_vec());
     seeds.push(b"server ntp.example.org iburst\nrefclock SHM 0\n".to_vec());
     run("config", false, 400_000, seeds);
