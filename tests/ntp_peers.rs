@@ -4,11 +4,9 @@
 
 mod ntp_common;
 
-use std::net::UdpSocket;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use ntp_common::peers::{chronyd_query, chronyd_server, ntpdig_query, text};
 use ntp_common::{made_up_snapshot, peer, serve, unsynchronised_snapshot};
 use refclockd::core::snapshot::Snapshot;
 use refclockd::ntp::client::names::Names;
@@ -16,42 +14,12 @@ use refclockd::ntp::client::once::{OnceConfig, once};
 use refclockd::ntp::client::{ClientConfig, ClientEvent, shell};
 use refclocks::time::Span;
 
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn user() -> String {
-    let id = Command::new("id").arg("-un").output().unwrap();
-    String::from_utf8(id.stdout).unwrap().trim().to_owned()
-}
-
 /// A snapshot of a clock that is 250 ms ahead of this machine's.
 fn ahead() -> Snapshot {
     let mut snapshot = made_up_snapshot();
     snapshot.clock.tai += Span::from_millis(250);
     snapshot.system.reference_time = snapshot.system.reference_time.map(|at| at + Span::from_millis(250));
     snapshot
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-/// chronyd as a client that measures and goes: it never sets the clock.
-fn chronyd_query(chronyd: &Path, port: u16, folder: &Path) -> Output {
-    Command::new(chronyd)
-        .args(["-Q", "-U", "-t", "6", "-u", &user()])
-        .arg(format!("server 127.0.0.1 port {port} iburst"))
-        .args(["cmdport 0", "bindcmdaddress /"])
-        .arg(format!("pidfile {}", folder.join("pid").display()))
-        .output()
-        .unwrap()
 }
 
 #[test]
@@ -79,41 +47,12 @@ fn chronyd_does_not_use_us_while_we_have_no_time() {
 #[test]
 fn ntpdig_measures_our_time() {
     let Some(ntpdig) = peer("REFCLOCKD_NTPDIG", "ntpdig") else { return };
-    let folder = tempfile::tempdir().unwrap();
     let workers = serve("127.0.0.1:0", ahead(), 1);
-    // ntpdig asks port 123 and nothing else: its Python is told another one.
-    let redirect = "import os, socket\n\
-        real = socket.getaddrinfo\n\
-        port = int(os.environ['NTP_TEST_PORT'])\n\
-        socket.getaddrinfo = lambda host, asked, *rest: real(host, port if asked == 123 else asked, *rest)\n";
-    std::fs::write(folder.path().join("sitecustomize.py"), redirect).unwrap();
-    let output = Command::new(ntpdig)
-        .args(["-4", "-j", "-t", "3", "127.0.0.1"])
-        .env("PYTHONPATH", folder.path())
-        .env("NTP_TEST_PORT", workers.address().port().to_string())
-        .output()
-        .unwrap();
-    let said: serde_json::Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
+    let said = ntpdig_query(&ntpdig, workers.address().port());
     // ntpdig's sign: what to add to its clock.
     let offset = said["offset"].as_f64().unwrap();
     assert!((offset - 0.25).abs() < 0.005, "{said}");
     assert_eq!(said["stratum"], 1);
-}
-
-/// chronyd as a stratum-1 server of this machine's clock, and its port.
-fn chronyd_server(chronyd: &Path, folder: &Path) -> (Running, u16) {
-    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let configuration = format!(
-        "port {port}\nbindaddress 127.0.0.1\nallow 127.0.0.1\nlocal stratum 1\ncmdport 0\nbindcmdaddress /\npidfile {}\n",
-        folder.join("pid").display()
-    );
-    let file = folder.join("chrony.conf");
-    std::fs::write(&file, configuration).unwrap();
-    let mut command = Command::new(chronyd);
-    command.args(["-x", "-d", "-U", "-u", &user(), "-f"]).arg(file);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    (Running(child), port)
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::pty::{OpenptyResult, openpty};
-use refclocks::calendar::CivilTime;
+use refclocks::calendar::{CivilTime, parse_iso8601};
 use refclocks::nmea::{self, write};
 use refclocks::shell::serial::{SerialConfig, run};
 use refclocks::time::{Span, Timestamp};
@@ -122,4 +122,93 @@ fn garbage_and_other_files_are_faulty_not_fatal() {
         tokio::select! { () = shell => {}, () = story => {} }
     });
     assert!(matches!(states.borrow().last(), Some(DeviceReason::Garbage { .. })), "{states:?}");
+}
+
+/// Real receivers' captures: `(file, bytes of a chunk)`. NMEA; UBX among NMEA; UBX alone, garbage to this driver;
+/// sentences cut into by others; broken ones.
+const CAPTURES: [(&str, usize); 6] = [
+    ("mt3339.log", 64),
+    ("ublox-zed-f9t-ubx_nmea_l5.log", 997),
+    ("u-blox-m8t-time.log", 4096),
+    ("isync.log", 7),
+    ("gp-320fw-2019-04-06-overflow.log", 100),
+    ("unicore-um621.log", 512),
+];
+
+#[test]
+fn captures_come_through_a_port_as_they_come_from_a_file() {
+    let Some(captures) = std::env::var_os("REFCLOCKD_CAPTURES") else {
+        assert!(std::env::var_os("REFCLOCKD_CI").is_none(), "REFCLOCKD_CAPTURES is not set, and CI needs it");
+        println!("skipped: REFCLOCKD_CAPTURES is not set");
+        return;
+    };
+    let settings = nmea::Config { baud: None, not_before: parse_iso8601("2025-07-01T00:00:00Z").unwrap().0 };
+    let mut with_samples = 0;
+    for (file, chunk) in CAPTURES {
+        let bytes = std::fs::read(Path::new(&captures).join(file)).unwrap();
+        // Which seconds are read does not depend on when; only their stamps do.
+        let mut driver = nmea::Driver::new(settings);
+        let mut expected = Vec::new();
+        for (i, part) in bytes.chunks(chunk).enumerate() {
+            driver.handle_bytes(part, Timestamp::from_nanos(i as i64 * 1_000_000));
+        }
+        while let Some(report) = driver.poll_report() {
+            if let Report::Sample(sample) = report {
+                expected.push(sample.reference);
+            }
+        }
+        with_samples += u32::from(!expected.is_empty());
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gps0");
+        let receiver = Receiver::plug_in(&path);
+        nix::fcntl::fcntl(&receiver.master, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+        let seen = Rc::new(RefCell::new((Vec::new(), 0, false)));
+        let inside = Rc::clone(&seen);
+        let config = SerialConfig { nmea: settings, ..config(&path) };
+        let shell = run(config, move |d| {
+            let (samples, read, opened) = &mut *inside.borrow_mut();
+            *read = d.health.bytes;
+            match d.report {
+                Report::Sample(sample) => samples.push(sample.reference),
+                Report::State(state) => *opened |= state.phase == DevicePhase::Opening,
+                _ => {}
+            }
+        });
+        let story = async {
+            // What is written before the port is opened may be thrown away.
+            while !seen.borrow().2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            for part in bytes.chunks(chunk) {
+                let mut left = part;
+                while !left.is_empty() {
+                    // A pty holds 4 kB; what does not fit waits until the shell has read.
+                    match (&receiver.master).write(left) {
+                        Ok(n) => left = &left[n..],
+                        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Err(e) => panic!("{file}: {e}"),
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+            let until = Instant::now() + Duration::from_secs(20);
+            while seen.borrow().0.len() < expected.len() && Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // And none too many.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        runtime().block_on(async {
+            tokio::select! { () = shell => unreachable!("a shell never ends"), () = story => {} }
+        });
+        let (samples, read, _) = &*seen.borrow();
+        println!(
+            "{file}: {} bytes in parts of {chunk}, {} samples; {read} bytes at the last report",
+            bytes.len(),
+            samples.len()
+        );
+        assert_eq!(*samples, expected, "{file}");
+    }
+    assert!(with_samples >= 3, "{with_samples}");
 }

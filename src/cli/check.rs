@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config::{Config, Discipline, Driver, diagnostic};
+use crate::config::{Config, Discipline, Driver, Otherwise, diagnostic};
 
 /// sysexits: the configuration cannot be understood; the file cannot be read.
 const EX_CONFIG: u8 = 78;
@@ -107,8 +107,11 @@ fn explain(config: &Config) -> String {
         Discipline::Software => "A clock of our own is disciplined and served; the system clock is left alone.".into(),
         Discipline::Observe => "No clock is steered: sources are watched and reported.".into(),
         Discipline::Kernel => {
-            "The system clock is to be disciplined: this version cannot yet, and will steer a clock of its own instead."
-                .into()
+            let instead = match config.clock.otherwise {
+                Otherwise::Software => "a clock of our own is disciplined and served instead",
+                Otherwise::Observe => "it is only watched",
+            };
+            format!("The system clock is disciplined; where it may not be set, {instead}.")
         }
     });
     match &config.serve {

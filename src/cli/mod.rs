@@ -3,12 +3,12 @@
 pub mod ask;
 pub mod check;
 pub mod demo;
-pub mod demo_live;
 pub mod query;
 pub mod run;
 pub mod satellites;
 pub mod sources;
 pub mod status;
+pub mod view;
 pub mod why;
 pub mod words;
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,18 +13,21 @@ use clap::Args;
 use refclocks::gpsd::Stream;
 use refclocks::shell::{gpsd, pps, serial, shm, sock};
 use refclocks::sys::clock::{raw_now, realtime_now};
-use refclocks::time::{Timestamp, Utc};
+use refclocks::time::{Raw, Span, Timestamp, Utc};
 use refclocks::{ReferenceId, gpsd as gpsd_driver, nmea};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::check;
-use crate::clock::{DisciplinedClock, SoftwareClock};
-use crate::config::{Config, Discipline, Driver, Refclock, Server};
-use crate::core::engine::EngineConfig;
+use crate::clock::{Clock, DisciplinedClock, KernelClock, SoftwareClock};
+use crate::config::{Config, Discipline, Driver, Otherwise, Refclock, Server};
+use crate::control;
+use crate::control::server::ServerState;
+use crate::core::engine::{ClockCommand, EngineConfig};
 use crate::core::leap::UtcMap;
+use crate::core::leap_list::LeapList;
 use crate::core::memory::Memory;
-use crate::core::snapshot::{Snapshot, SourceKind};
+use crate::core::snapshot::{ClockKind, Snapshot, SourceKind};
 use crate::core::source::SourceConfig;
 use crate::core::steering::StepPolicy;
 use crate::daemon::journal::Journal;
@@ -34,9 +37,13 @@ use crate::ntp::client::names::Names;
 use crate::ntp::client::{self, ClientConfig};
 use crate::ntp::served::{RawMap, Served};
 use crate::ntp::worker::{self, Workers};
+use crate::sys::kernel_clock::ThisKernel;
 
 /// A port that could not be had is tried again so often.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
+
+/// The system's table of leap seconds.
+const LEAP_FILE: &str = "/usr/share/zoneinfo/leap-seconds.list";
 
 /// Options of `refclockd run`.
 #[derive(Args, Debug)]
@@ -65,25 +72,29 @@ pub fn run(args: &RunArgs) -> ExitCode {
 }
 
 async fn serve(config: &Config) {
-    if config.clock.discipline != Discipline::Software {
-        warn!("this version steers a clock of its own only; the system clock is left alone");
-    }
     let path = config.state_dir.join("drift.toml");
     let memory = remembered(&path);
-    let utc = UtcMap::default();
     let raw = raw_now();
-    // A machine without a battery-backed clock starts at the last good time it knew.
     let system: Timestamp<Utc> = realtime_now().reinterpret();
-    let system = memory.last_utc.map_or(system, |last| last.max(system));
-    let not_before = memory.last_utc.map_or(crate::NOT_BEFORE, |last| last.max(crate::NOT_BEFORE));
-    let clock = SoftwareClock::new(raw, utc.tai(system, false));
-    let clock = DisciplinedClock::new(engine(config), &memory, Box::new(clock), raw);
+    let utc = leap_table(config.clock.leap_file.as_deref(), system);
+    let last = memory.last_utc.filter(|last| believable(*last, system));
+    let not_before = last.map_or(crate::NOT_BEFORE, |last| last.max(crate::NOT_BEFORE));
+    let mut clock = clock(config, utc, raw, last.map_or(system, |last| last.max(system)));
+    // A machine without a battery-backed clock starts at the last good time it knew.
+    if let Some(last) = last.filter(|last| *last > system && clock.kind() == ClockKind::System) {
+        info!("the system clock stands at {system:.0}; it goes on from {last:.0}, the last good time known");
+        if let Err(error) = clock.apply(raw, ClockCommand::Step(last - system)) {
+            warn!("{error}");
+        }
+    }
+    let clock = DisciplinedClock::new(engine(config, utc), &memory, clock, raw);
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));
     // The port answers before anything else is ready: "not synchronised" is an answer.
     let workers = listen(config, &published);
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
     daemon.remember_in(path);
+    tokio::task::spawn_local(control::server::run(config.control_socket.clone(), daemon.reader(), tell_control));
     let (inbox, mut inputs) = mpsc::unbounded_channel();
     start_sources(config, not_before, &inbox);
     info!("started with {} reference clocks and {} servers", config.refclocks.len(), config.servers.len());
@@ -95,8 +106,69 @@ async fn serve(config: &Config) {
     }
 }
 
+/// A last good time that lies ahead of a clock that is itself possible is a mistake of somebody's.
+fn believable(last: Timestamp<Utc>, system: Timestamp<Utc>) -> bool {
+    let day = Span::from_whole_seconds(86_400);
+    let believable = last <= system + day || system < crate::NOT_BEFORE;
+    if !believable {
+        warn!("the last good time known is {last:.0}, and the system clock stands at {system:.0}: not believed");
+    }
+    believable
+}
+
+/// TAI and UTC around now, by the operator's table or the system's; what is known to this program
+/// where there is none.
+fn leap_table(file: Option<&Path>, system: Timestamp<Utc>) -> UtcMap {
+    let path = file.unwrap_or(Path::new(LEAP_FILE));
+    let now = system.max(crate::NOT_BEFORE);
+    let list = match std::fs::read_to_string(path) {
+        Ok(text) => LeapList::parse(&text).map_err(|error| error.to_string()),
+        // The system need not have one.
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => return UtcMap::default(),
+        Err(error) => Err(error.to_string()),
+    };
+    match list {
+        Ok(list) => {
+            if list.expires.is_some_and(|expires| expires < now) {
+                warn!("{} has expired: a leap second announced since is not in it. Update tzdata.", path.display());
+            }
+            let utc = list.map_at(now);
+            if let Some(leap) = utc.next {
+                let what = if leap.change > 0 { "inserted" } else { "left out" };
+                info!("a second will be {what} before {}, by {}", leap.at, path.display());
+            }
+            utc
+        }
+        Err(error) => {
+            warn!("{} is not used: {error}", path.display());
+            UtcMap::default()
+        }
+    }
+}
+
+/// The clock to steer; `start` is where one of our own begins.
+fn clock(config: &Config, utc: UtcMap, raw: Timestamp<Raw>, start: Timestamp<Utc>) -> Box<dyn Clock> {
+    let own = || Box::new(SoftwareClock::new(raw, utc.tai(start, false))) as Box<dyn Clock>;
+    let watched = || Box::new(KernelClock::watch(Box::new(ThisKernel), utc)) as Box<dyn Clock>;
+    match config.clock.discipline {
+        Discipline::Software => own(),
+        Discipline::Observe => watched(),
+        Discipline::Kernel => match KernelClock::take(Box::new(ThisKernel), utc) {
+            Ok(clock) => Box::new(clock),
+            Err(error) => {
+                let (instead, clock) = match config.clock.otherwise {
+                    Otherwise::Software => ("A clock of our own is steered and served instead", own()),
+                    Otherwise::Observe => ("It is only watched", watched()),
+                };
+                warn!("{error}. {instead}. Run as root, or give the program CAP_SYS_TIME.");
+                clock
+            }
+        },
+    }
+}
+
 /// What the last life learned; a file that cannot be used is ignored with a word.
-fn remembered(path: &std::path::Path) -> Memory {
+fn remembered(path: &Path) -> Memory {
     match std::fs::read_to_string(path) {
         Ok(text) => Memory::from_text(&text).unwrap_or_else(|error| {
             warn!("{} is ignored: {error}", path.display());
@@ -111,7 +183,7 @@ fn remembered(path: &std::path::Path) -> Memory {
 }
 
 /// The sources in the engine's order: reference clocks (gpsd counts twice), then servers.
-fn engine(config: &Config) -> EngineConfig {
+fn engine(config: &Config, utc: UtcMap) -> EngineConfig {
     let mut sources = Vec::new();
     for clock in &config.refclocks {
         sources.push(source(clock));
@@ -140,7 +212,8 @@ fn engine(config: &Config) -> EngineConfig {
         },
         holdover_budget: config.holdover_budget,
         local_stratum: config.local.map(|l| l.stratum),
-        utc: UtcMap::default(),
+        utc,
+        steers_realtime: false,
     }
 }
 
@@ -278,6 +351,14 @@ fn start_workers(address: SocketAddr, threads: usize, served: &Served) -> Result
         None => e.to_string(),
     })?;
     listener.spawn(served).map_err(|e| e.to_string())
+}
+
+fn tell_control(state: &ServerState) {
+    match state {
+        ServerState::Listening { .. } => info!("{state}"),
+        ServerState::Unavailable { error, .. } => warn!("{state}. {}", error.action()),
+        ServerState::Lost { .. } => warn!("{state}"),
+    }
 }
 
 /// SIGTERM or Ctrl-C.

@@ -2,28 +2,33 @@
 
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Timestamp};
-use refclocks::{Health, Report};
+use refclocks::{Health, LeapIndicator, Report};
 
-use super::Clock;
-use crate::core::engine::{Engine, EngineConfig, Now};
+use super::{Announcement, Clock, ClockError};
+use crate::core::engine::{ClockCommand, Engine, EngineConfig, Now};
 use crate::core::estimator::Measurement;
 use crate::core::event::Event;
 use crate::core::memory::Memory;
-use crate::core::snapshot::Snapshot;
+use crate::core::snapshot::{ClockKind, Snapshot};
 use crate::core::source::ServerSays;
+use crate::core::state::State;
 
 /// The loop. Every input settles at once: commands are applied before the call returns.
 pub struct DisciplinedClock {
     engine: Engine,
     clock: Box<dyn Clock>,
+    /// Why the clock could not be moved, while it cannot; and whether that was told.
     refusal: Option<String>,
+    refusal_told: bool,
 }
 
 impl DisciplinedClock {
     /// Closes the loop around a clock; `raw` is now.
-    pub fn new(config: EngineConfig, memory: &Memory, clock: Box<dyn Clock>, raw: Timestamp<Raw>) -> Self {
-        let now = Now { raw, clock: clock.read(raw) };
-        let mut disciplined = Self { engine: Engine::new(config, memory, now), clock, refusal: None };
+    pub fn new(mut config: EngineConfig, memory: &Memory, clock: Box<dyn Clock>, raw: Timestamp<Raw>) -> Self {
+        let now = Now { raw, clock: clock.read(raw), rate: clock.rate() };
+        config.steers_realtime = clock.kind() == ClockKind::System;
+        let engine = Engine::new(config, memory, now);
+        let mut disciplined = Self { engine, clock, refusal: None, refusal_told: true };
         disciplined.settle(raw);
         disciplined
     }
@@ -70,17 +75,45 @@ impl DisciplinedClock {
 
     /// Why the clock could not be moved, once each time that changes.
     pub fn poll_refusal(&mut self) -> Option<String> {
-        self.refusal.take()
+        if std::mem::replace(&mut self.refusal_told, true) { None } else { self.refusal.clone() }
+    }
+
+    /// Tells the rest of the machine how good the clock is, as of a snapshot.
+    pub fn announce(&mut self, snapshot: &Snapshot) {
+        let system = snapshot.system_at(snapshot.at);
+        let announcement = Announcement {
+            synchronised: system.stratum < 16 && snapshot.state != State::Local,
+            max_error: snapshot.bound_at(snapshot.at),
+            estimated_error: snapshot.bound.sigma(snapshot.at) + snapshot.bound.residual,
+            utc: snapshot.utc,
+            leap_today: match system.leap {
+                LeapIndicator::Insert => 1,
+                LeapIndicator::Delete => -1,
+                LeapIndicator::None | LeapIndicator::Unsynchronised => 0,
+            },
+        };
+        let announced = self.clock.announce(&announcement);
+        self.note_refusal(announced);
+    }
+
+    /// Leaves the clock to itself: what is left of a slew is given up, the crystal's error stays
+    /// corrected.
+    pub fn leave(&mut self) {
+        if let Some(rate) = self.engine.free_rate() {
+            let left = self.clock.apply(self.engine.last_seen(), ClockCommand::SetRate(rate));
+            self.note_refusal(left);
+        }
     }
 
     /// The present by this clock.
     pub fn now(&self, raw: Timestamp<Raw>) -> Now {
-        Now { raw, clock: self.clock.read(raw) }
+        Now { raw, clock: self.clock.read(raw), rate: self.clock.rate() }
     }
 
     /// Everything a reader may want to know.
     pub fn snapshot(&self, raw: Timestamp<Raw>) -> Snapshot {
-        self.engine.snapshot(self.now(raw))
+        let snapshot = self.engine.snapshot(self.now(raw));
+        Snapshot { clock_kind: self.clock.kind(), clock_refusal: self.refusal.clone(), ..snapshot }
     }
 
     /// What to remember for the next start.
@@ -90,9 +123,27 @@ impl DisciplinedClock {
 
     fn settle(&mut self, raw: Timestamp<Raw>) {
         while let Some(command) = self.engine.poll_command() {
-            if let Err(error) = self.clock.apply(raw, command) {
-                self.refusal = Some(error.to_string());
+            let applied = self.clock.apply(raw, command);
+            if applied.is_ok()
+                && let ClockCommand::Step(by) = command
+                && self.clock.kind() == ClockKind::System
+            {
+                self.engine.handle_own_step(by, raw);
             }
+            self.note_refusal(applied);
+        }
+        if let Some(hand) = self.clock.foreign_hand() {
+            self.engine.handle_foreign_rate(hand.found, hand.ours, raw);
+        }
+    }
+
+    fn note_refusal(&mut self, result: Result<(), ClockError>) {
+        let refusal = result.err().map(|error| error.to_string());
+        if refusal.is_some() && refusal != self.refusal {
+            self.refusal_told = false;
+        }
+        if refusal.is_some() {
+            self.refusal = refusal;
         }
     }
 }

@@ -2,21 +2,25 @@
 //!
 //! | clock | what it is |
 //! |---|---|
+//! | [`KernelClock`] | the system clock, for every program on the machine; or only watched |
 //! | [`SoftwareClock`] | a user-space clock: a line over the raw counter, steered without privileges |
 //!
-//! The simulated world steers a [`SoftwareClock`] over its simulated counter; the kernel's clock
-//! takes the same commands.
+//! The simulated world steers a [`SoftwareClock`] over its simulated counter.
 
 mod disciplined;
+mod kernel;
 mod software;
 
 pub use disciplined::DisciplinedClock;
+pub use kernel::KernelClock;
 pub use software::SoftwareClock;
 
 use refclocks::time::{Raw, Tai, Timestamp};
 use thiserror::Error;
 
 use crate::core::engine::ClockCommand;
+use crate::core::leap::UtcMap;
+use crate::core::snapshot::ClockKind;
 
 /// Why the clock could not be moved.
 #[derive(Debug, Error)]
@@ -26,11 +30,51 @@ pub enum ClockError {
     Refused(std::io::Error),
 }
 
+/// What a clock may tell other programs of itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Announcement {
+    /// Does anybody vouch for it?
+    pub synchronised: bool,
+    /// How wrong it can be, s.
+    pub max_error: f64,
+    /// How wrong it most likely is: one standard deviation, s.
+    pub estimated_error: f64,
+    /// TAI and UTC.
+    pub utc: UtcMap,
+    /// The leap second at the end of this UTC day: +1, -1, or 0 for none.
+    pub leap_today: i32,
+}
+
+/// Somebody else has changed the clock's rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ForeignHand {
+    /// The rate found, s/s.
+    pub found: f64,
+    /// The rate we had set, s/s.
+    pub ours: f64,
+}
+
 /// A clock that can be read against the raw counter, and steered.
 pub trait Clock {
     /// What the clock reads when the raw counter reads `raw`; `raw` is now or very near.
     fn read(&self, raw: Timestamp<Raw>) -> Timestamp<Tai>;
 
+    /// How much faster than the raw counter it runs, s/s.
+    fn rate(&self) -> f64;
+
+    /// Which clock it is.
+    fn kind(&self) -> ClockKind;
+
     /// Applies a command; `raw` is now.
     fn apply(&mut self, raw: Timestamp<Raw>, command: ClockCommand) -> Result<(), ClockError>;
+
+    /// Tells other programs how good the clock is, where it has a way to.
+    fn announce(&mut self, _said: &Announcement) -> Result<(), ClockError> {
+        Ok(())
+    }
+
+    /// Who else moved it since the last call, if anybody did.
+    fn foreign_hand(&mut self) -> Option<ForeignHand> {
+        None
+    }
 }

@@ -4,7 +4,7 @@ use refclocks::time::{Raw, Tai, Timestamp};
 
 use super::{Clock, ClockError};
 use crate::core::engine::ClockCommand;
-use crate::core::snapshot::ClockReading;
+use crate::core::snapshot::{ClockKind, ClockReading};
 
 /// The clock. It never fails, needs no privileges, and nobody else can move it.
 #[derive(Clone, Debug)]
@@ -22,6 +22,14 @@ impl SoftwareClock {
 impl Clock for SoftwareClock {
     fn read(&self, raw: Timestamp<Raw>) -> Timestamp<Tai> {
         self.line.at(raw)
+    }
+
+    fn kind(&self) -> ClockKind {
+        ClockKind::Own
+    }
+
+    fn rate(&self) -> f64 {
+        self.line.rate
     }
 
     fn apply(&mut self, raw: Timestamp<Raw>, command: ClockCommand) -> Result<(), ClockError> {

@@ -41,7 +41,7 @@ impl Default for Config {
             serve: None,
             clock: ClockSettings::default(),
             holdover_budget: 1e-3,
-            control_socket: PathBuf::from("/run/refclockd/api.sock"),
+            control_socket: PathBuf::from(crate::control::DEFAULT_SOCKET),
             state_dir: PathBuf::from("/var/lib/refclockd"),
         }
     }
@@ -260,11 +260,25 @@ pub enum Discipline {
     Observe,
 }
 
+/// What to do where the system clock may not be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Otherwise {
+    /// Steer and serve a clock of our own.
+    #[default]
+    Software,
+    /// Only watch.
+    Observe,
+}
+
 /// What is done to the clock.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClockSettings {
     /// Which clock is steered.
     pub discipline: Discipline,
+    /// What happens if the system clock is to be steered and may not be set.
+    pub otherwise: Otherwise,
+    /// A leap-seconds.list. `None`: the system's, if it has one.
+    pub leap_file: Option<PathBuf>,
     /// Step rather than slew beyond this, s...
     pub step_threshold: f64,
     /// ...within so many updates of the start.
@@ -275,6 +289,13 @@ pub struct ClockSettings {
 
 impl Default for ClockSettings {
     fn default() -> Self {
-        Self { discipline: Discipline::default(), step_threshold: 1e-3, step_updates: 10, panic: 1000.0 }
+        Self {
+            discipline: Discipline::default(),
+            otherwise: Otherwise::default(),
+            leap_file: None,
+            step_threshold: 1e-3,
+            step_updates: 10,
+            panic: 1000.0,
+        }
     }
 }

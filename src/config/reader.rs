@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
-use super::model::{Config, Discipline, Local, NTP_PORT, Refclock, Serve, Server};
+use super::model::{Config, Discipline, Local, NTP_PORT, Otherwise, Refclock, Serve, Server};
 use super::source::{Written, refclock, server};
 use super::value::{Section, network, socket_address, unknown, wrong_type};
 
@@ -251,7 +251,7 @@ fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
 }
 
 fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnostic>) {
-    section.only(&["discipline", "step", "panic"], out);
+    section.only(&["discipline", "otherwise", "leap_file", "step", "panic"], out);
     let settings = &mut config.clock;
     if let Some((text, span)) = section.string("discipline", out) {
         match text {
@@ -266,6 +266,16 @@ fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnosti
             )),
         }
     }
+    if let Some((text, span)) = section.string("otherwise", out) {
+        match text {
+            "software" => settings.otherwise = Otherwise::Software,
+            "observe" => settings.otherwise = Otherwise::Observe,
+            other => {
+                out.push(unknown(other, span, format!("unknown clock {}", quoted(other)), &["software", "observe"]))
+            }
+        }
+    }
+    settings.leap_file = section.path("leap_file", out).or_else(|| settings.leap_file.take());
     settings.panic = section.duration("panic", 1e-3..=1e9, out).unwrap_or(settings.panic);
     let Some(value) = section.get("step") else { return };
     let DeValue::Table(_) = value.get_ref() else {

@@ -66,6 +66,15 @@ pub enum Event {
     ForeignStep {
         /// By how much, s.
         by: f64,
+        /// Is it the clock we steer, so that we step it back?
+        taken_back: bool,
+    },
+    /// Somebody else changed the rate of the system clock; ours was set again.
+    ForeignRate {
+        /// What it was found at, s/s.
+        found: f64,
+        /// What we had set, s/s.
+        ours: f64,
     },
     /// The clock is further off than it may be moved.
     Panic {
@@ -87,7 +96,9 @@ impl Event {
             Self::Device { phase, .. } => {
                 matches!(phase, DevicePhase::Absent | DevicePhase::Faulty | DevicePhase::Stale)
             }
-            Self::ForeignStep { .. } | Self::Panic { .. } | Self::DateRepaired { .. } => true,
+            Self::ForeignStep { .. } | Self::ForeignRate { .. } | Self::Panic { .. } | Self::DateRepaired { .. } => {
+                true
+            }
             Self::Numbered { .. } | Self::Stepped { .. } | Self::Server { .. } => false,
         }
     }
@@ -120,11 +131,18 @@ impl fmt::Display for Event {
             Self::Stepped { offset } => {
                 write!(f, "clock stepped: it was {} {}", Magnitude(offset.abs()), direction(*offset))
             }
-            Self::ForeignStep { by } => write!(
+            Self::ForeignStep { by, taken_back } => write!(
                 f,
-                "another program stepped the system clock by {} {}; stamps from before are dropped",
+                "another program stepped the system clock by {} {}; {}",
                 Magnitude(by.abs()),
-                if *by < 0.0 { "back" } else { "forward" }
+                if *by < 0.0 { "back" } else { "forward" },
+                if *taken_back { "we step it back. Stop that program" } else { "stamps from before are dropped" }
+            ),
+            Self::ForeignRate { found, ours } => write!(
+                f,
+                "another program changed the rate of the system clock from {:+.3} to {:+.3} ppm; ours is set again. Stop that program",
+                ours * 1e6,
+                found * 1e6
             ),
             Self::Panic { offset, limit } => write!(
                 f,

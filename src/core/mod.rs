@@ -8,6 +8,7 @@ pub mod estimator;
 pub mod event;
 mod labels;
 pub mod leap;
+pub mod leap_list;
 pub mod memory;
 pub mod noise;
 pub mod numerics;

@@ -23,6 +23,10 @@ pub struct Snapshot {
     pub started: Timestamp<Raw>,
     /// The clock we serve from.
     pub clock: ClockReading,
+    /// Which clock that is.
+    pub clock_kind: ClockKind,
+    /// Why it cannot be moved, if it cannot.
+    pub clock_refusal: Option<String>,
     /// TAI to UTC.
     pub utc: UtcMap,
     /// How wrong the clock can be.
@@ -47,8 +51,23 @@ pub struct Snapshot {
     pub holdover_budget: f64,
     /// Seconds that a clock that lost its reference now would stay within the budget, if known.
     pub would_last_s: Option<f64>,
+    /// When another program last moved the system clock, if one did.
+    pub rival_seen: Option<Timestamp<Raw>>,
     /// All sources, in the order of the configuration.
     pub sources: Arc<[SourceReport]>,
+}
+
+/// Which clock we serve from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockKind {
+    /// The system clock, steered.
+    System,
+    /// One of our own; the system clock is left alone.
+    #[default]
+    Own,
+    /// The system clock, which is only watched.
+    Watched,
 }
 
 /// A clock as a function of the raw counter: `tai + (raw - self.raw) * (1 + rate)`.

@@ -70,6 +70,7 @@ pub(super) struct Source {
     pub recent: VecDeque<Measurement>,
     pub last: Option<Timestamp<Raw>>,
     pub samples: u64,
+    /// Polls or seconds, newest in the lowest bit; of a reference clock, as of `last`.
     pub reach: u8,
     pub poll: i8,
     pub verdict: Verdict,
@@ -141,6 +142,21 @@ impl Source {
         self.samples += 1;
     }
 
+    /// Something came from a reference clock. It counts as if it were polled each second.
+    pub fn arrived(&mut self, at: Timestamp<Raw>) {
+        let seconds = self.last.map_or(0.0, |last| (at - last).seconds().round());
+        self.reach = shifted(self.reach, seconds) | 1;
+        self.last = Some(at);
+    }
+
+    fn reach_at(&self, now: Timestamp<Raw>) -> u8 {
+        match self.last.filter(|_| self.config.kind != SourceKind::Network) {
+            // The next one may be late by half a second before it is missed.
+            Some(last) => shifted(self.reach, ((now - last).seconds() - 0.5).floor()),
+            None => self.reach,
+        }
+    }
+
     /// Has something come lately: within 4 s of a clock that ticks each second, or 3 polls?
     pub fn is_fresh(&self, now: Timestamp<Raw>) -> bool {
         let patience = match self.config.kind {
@@ -165,9 +181,9 @@ impl Source {
         self.config.kind != SourceKind::Message || self.delay.is_some_and(|d| d.is_settled())
     }
 
-    /// The delay to take off a message: as known, or the middle of what is possible, s.
+    /// The delay to take off a message: as far as it is known, or the middle of what is possible, s.
     pub fn message_delay(&self) -> f64 {
-        self.delay.filter(LearnedDelay::is_settled).map_or(0.5, |d| d.mean)
+        self.delay.map_or(0.5, |d| d.mean)
     }
 
     /// What it stands for, against a common line from raw instants to local time. `rate_doubt` is how
@@ -203,7 +219,7 @@ impl Source {
         Some(Interval { offset, fixed, width, jitter })
     }
 
-    pub fn report(&self, interval: Option<Interval>) -> SourceReport {
+    pub fn report(&self, interval: Option<Interval>, now: Timestamp<Raw>) -> SourceReport {
         SourceReport {
             name: self.config.name.clone(),
             refid: if self.config.kind == SourceKind::Network { self.says.refid } else { self.config.refid },
@@ -222,7 +238,7 @@ impl Source {
                 _ => None,
             },
             calibrated: self.is_calibrated(),
-            reach: self.reach,
+            reach: self.reach_at(now),
             poll: self.poll,
             stratum: if self.config.kind == SourceKind::Network { self.says.stratum } else { self.config.stratum },
             last_sample: self.last,
@@ -233,7 +249,44 @@ impl Source {
     }
 }
 
+/// The reach register so many polls later, nothing having come.
+fn shifted(reach: u8, polls: f64) -> u8 {
+    reach.checked_shl(polls.clamp(0.0, 8.0) as u32).unwrap_or(0)
+}
+
 /// The offset that a stamp has from the constant lateness the operator gave.
 pub(super) fn without_offset(at: Timestamp<Raw>, config: &SourceConfig) -> Timestamp<Raw> {
     at - Span::from_seconds(config.offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reach_counts_seconds_with_and_without_a_sample() {
+        let config = SourceConfig {
+            name: "PPS".into(),
+            refid: ReferenceId::default(),
+            driver: "pps",
+            address: String::new(),
+            kind: SourceKind::Pulse,
+            lock: None,
+            delay: None,
+            offset: 0.0,
+            prefer: false,
+            noselect: false,
+            trust: false,
+            stratum: 0,
+        };
+        let mut source = Source::new(config, 1, None);
+        let at = |seconds: f64| Timestamp::EPOCH + Span::from_seconds(100.0 + seconds);
+        assert_eq!(source.reach_at(at(0.0)), 0);
+        for second in [0.0, 1.0, 2.01, 2.99, 6.0] {
+            source.arrived(at(second));
+        }
+        // 0, 1, 2 and 3 came, 4 and 5 did not, 6 came.
+        let reaches = [6.0, 7.4, 7.6, 12.6, 14.6, 99.0].map(|now| source.reach_at(at(now)));
+        assert_eq!(reaches, [0b111_1001, 0b111_1001, 0b1111_0010, 0b0100_0000, 0, 0]);
+    }
 }

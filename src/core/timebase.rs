@@ -39,7 +39,8 @@ const FASTEST_SLEW: f64 = 0.1;
 #[derive(Clone, Debug, Default)]
 pub struct TimeBase {
     readings: VecDeque<(Timestamp<Raw>, Timestamp<Realtime>)>,
-    stepped_at: Option<Timestamp<Raw>>,
+    /// The last step of REALTIME: when, and how far back.
+    stepped: Option<(Timestamp<Raw>, Span)>,
 }
 
 impl TimeBase {
@@ -53,7 +54,7 @@ impl TimeBase {
             let off = moved - elapsed;
             if off.abs() > Span::from_seconds(FASTEST_SLEW * elapsed.seconds().abs()) + width + Span::from_millis(1) {
                 step = Some(off);
-                self.stepped_at = Some(raw);
+                self.stepped = Some((raw, back(off)));
                 self.readings.clear();
             } else if elapsed < APART {
                 return None;
@@ -66,6 +67,14 @@ impl TimeBase {
         step
     }
 
+    /// We stepped REALTIME ourselves, just now.
+    pub fn stepped(&mut self, by: Span, raw: Timestamp<Raw>) {
+        self.stepped = Some((raw, back(by)));
+        for (_, realtime) in &mut self.readings {
+            *realtime = *realtime + by;
+        }
+    }
+
     /// The raw instant of a stamp received now.
     pub fn raw(&self, stamp: LocalStamp, now: &Bracket) -> Result<Timestamp<Raw>, Dropped> {
         let raw = match stamp {
@@ -75,7 +84,8 @@ impl TimeBase {
                 // Far ages do not fit a rate; they are refused below whatever it is.
                 let rate = if age.abs() < OLDEST + OLDEST { self.rate(now) } else { 0.0 };
                 let raw = middle(now) - age - Span::from_seconds(age.seconds() * rate);
-                if self.stepped_at.is_some_and(|stepped| raw < stepped && stepped - raw < OLDEST) {
+                // A stamp from before a step back seems to be from after it.
+                if self.stepped.is_some_and(|(at, back)| raw < at + back && at - raw < OLDEST) {
                     return Err(Dropped::Stepped);
                 }
                 raw
@@ -98,6 +108,11 @@ impl TimeBase {
         let realtime = (now.realtime - realtime0).seconds();
         if realtime > 0.0 { (middle(now) - raw0).seconds() / realtime - 1.0 } else { 0.0 }
     }
+}
+
+/// How far a step goes back; nothing, if it goes forward.
+fn back(step: Span) -> Span {
+    if step < Span::ZERO { step.abs() } else { Span::ZERO }
 }
 
 fn middle(bracket: &Bracket) -> Timestamp<Raw> {
@@ -141,5 +156,23 @@ mod tests {
         assert_eq!(base.raw(LocalStamp::Realtime(Timestamp::from_nanos(105 * S)), &now), Err(Dropped::Stepped));
         assert_eq!(base.raw(LocalStamp::Realtime(Timestamp::from_nanos(101 * S)), &now), Err(Dropped::Old));
         assert_eq!(base.raw(LocalStamp::Realtime(Timestamp::from_nanos(107 * S)), &now), Err(Dropped::Future));
+    }
+
+    #[test]
+    fn our_own_step_is_no_news_and_drops_what_came_before() {
+        let mut base = TimeBase::default();
+        for k in 0..4 {
+            base.observe(&bracket(k * S, 100 * S + k * S));
+        }
+        base.stepped(Span::from_millis(-45), Timestamp::from_nanos(3 * S + S / 10));
+        assert_eq!(base.observe(&bracket(4 * S, 104 * S - 45_000_000)), None);
+        // Taken 20 ms before the step back; it seems to be from 25 ms after it.
+        let now = bracket(3 * S + S / 5, 103 * S + S / 5 - 45_000_000);
+        let before = LocalStamp::Realtime(Timestamp::from_nanos(103 * S + 80_000_000));
+        assert_eq!(base.raw(before, &now), Err(Dropped::Stepped));
+        let later = bracket(5 * S, 105 * S - 45_000_000);
+        let after = LocalStamp::Realtime(Timestamp::from_nanos(104 * S + S / 2));
+        let raw = base.raw(after, &later).unwrap();
+        assert!((raw.to_nanos() - (4 * S + S / 2 + 45_000_000)).abs() < 5, "{raw:?}");
     }
 }

@@ -23,6 +23,7 @@ use crate::core::snapshot::Snapshot;
 use crate::core::source::ServerSays;
 use crate::ntp::client::ClientEvent;
 use crate::ntp::served::RawMap;
+use crate::observe::{Look, Moment};
 use files::Files;
 use journal::Journal;
 
@@ -77,6 +78,11 @@ impl Daemon {
         Arc::clone(&self.published)
     }
 
+    /// Where the control socket and the live view look.
+    pub fn reader(&self) -> Reader {
+        Reader { published: Arc::clone(&self.published), raw_map: Arc::clone(&self.raw_map) }
+    }
+
     /// The journal.
     pub fn journal(&self) -> &Journal {
         &self.journal
@@ -89,9 +95,7 @@ impl Daemon {
 
     /// The present, on the engine's raw scale.
     pub fn bracket(&self) -> Bracket {
-        let now = bracket();
-        let map = self.raw_map.load();
-        Bracket { raw_before: map.apply(now.raw_before), raw_after: map.apply(now.raw_after), ..now }
+        now_on(&self.raw_map.load())
     }
 
     /// How long until the engine wants to be asked again.
@@ -123,7 +127,9 @@ impl Daemon {
     /// Publishes what readers may know from now on.
     pub fn publish(&mut self) -> Timestamp<Raw> {
         let now = self.bracket().raw_after;
-        self.published.store(Arc::new(self.clock.snapshot(now)));
+        let snapshot = Arc::new(self.clock.snapshot(now));
+        self.clock.announce(&snapshot);
+        self.published.store(snapshot);
         now
     }
 
@@ -149,6 +155,7 @@ impl Daemon {
 
     /// Writes what was learned and waits for it.
     pub fn finish(mut self) {
+        self.clock.leave();
         let now = self.bracket().raw_after;
         if let Some((path, mut files)) = self.drift.take() {
             files.write(&path, self.clock.memory(now).to_text());
@@ -227,4 +234,23 @@ impl Daemon {
             _ => {}
         }
     }
+}
+
+/// Reads what the daemon published, at the reader's own now.
+#[derive(Clone)]
+pub struct Reader {
+    published: Arc<ArcSwap<Snapshot>>,
+    raw_map: Arc<ArcSwap<RawMap>>,
+}
+
+impl Look for Reader {
+    fn look(&self) -> (Arc<Snapshot>, Moment) {
+        (self.published.load_full(), now_on(&self.raw_map.load()).into())
+    }
+}
+
+/// The present, on the engine's raw scale.
+fn now_on(map: &RawMap) -> Bracket {
+    let now = bracket();
+    Bracket { raw_before: map.apply(now.raw_before), raw_after: map.apply(now.raw_after), ..now }
 }

@@ -1,12 +1,14 @@
 //! What the NTP tests share: made-up snapshots, a server of them, and the real peers.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod peers;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use refclockd::core::leap::UtcMap;
-use refclockd::core::snapshot::{ClockReading, ErrorBound, Snapshot, SystemVariables};
+use refclockd::core::snapshot::{ClockKind, ClockReading, ErrorBound, Snapshot, SystemVariables};
 use refclockd::core::state::{State, StateReason};
 use refclockd::ntp::access::Access;
 use refclockd::ntp::served::Served;
@@ -27,6 +29,9 @@ pub fn made_up_snapshot() -> Snapshot {
         valid_until: raw + Span::from_whole_seconds(3600),
         started: raw,
         clock: ClockReading { raw, tai: utc.tai(now, false), rate: 0.0 },
+        clock_kind: ClockKind::Own,
+        clock_refusal: None,
+        rival_seen: None,
         utc,
         bound: ErrorBound { raw, fixed: 1e-6, residual: 0.0, variance: [0.0; 4], factor: 1.0 },
         system: SystemVariables {

@@ -9,7 +9,7 @@ use refclocks::{
 };
 
 use crate::core::leap::UtcMap;
-use crate::core::snapshot::{ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables};
+use crate::core::snapshot::{ClockKind, ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables};
 use crate::core::state::{State, StateReason, Verdict};
 
 /// The reader's now: 100 000 s after boot.
@@ -149,6 +149,9 @@ pub(crate) fn locked() -> Snapshot {
         valid_until: NOW + Span::from_whole_seconds(60),
         started: ago(90_060),
         clock: ClockReading { raw: NOW, tai: map.tai(UTC, false), rate: 0.0 },
+        clock_kind: ClockKind::Own,
+        clock_refusal: None,
+        rival_seen: None,
         utc: map,
         bound: ErrorBound {
             raw: NOW,

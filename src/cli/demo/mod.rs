@@ -1,5 +1,9 @@
 //! `refclockd demo`: the whole thing with no hardware, no root, no network and no configuration.
 
+mod live;
+mod stage;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -40,6 +44,13 @@ pub struct DemoArgs {
     /// Where NTP is served in real time; the next free port is taken if this one is busy.
     #[arg(long, default_value = "127.0.0.1:11123")]
     pub ntp: std::net::SocketAddr,
+    /// Where `refclockd status` and the others can ask in real time. Without it: a socket of your
+    /// own in the folder for temporary files; the demo says which.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Show nothing but ASCII.
+    #[arg(long)]
+    pub ascii: bool,
 }
 
 /// How fast time passes.
@@ -104,7 +115,7 @@ impl DemoResult {
 pub fn run(args: DemoArgs) -> ExitCode {
     match args.speed {
         Speed::Max => rehearse(&args),
-        Speed::Real => super::demo_live::run(args),
+        Speed::Real => live::run(args),
     }
 }
 

@@ -1,5 +1,4 @@
-//! The demo in real time: the real NMEA driver on a real pseudo-terminal, NTP served, and a line now
-//! and then that says how it goes.
+//! The stage of the demo in real time: the simulated world, the daemon in it, and how their times relate.
 //!
 //! True time is this machine's raw counter; the crystal of the story gains or loses against it. What
 //! the drivers stamp with the machine's counter is moved to the crystal's before the engine sees it.
@@ -7,24 +6,22 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nix::pty::{OpenptyResult, openpty};
+use refclocks::pps::{self, PpsInfo};
 use refclocks::shell::{Delivery, serial};
-use refclocks::sys::clock::{raw_now, realtime_now};
+use refclocks::sys::clock::{bracket, raw_now, realtime_now};
 use refclocks::time::{Raw, Span, Tai, Timestamp};
-use refclocks::{Edge, Health, LocalStamp, Pulse, Report, nmea};
-use tokio::sync::mpsc;
+use refclocks::{Edge, nmea};
 
-use super::demo::{DemoArgs, DemoResult};
+use super::DemoArgs;
 use crate::clock::{DisciplinedClock, SoftwareClock};
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
 use crate::core::snapshot::Snapshot;
-use crate::core::state::{Magnitude, direction, round_up};
 use crate::daemon::journal::Journal;
 use crate::daemon::{Daemon, Inbox, Input};
 use crate::ntp::access::Access;
@@ -34,99 +31,25 @@ use crate::sim::judge::Judge;
 use crate::sim::rehearsal::hat;
 use crate::sim::{Happening, World};
 
-/// A line this often, besides every event.
-const LINE_EVERY: Duration = Duration::from_secs(5);
-
-/// Runs until told to stop, or until the duration is over.
-pub fn run(args: DemoArgs) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let played = runtime.and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, play(&args)));
-    match played {
-        Ok(result) => {
-            result.print(args.json);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("the demo could not begin: {error}");
-            ExitCode::from(71)
-        }
-    }
-}
-
-async fn play(args: &DemoArgs) -> io::Result<DemoResult> {
-    let mut stage = Stage::set(args)?;
-    if !args.json {
-        println!("{}", args.scenario.shows);
-        match &stage.ntp {
-            Some(workers) => {
-                println!("NTP is served on {0}: ask it with `refclockd query {0}`. Ctrl-C ends.", workers.address())
-            }
-            None => println!("NTP is not served: no port near {} is free. Ctrl-C ends.", args.ntp),
-        }
-    }
-    let (inbox, mut inputs) = mpsc::unbounded_channel();
-    stage.plug_in(&inbox);
-    let began = Instant::now();
-    let mut next_line = began;
-    let ends = args.duration.map(|seconds| began + Duration::from_secs_f64(seconds));
-    let mut interrupt = std::pin::pin!(super::run::stopped());
-    stage.daemon.publish();
-    loop {
-        let until_world = (stage.host_time_of(stage.next_at) - raw_now()).to_duration();
-        let left = ends.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-        if left.is_zero() {
-            break;
-        }
-        let wait = until_world.min(stage.daemon.until_timeout()).min(left);
-        tokio::select! {
-            biased;
-            () = &mut interrupt => break,
-            Some(input) = inputs.recv() => {
-                stage.follow_crystal();
-                stage.daemon.handle(input);
-            }
-            () = tokio::time::sleep(wait) => {
-                stage.follow_crystal();
-                stage.let_happen(&inbox);
-                stage.daemon.handle_timeout();
-            }
-        }
-        stage.daemon.publish();
-        if !args.json {
-            stage.tell_events();
-            if next_line <= Instant::now() {
-                println!("{}", stage.line());
-                next_line += LINE_EVERY;
-            }
-        }
-    }
-    let score = stage.judge.score();
-    if let Some(workers) = stage.ntp.take() {
-        workers.stop();
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    Ok(DemoResult::new(args, seconds, seconds, score))
-}
-
 /// The world, the daemon in it, and how their times relate.
-struct Stage {
+pub(super) struct Stage {
     world: World,
     next_at: Timestamp<Tai>,
-    daemon: Daemon,
+    pub(super) daemon: Daemon,
     raw_map: Arc<ArcSwap<RawMap>>,
     published: Arc<ArcSwap<Snapshot>>,
-    ntp: Option<worker::Workers>,
-    judge: Judge,
+    pub(super) ntp: Option<worker::Workers>,
+    pub(super) judge: Judge,
     receiver: Option<File>,
     /// True time and this machine's counter when it began.
     start: Timestamp<Tai>,
     host_start: Timestamp<Raw>,
-    sequence: u32,
-    told: usize,
+    pps: Option<pps::Tracker>,
+    edge: PpsInfo,
 }
 
 impl Stage {
-    fn set(args: &DemoArgs) -> io::Result<Self> {
+    pub(super) fn set(args: &DemoArgs) -> io::Result<Self> {
         let utc = UtcMap::default();
         let host_start = raw_now();
         let start = utc.tai(realtime_now().reinterpret(), false);
@@ -142,6 +65,7 @@ impl Stage {
         let daemon = Daemon::new(clock, Arc::clone(&raw_map), Arc::clone(&published), Journal::silent());
         let next_at = world.next_at();
         let (judge, receiver) = (Judge::default(), None);
+        let pps = args.scenario.pulse.then(|| pps::Tracker::new(Edge::Assert));
         Ok(Self {
             world,
             next_at,
@@ -153,13 +77,16 @@ impl Stage {
             receiver,
             start,
             host_start,
-            sequence: 0,
-            told: 0,
+            pps,
+            edge: PpsInfo::default(),
         })
     }
 
     /// Starts the serial driver on one end of a pty whose other end the simulated receiver writes.
-    fn plug_in(&mut self, inbox: &Inbox) {
+    pub(super) fn plug_in(&mut self, inbox: &Inbox) {
+        if let Some(pps) = &mut self.pps {
+            pps.handle_open(raw_now());
+        }
         let Ok(OpenptyResult { master, slave }) = openpty(None, None) else {
             eprintln!("no pseudo-terminal is to be had: the receiver stays silent");
             return;
@@ -186,7 +113,7 @@ impl Stage {
     }
 
     /// Moves the map from this machine's counter to the crystal's up to now.
-    fn follow_crystal(&mut self) {
+    pub(super) fn follow_crystal(&mut self) {
         let host = raw_now();
         let at = self.start + (host - self.host_start);
         let raw = self.world.crystal().raw_at(at);
@@ -195,7 +122,7 @@ impl Stage {
     }
 
     /// Lets everything happen that is due.
-    fn let_happen(&mut self, inbox: &Inbox) {
+    pub(super) fn let_happen(&mut self) {
         while self.host_time_of(self.next_at) <= raw_now() {
             let Some((at, happening)) = self.world.next_happening() else { return };
             self.next_at = self.world.next_at();
@@ -210,12 +137,11 @@ impl Stage {
                 }
                 Happening::Edge { late } => {
                     self.judge.pulse(since);
-                    self.sequence = self.sequence.wrapping_add(1);
-                    let local = LocalStamp::Raw(self.host_time_of(at) + Span::from_seconds(late));
-                    let pulse = Pulse { local, edge: Edge::Assert, sequence: self.sequence, missed: 0 };
-                    let health = Health { pulses: self.sequence.into(), ..Health::default() };
-                    let delivery = Delivery { at: raw_now(), report: Report::Pulse(pulse), health };
-                    drop(inbox.send(Input::Device(1, delivery)));
+                    // As the kernel would stamp it.
+                    let now = bracket();
+                    let edge = self.host_time_of(at) + Span::from_seconds(late);
+                    self.edge.assert = now.realtime - (now.raw_after - edge);
+                    self.edge.assert_sequence = self.edge.assert_sequence.wrapping_add(1);
                 }
                 Happening::Bytes(bytes) => {
                     if let Some(receiver) = &mut self.receiver {
@@ -227,33 +153,29 @@ impl Stage {
         }
     }
 
-    fn tell_events(&mut self) {
-        let events: Vec<String> = self.daemon.journal().recent().map(|(at, text)| format!("{at}  {text}")).collect();
-        for event in events.iter().skip(self.told.min(events.len())) {
-            println!("{event}");
+    /// Fetches the last edge when it is time, as the shell of the driver would.
+    pub(super) fn fetch_pulse(&mut self, inbox: &Inbox) {
+        let Some(pps) = &mut self.pps else { return };
+        if pps.poll_timeout().is_some_and(|due| due <= raw_now()) {
+            pps.handle_fetch(&self.edge, &bracket());
         }
-        self.told = events.len();
+        while let Some(report) = pps.poll_report() {
+            drop(inbox.send(Input::Device(1, Delivery { at: raw_now(), report, health: pps.health() })));
+        }
     }
 
-    /// How it goes, in one line: state, bound, offset, and the truth that only a demo knows.
-    fn line(&self) -> String {
+    /// How long until something happens in the world, or an edge is to be fetched.
+    pub(super) fn until_next(&self) -> Duration {
+        let happens = self.host_time_of(self.next_at);
+        let fetch = self.pps.as_ref().and_then(pps::Tracker::poll_timeout);
+        (fetch.map_or(happens, |fetch| fetch.min(happens)) - raw_now()).to_duration()
+    }
+
+    /// Served clock - true time now, s: what only a demo knows.
+    pub(super) fn true_error(&self) -> f64 {
         let host = raw_now();
         let raw = self.raw_map.load().apply(host);
-        let snapshot = self.published.load();
-        let (utc, _) = snapshot.utc_at(raw);
-        let bound = snapshot.bound_at(raw);
-        let error = (snapshot.clock.at(raw) - (self.start + (host - self.host_start))).seconds();
-        let system = snapshot.system_at(raw);
-        let serving = if system.stratum < 16 { format!("stratum {}", system.stratum) } else { "not serving".into() };
-        let claims =
-            if bound.is_finite() { format!("within ±{}", Magnitude(round_up(bound))) } else { "time unknown".into() };
-        format!(
-            "{utc:.1}  {} {}, {claims}, {serving}; in truth {} {}",
-            snapshot.state.shape(),
-            snapshot.state.headline(),
-            Magnitude(error.abs()),
-            direction(error)
-        )
+        (self.published.load().clock.at(raw) - (self.start + (host - self.host_start))).seconds()
     }
 }
 

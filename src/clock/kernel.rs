@@ -1,0 +1,143 @@
+//! The system clock, steered through clock_adjtime.
+//!
+//! It is read as CLOCK_TAI, which is continuous over leap seconds: the kernel inserts or leaves out
+//! the second of CLOCK_REALTIME itself, as announced to it. Rates are against the raw counter; the
+//! kernel runs CLOCK_REALTIME as fast as that when nothing is corrected.
+
+use refclocks::time::{Raw, Realtime, Span, Tai, Timestamp};
+
+use super::{Announcement, Clock, ClockError, ForeignHand};
+use crate::core::engine::ClockCommand;
+use crate::core::leap::UtcMap;
+use crate::core::snapshot::ClockKind;
+use crate::sys::kernel_clock::{Kernel, Quality, Reading};
+
+/// A rate that differs from ours by more than the kernel's rounding was set by somebody else, s/s.
+const ROUNDING: f64 = 1e-10;
+
+/// The clock.
+pub struct KernelClock {
+    kernel: Box<dyn Kernel>,
+    utc: UtcMap,
+    /// As the kernel took it.
+    rate: f64,
+    /// TAI - UTC in the kernel, where it is ours.
+    tai_minus_utc: Option<i32>,
+    /// May it be set? `false` only watches.
+    steers: bool,
+    foreign: Option<ForeignHand>,
+}
+
+impl KernelClock {
+    /// Takes the system clock over, its rate as it is. Fails when it may not be set.
+    pub fn take(mut kernel: Box<dyn Kernel>, utc: UtcMap) -> Result<Self, ClockError> {
+        let rate = kernel.discipline().map_err(ClockError::Refused)?.rate;
+        // Setting what is there shows whether it may be set.
+        let rate = kernel.set_rate(rate).map_err(ClockError::Refused)?;
+        let mut clock = Self { kernel, utc, rate, tai_minus_utc: None, steers: true, foreign: None };
+        clock.keep_tai();
+        Ok(clock)
+    }
+
+    /// Watches the system clock and never touches it.
+    pub fn watch(mut kernel: Box<dyn Kernel>, utc: UtcMap) -> Self {
+        let rate = kernel.discipline().map_or(0.0, |discipline| discipline.rate);
+        Self { kernel, utc, rate, tai_minus_utc: None, steers: false, foreign: None }
+    }
+
+    /// TAI by a reading. CLOCK_TAI where its offset is ours; else from CLOCK_REALTIME.
+    fn tai(&self, reading: &Reading) -> Timestamp<Tai> {
+        let apart = (reading.tai.reinterpret::<Realtime>() - reading.realtime).seconds().round() as i32;
+        let change = self.utc.next.map_or(0, |leap| leap.change);
+        match self.tai_minus_utc {
+            Some(ours) if apart == ours || apart == ours + change => reading.tai,
+            _ => {
+                // The two were read one after the other, a raw reading apart.
+                let later = reading.raw_after - reading.raw_before;
+                self.utc.tai(reading.realtime.reinterpret(), false) - later
+            }
+        }
+    }
+
+    /// Sees to it that CLOCK_TAI is what it says. Not being able to is no harm: it is then not used.
+    fn keep_tai(&mut self) {
+        let reading = self.kernel.read();
+        let utc: Timestamp<refclocks::Utc> = reading.realtime.reinterpret();
+        let due = match self.utc.next {
+            Some(leap) if utc >= leap.at => self.utc.tai_minus_utc + leap.change,
+            _ => self.utc.tai_minus_utc,
+        };
+        let Ok(discipline) = self.kernel.discipline() else { return };
+        // Around a leap second the kernel changes it by itself.
+        let near_leap = self.utc.next.is_some_and(|leap| (utc - leap.at).abs() < Span::from_whole_seconds(5));
+        if discipline.tai_minus_utc == due || near_leap || self.kernel.set_tai(due).is_ok() {
+            self.tai_minus_utc = Some(self.utc.tai_minus_utc);
+        }
+    }
+
+    /// Has somebody changed the rate since we set it?
+    fn look_for_foreign_rate(&mut self) {
+        if let Ok(found) = self.kernel.discipline()
+            && (found.rate - self.rate).abs() > ROUNDING
+        {
+            self.foreign = Some(ForeignHand { found: found.rate, ours: self.rate });
+        }
+    }
+}
+
+impl Clock for KernelClock {
+    fn read(&self, raw: Timestamp<Raw>) -> Timestamp<Tai> {
+        let reading = self.kernel.read();
+        let middle = reading.raw_before + Span::from_nanos((reading.raw_after - reading.raw_before).nanos() / 2);
+        let later = raw - middle;
+        self.tai(&reading) + later + Span::from_seconds(later.seconds() * self.rate)
+    }
+
+    fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    fn kind(&self) -> ClockKind {
+        if self.steers { ClockKind::System } else { ClockKind::Watched }
+    }
+
+    fn apply(&mut self, _raw: Timestamp<Raw>, command: ClockCommand) -> Result<(), ClockError> {
+        if !self.steers {
+            self.rate = self.kernel.discipline().map_or(self.rate, |discipline| discipline.rate);
+            return Ok(());
+        }
+        match command {
+            ClockCommand::SetRate(rate) => {
+                self.look_for_foreign_rate();
+                self.rate = self.kernel.set_rate(rate).map_err(ClockError::Refused)?;
+            }
+            ClockCommand::Step(by) => self.kernel.step(by).map_err(ClockError::Refused)?,
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, said: &Announcement) -> Result<(), ClockError> {
+        if !self.steers {
+            return Ok(());
+        }
+        self.utc = said.utc;
+        self.keep_tai();
+        let micros = |seconds: f64| if seconds < 16.0 { (seconds * 1e6).ceil() as i64 } else { 16_000_000 };
+        let quality = Quality {
+            unsynchronised: !said.synchronised,
+            insert: said.leap_today > 0,
+            delete: said.leap_today < 0,
+            max_error: micros(said.max_error),
+            estimated_error: micros(said.estimated_error),
+        };
+        self.kernel.set_quality(&quality).map_err(ClockError::Refused)
+    }
+
+    fn foreign_hand(&mut self) -> Option<ForeignHand> {
+        self.foreign.take()
+    }
+}
+
+#[cfg(test)]
+#[path = "kernel_tests.rs"]
+mod tests;

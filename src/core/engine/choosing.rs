@@ -1,0 +1,234 @@
+//! Which sources agree, and which of them feed the clock.
+
+use refclocks::time::{Raw, Tai, Timestamp};
+
+use super::{Engine, Now};
+use crate::core::estimator::Measurement;
+use crate::core::event::Event;
+use crate::core::pairing::Numbering;
+use crate::core::selection::{Claim, select};
+use crate::core::snapshot::SourceKind;
+use crate::core::source::Interval;
+use crate::core::state::Verdict;
+
+/// How long messages wait for the pulse that is configured beside them, s.
+const PULSE_PATIENCE: f64 = 30.0;
+/// Samples that a server must have given before it has a voice, and how long all configured servers
+/// may take for that, s: the first to answer must not set the clock alone.
+const SERVER_SAMPLES: u64 = 3;
+const SERVER_PATIENCE: f64 = 6.0;
+
+impl Engine {
+    /// Judges every source and decides which feed the clock.
+    pub(super) fn select(&mut self, now: Now) {
+        let estimated = self.estimator.estimate().is_some();
+        let rate_doubt = match self.estimator.estimate() {
+            Some((_, e)) => 3.0 * e.frequency_variance.sqrt(),
+            None => 200e-6,
+        };
+        let intervals: Vec<Option<Interval>> = {
+            let line = |raw| self.line_at(raw);
+            self.sources.iter().map(|s| s.interval(now.raw, rate_doubt, line)).collect()
+        };
+        let mut claims = Vec::new();
+        for (i, s) in self.sources.iter().enumerate() {
+            if let Some(interval) =
+                intervals[i].filter(|_| s.is_fresh(now.raw) && !s.config.noselect && self.may_vote(i, now))
+            {
+                let (offset, width) = (interval.offset, interval.width);
+                claims.push(Claim { source: i, offset, interval: width, trusted: s.config.trust });
+            }
+        }
+        let own = estimated.then(|| (0.0, self.bound(0.0).at(now.raw))).filter(|own| own.1.is_finite());
+        let outcome = select(&claims, own);
+        let survivors: Vec<usize> =
+            outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
+        self.disagreement = (outcome.agreed.is_none() && !claims.is_empty()).then_some(claims.len());
+        self.choose_feeders(&survivors, &intervals, now);
+        let agreed = outcome.agreed.map(|(low, high)| 0.5 * (low + high));
+        let claimed: Vec<usize> = claims.iter().map(|c| c.source).collect();
+        for (i, interval) in intervals.iter().enumerate() {
+            let verdict = self.verdict(i, &survivors, &claimed, agreed, *interval, now);
+            if matches!(verdict, Verdict::Falseticker { .. }) && self.sources[i].verdict == Verdict::Selected {
+                self.estimator.leave_out(i);
+            }
+            let s = &mut self.sources[i];
+            if std::mem::discriminant(&s.verdict) != std::mem::discriminant(&verdict) {
+                let worth_telling = !matches!(verdict, Verdict::NoData | Verdict::TooFewSamples { .. });
+                if worth_telling {
+                    self.events.push_back(Event::Verdict { source: s.config.name.clone(), verdict: verdict.clone() });
+                }
+            }
+            s.verdict = verdict;
+        }
+    }
+
+    /// The common line that intervals are told against: the estimate, or the served clock while
+    /// there is none.
+    pub(super) fn line_at(&self, raw: Timestamp<Raw>) -> Timestamp<Tai> {
+        self.estimator.tai_at(raw).unwrap_or_else(|| self.started.clock + (raw - self.started.raw))
+    }
+
+    /// Messages that number a pulse of ours are one voice with it; servers speak once they have given
+    /// a few samples, and the first few wait for each other.
+    fn may_vote(&self, i: usize, now: Now) -> bool {
+        if self.sources[i].config.kind == SourceKind::Network {
+            let waited = self.first_exchange.map_or(0.0, |first| (now.raw - first).seconds());
+            let mut servers = self.sources.iter().filter(|s| s.config.kind == SourceKind::Network);
+            return self.sources[i].samples >= SERVER_SAMPLES
+                && (waited > SERVER_PATIENCE || servers.all(|s| s.samples >= SERVER_SAMPLES));
+        }
+        !self.sources.iter().any(|p| p.numbered_by == Some(i) && matches!(p.numbering, Numbering::Numbered { .. }))
+            || self.sources[i].config.kind != SourceKind::Message
+    }
+
+    fn choose_feeders(&mut self, survivors: &[usize], intervals: &[Option<Interval>], now: Now) {
+        let fixed = |i: usize| {
+            let preferred = if self.sources[i].config.prefer { 0.1 } else { 1.0 };
+            intervals.get(i).copied().flatten().map_or(f64::INFINITY, |v| v.fixed * preferred)
+        };
+        let allowed: Vec<usize> = survivors.iter().copied().filter(|i| self.may_feed(*i, now)).collect();
+        let best = allowed.iter().map(|i| fixed(*i)).fold(f64::INFINITY, f64::min);
+        let own = if self.estimator.estimate().is_some() { self.bound(0.0).at(now.raw) } else { f64::INFINITY };
+        // A source that knows less than our coasting clock waits until the clock knows as little.
+        let feeding: Vec<usize> = allowed
+            .into_iter()
+            .filter(|i| fixed(*i) <= 2.0 * best + 1e-6)
+            .filter(|i| fixed(*i) <= own || self.feeding.contains(i))
+            .collect();
+        if !feeding.is_empty() {
+            self.feeding = feeding;
+        } else {
+            self.feeding.retain(|i| survivors.contains(i));
+        }
+    }
+
+    /// Is this source one that may feed the clock at all now?
+    fn may_feed(&self, i: usize, now: Now) -> bool {
+        let s = &self.sources[i];
+        if s.config.kind != SourceKind::Message || s.is_calibrated() {
+            return true;
+        }
+        // A clock that has been locked is never fed by a message of unknown delay.
+        !self.labels.has_been_locked && self.pulse_wait(now) <= 0.0
+    }
+
+    /// How much longer messages wait for the pulse configured beside them, s.
+    pub(super) fn pulse_wait(&self, now: Now) -> f64 {
+        let expected = self.sources.iter().any(|s| {
+            s.config.kind == SourceKind::Pulse
+                && !s.config.noselect
+                && s.device.as_ref().is_some_and(|d| {
+                    !matches!(d.phase, refclocks::DevicePhase::Absent | refclocks::DevicePhase::Faulty)
+                })
+        });
+        match self.first_message {
+            Some(first) if expected => PULSE_PATIENCE - (now.raw - first).seconds(),
+            _ => 0.0,
+        }
+    }
+
+    fn verdict(
+        &self,
+        i: usize,
+        survivors: &[usize],
+        claimed: &[usize],
+        agreed: Option<f64>,
+        interval: Option<Interval>,
+        now: Now,
+    ) -> Verdict {
+        let s = &self.sources[i];
+        let by = |messages: Option<usize>| messages.map_or_else(String::new, |m| self.sources[m].config.name.clone());
+        if s.config.noselect {
+            return Verdict::NoSelect;
+        }
+        if s.config.kind == SourceKind::Pulse && s.last.is_some_and(|last| (now.raw - last).seconds() < 4.0) {
+            match s.numbering {
+                Numbering::Nothing => return Verdict::NothingNumbersIt,
+                Numbering::Undecided(e) => {
+                    let (have, delay_s, error_s) = (e.messages as u32, e.delay, e.error);
+                    return Verdict::NumberingUndecided { messages: by(s.numbered_by), have, delay_s, error_s };
+                }
+                Numbering::Ambiguous(e) => {
+                    let messages = by(s.numbered_by);
+                    return Verdict::NumberingAmbiguous { messages, delay_s: e.delay, error_s: e.error };
+                }
+                Numbering::Contradicted { seconds } => {
+                    return Verdict::NumberingContradicted { messages: by(s.numbered_by), seconds };
+                }
+                Numbering::Numbered { .. } => {}
+            }
+        }
+        if s.config.kind == SourceKind::Network && s.samples == 0 && (now.raw - self.started.raw).seconds() < 10.0 {
+            return Verdict::TooFewSamples { have: 0, need: SERVER_SAMPLES as u32 };
+        }
+        if !s.is_fresh(now.raw) {
+            return if s.config.kind == SourceKind::Network { Verdict::Unreachable } else { Verdict::NoData };
+        }
+        if self.feeding.contains(&i) {
+            return Verdict::Selected;
+        }
+        if let Some(p) = self.sources.iter().find(|p| p.numbered_by == Some(i)) {
+            return Verdict::NamesTheSecond { pulse: p.config.name.clone() };
+        }
+        if s.config.kind == SourceKind::Network && !claimed.contains(&i) {
+            return Verdict::TooFewSamples { have: s.samples.min(SERVER_SAMPLES) as u32, need: SERVER_SAMPLES as u32 };
+        }
+        let interval_s = interval.map_or(f64::INFINITY, |v| v.width);
+        if claimed.contains(&i) && agreed.is_none() {
+            return Verdict::NoMajority { sources: claimed.len() };
+        }
+        if claimed.contains(&i) && !survivors.contains(&i) {
+            let offset_s = interval.map_or(0.0, |v| v.offset) - agreed.unwrap_or(0.0);
+            return Verdict::Falseticker { offset_s, interval_s };
+        }
+        if !s.is_calibrated() && !self.may_feed(i, now) {
+            return Verdict::DelayUnknown;
+        }
+        Verdict::Agrees { interval_s }
+    }
+
+    /// Lets one measurement into the estimate, if its source feeds it.
+    pub(super) fn feed(&mut self, source: usize, m: Measurement, now: Now) {
+        if self.panic.is_some() || !self.feeding.contains(&source) {
+            self.estimator.abandon_take_over(source);
+            return;
+        }
+        let kind = self.sources[source].config.kind;
+        let fixed = self.feeders_fixed(now);
+        let far_better = self.estimator.estimate().is_some() && fixed < 0.25 * self.fixed;
+        let took = if far_better && !self.estimator.knows(source) {
+            // A better class of source starts the phase anew, and may set the clock right at once
+            // if nobody has been told yet that it was locked.
+            let took = self.estimator.take_over(source, m);
+            if took && !self.labels.has_been_locked {
+                self.updates = 0;
+            }
+            took
+        } else if self.estimator.estimate().is_none() && kind == SourceKind::Network {
+            // What it gave while it had no voice yet counts as well.
+            let so_far: Vec<Measurement> = self.sources[source].recent.iter().copied().collect();
+            so_far.into_iter().fold(false, |_, m| self.estimator.measure(source, m))
+        } else {
+            if far_better && self.fixed.is_finite() {
+                // What fed the clock so far may have been wrong by its fixed part.
+                self.estimator.doubt_phase(self.fixed * self.fixed);
+            }
+            self.estimator.measure(source, m)
+        };
+        if took {
+            self.fixed = fixed;
+            self.updates += 1;
+            self.last_feed = Some((m.raw, kind));
+        }
+    }
+
+    fn feeders_fixed(&self, now: Now) -> f64 {
+        let line = |raw| self.line_at(raw);
+        self.feeding
+            .iter()
+            .filter_map(|i| self.sources.get(*i)?.interval(now.raw, 0.0, line))
+            .map(|v| v.fixed)
+            .fold(f64::INFINITY, f64::min)
+    }
+}

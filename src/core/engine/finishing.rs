@@ -1,0 +1,146 @@
+//! The end of every wake-up: the clock is steered and the state labelled.
+
+use refclocks::time::Span;
+
+use super::{ClockCommand, Engine, Now, TICK};
+use crate::core::event::Event;
+use crate::core::labels::Facts;
+use crate::core::snapshot::{ErrorBound, SourceKind};
+use crate::core::source::Source;
+use crate::core::steering::{Move, decide};
+
+/// Standard deviations in the error bound: 99 % two-sided, and 1.3 for what the model leaves out.
+const BOUND_FACTOR: f64 = 2.576 * 1.3;
+
+impl Engine {
+    /// Steers the clock and labels the state: the end of every wake-up that changed anything.
+    pub(super) fn finish(&mut self, now: Now) {
+        self.estimator.advance(now.raw);
+        let now = self.steer(now);
+        self.label(now);
+        self.next_tick = now.raw + TICK;
+    }
+
+    /// Commands the clock. Returns the present as it is once the commands are carried out.
+    fn steer(&mut self, mut now: Now) -> Now {
+        let Some((_, estimate)) = self.estimator.estimate() else { return now };
+        let Some(tai) = self.estimator.tai_at(now.raw) else { return now };
+        let offset = (now.clock - tai).seconds();
+        let moved_by_another = std::mem::take(&mut self.take_back) && offset.abs() > self.config.step.threshold;
+        let decided = if moved_by_another {
+            // What the clock was before is known; nobody waits for a slew.
+            Move::Step(-offset, -(estimate.frequency + 0.5 * estimate.drift))
+        } else {
+            decide(estimate, offset, self.updates, self.set, &self.config.step)
+        };
+        match decided {
+            Move::Slew(rate) => {
+                self.rate = rate;
+                self.set = true;
+                self.commands.push_back(ClockCommand::SetRate(rate));
+            }
+            Move::Step(by, rate) => {
+                self.rate = rate;
+                self.commands.push_back(ClockCommand::Step(Span::from_seconds(by)));
+                self.commands.push_back(ClockCommand::SetRate(rate));
+                self.events.push_back(Event::Stepped { offset });
+                now.clock += Span::from_seconds(by);
+            }
+            Move::Panic => {
+                if self.panic.is_none() {
+                    self.events.push_back(Event::Panic { offset, limit: self.config.step.panic });
+                }
+                self.panic = Some(offset);
+            }
+        }
+        now
+    }
+
+    /// The bound as a function of time. `offset` is what is known to be uncorrected, s.
+    pub(super) fn bound(&self, offset: f64) -> ErrorBound {
+        let Some((at, e)) = self.estimator.estimate() else { return ErrorBound::UNKNOWN };
+        // The first minutes after a start are over-confident: the noise is barely known.
+        let n = self.estimator.bank().measurements() as f64;
+        let factor = BOUND_FACTOR * (1.0 + 1.5 * libm::exp(-n / 50.0));
+        ErrorBound {
+            raw: at,
+            fixed: self.fixed,
+            residual: (offset.abs() - e.phase_variance.sqrt()).max(0.0),
+            variance: self.estimator.bank().variance_ahead(),
+            factor,
+        }
+    }
+
+    fn label(&mut self, now: Now) {
+        let offset = self.offset(now);
+        let bound = self.bound(offset.unwrap_or(0.0)).at(now.raw);
+        let name = |kind: SourceKind| {
+            let of = |i: &usize| self.sources.get(*i).filter(|s| s.config.kind == kind).map(|s| s.config.name.clone());
+            self.feeding.iter().find_map(of)
+        };
+        let live = |kind: SourceKind| {
+            let s = self
+                .sources
+                .iter()
+                .find(|s| s.config.kind == kind && s.last.is_some_and(|l| (now.raw - l).seconds() < 4.0));
+            s.map(|s| s.config.name.clone())
+        };
+        let jitter = self.feeding.iter().filter_map(|i| self.estimator.jitter(*i)).fold(f64::INFINITY, f64::min);
+        let facts = Facts {
+            now: now.raw,
+            bound,
+            jitter,
+            since_feed: self.last_feed.map(|(at, kind)| ((now.raw - at).seconds(), kind)),
+            network_patience: 3.5
+                * self
+                    .feeding
+                    .iter()
+                    .filter_map(|i| self.sources.get(*i))
+                    .map(|s| libm::exp2(f64::from(s.poll.max(3))))
+                    .fold(8.0, f64::max),
+            pulse: name(SourceKind::Pulse).or_else(|| name(SourceKind::NumberedPulse)),
+            message: name(SourceKind::Message),
+            calibrated: self.feeding.iter().all(|i| self.sources.get(*i).is_some_and(Source::is_calibrated)),
+            servers: self.feeding.iter().filter(|i| self.sources[**i].config.kind == SourceKind::Network).count(),
+            any_source: !self.sources.is_empty(),
+            live_pulse: live(SourceKind::Pulse),
+            live_message: live(SourceKind::Message),
+            pulse_wait: self.pulse_wait(now),
+            budget: self.config.holdover_budget,
+            would_last: self.would_last(now),
+            local: self.config.local_stratum.is_some(),
+            panic: self.panic.map(|offset| (offset, self.config.step.panic)),
+            disagreement: self.disagreement,
+        };
+        if let Some(event) = self.labels.update(&facts) {
+            self.events.push_back(event);
+        }
+    }
+
+    /// Best estimate of clock - true time, s.
+    pub(super) fn offset(&self, now: Now) -> Option<f64> {
+        self.estimator.tai_at(now.raw).map(|tai| (now.clock - tai).seconds())
+    }
+
+    /// Seconds until a clock without reference reaches the holdover budget.
+    pub(super) fn would_last(&self, now: Now) -> Option<f64> {
+        let bound = self.bound(0.0);
+        let at = |t: f64| bound.at(now.raw + Span::from_seconds(t));
+        let budget = self.config.holdover_budget;
+        if !at(0.0).is_finite() {
+            return None;
+        }
+        if at(0.0) >= budget {
+            return Some(0.0);
+        }
+        let (mut low, mut high) = (0.0, 30.0 * 86_400.0);
+        if at(high) < budget {
+            return Some(high);
+        }
+        for _ in 0..40 {
+            let middle = 0.5 * (low + high);
+            if at(middle) < budget { low = middle } else { high = middle }
+        }
+        Some(low)
+    }
+}

@@ -1,0 +1,354 @@
+//! The engine: reports in, clock commands, events and snapshots out.
+//!
+//! The order of calls: any number of `handle_*`, then `poll_command` and `poll_event` until they give
+//! nothing, then [`Engine::snapshot`], then sleep until `poll_timeout` or the next input. `now` must
+//! not go backwards.
+
+mod choosing;
+mod finishing;
+mod numbering;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use refclocks::sys::clock::Bracket;
+use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
+use refclocks::{Health, LocalStamp, Report};
+
+use crate::core::bank::Prior;
+use crate::core::estimator::{Estimator, Measurement};
+use crate::core::event::Event;
+use crate::core::labels::Labels;
+use crate::core::leap::UtcMap;
+use crate::core::memory::Memory;
+use crate::core::pairing::LearnedDelay;
+use crate::core::snapshot::{ClockKind, ClockReading, Snapshot, SourceKind};
+use crate::core::source::{ServerSays, Source, SourceConfig, without_offset};
+use crate::core::state::{State, StateReason};
+use crate::core::steering::StepPolicy;
+use crate::core::timebase::TimeBase;
+
+/// How long a snapshot vouches for the clock without a new one.
+const VALID_FOR: Span = Span::from_millis(4000);
+/// The engine looks at the clock at least this often.
+const TICK: Span = Span::from_millis(1050);
+
+/// The present, read once per wake-up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Now {
+    /// The raw counter.
+    pub raw: Timestamp<Raw>,
+    /// What the served clock reads there.
+    pub clock: Timestamp<Tai>,
+    /// How much faster than the raw counter it runs, s/s.
+    pub rate: f64,
+}
+
+/// How the engine is set up.
+#[derive(Clone, Debug, Default)]
+pub struct EngineConfig {
+    /// The sources, in the order of the configuration.
+    pub sources: Vec<SourceConfig>,
+    /// When to step.
+    pub step: StepPolicy,
+    /// The bound at which a coasting clock stops being stratum 1, s.
+    pub holdover_budget: f64,
+    /// Serve the undisciplined clock at this stratum when all else is gone.
+    pub local_stratum: Option<u8>,
+    /// TAI and UTC.
+    pub utc: UtcMap,
+    /// Is it CLOCK_REALTIME that we steer, so that a step of it by somebody else is to be taken back?
+    /// Whoever closes the loop around a clock sets it.
+    pub steers_realtime: bool,
+}
+
+/// What to do with the clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ClockCommand {
+    /// Run at this rate against the raw counter, s/s.
+    SetRate(f64),
+    /// Add this to the clock.
+    Step(Span),
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    started: Now,
+    base: TimeBase,
+    sources: Vec<Source>,
+    estimator: Estimator,
+    /// Sources that feed the estimate, and the half-width that averaging them does not remove, s.
+    feeding: Vec<usize>,
+    fixed: f64,
+    last_feed: Option<(Timestamp<Raw>, SourceKind)>,
+    /// What the estimate rests on since it was started from nothing.
+    updates: u64,
+    set: bool,
+    panic: Option<f64>,
+    /// Somebody else stepped the clock, and that is to be taken back.
+    take_back: bool,
+    /// When somebody else last moved the system clock.
+    rival_seen: Option<Timestamp<Raw>>,
+    disagreement: Option<usize>,
+    first_message: Option<Timestamp<Raw>>,
+    first_exchange: Option<Timestamp<Raw>>,
+    numbered_at: Option<Timestamp<Raw>>,
+    labels: Labels,
+    rate: f64,
+    next_tick: Timestamp<Raw>,
+    commands: VecDeque<ClockCommand>,
+    events: VecDeque<Event>,
+}
+
+impl Engine {
+    /// An engine that has seen nothing but what it remembers from its last life.
+    pub fn new(config: EngineConfig, memory: &Memory, now: Now) -> Self {
+        let n = config.sources.len();
+        let known = |c: &SourceConfig| memory.delay(&c.name).map(|d| LearnedDelay::known(d.mean, d.sd));
+        let sources: Vec<Source> = config.sources.iter().map(|c| Source::new(c.clone(), n, known(c))).collect();
+        let mut prior = Prior::default();
+        if let Some(frequency) = memory.frequency {
+            prior.frequency = (frequency.value, frequency.sd.clamp(1e-7, 200e-6));
+        }
+        if let Some(lg_wander) = memory.lg_wander {
+            prior.wander = (lg_wander, 1.0);
+        }
+        let rate = memory.frequency.map_or(now.rate, |f| -f.value);
+        let mut engine = Self {
+            estimator: Estimator::new(prior, n),
+            started: now,
+            base: TimeBase::default(),
+            sources,
+            feeding: Vec::new(),
+            fixed: f64::INFINITY,
+            last_feed: None,
+            updates: 0,
+            set: false,
+            panic: None,
+            take_back: false,
+            rival_seen: None,
+            disagreement: None,
+            first_message: None,
+            first_exchange: None,
+            numbered_at: None,
+            labels: Labels::new(now.raw),
+            rate,
+            next_tick: now.raw + TICK,
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+            config,
+        };
+        if rate != now.rate {
+            engine.commands.push_back(ClockCommand::SetRate(rate));
+        }
+        engine
+    }
+
+    /// A reading of the kernel's clocks, at least once per wake-up that carries kernel stamps.
+    pub fn handle_bracket(&mut self, bracket: &Bracket) {
+        let Some(step) = self.base.observe(bracket) else { return };
+        if self.is_leap(step, bracket) {
+            return;
+        }
+        self.events.push_back(Event::ForeignStep { by: step.seconds(), taken_back: self.config.steers_realtime });
+        self.rival_seen = Some(bracket.raw_after);
+        self.take_back = self.config.steers_realtime;
+    }
+
+    /// We stepped CLOCK_REALTIME ourselves.
+    pub fn handle_own_step(&mut self, by: Span, raw: Timestamp<Raw>) {
+        self.base.stepped(by, raw);
+    }
+
+    /// Somebody else changed the clock's rate, s/s; ours is set again.
+    pub fn handle_foreign_rate(&mut self, found: f64, ours: f64, raw: Timestamp<Raw>) {
+        self.events.push_back(Event::ForeignRate { found, ours });
+        self.rival_seen = Some(raw);
+    }
+
+    /// The kernel inserts or leaves out a second of CLOCK_REALTIME by itself.
+    fn is_leap(&self, step: Span, bracket: &Bracket) -> bool {
+        let Some(leap) = self.config.utc.next else { return false };
+        let expected = Span::from_whole_seconds(-i64::from(leap.change));
+        let utc: Timestamp<Utc> = bracket.realtime.reinterpret();
+        (step - expected).abs() < Span::from_millis(10) && (utc - leap.at).abs() < Span::from_whole_seconds(10)
+    }
+
+    /// What a driver reported, with its counters. `bracket` was read when it came.
+    pub fn handle_report(&mut self, source: usize, report: &Report, health: &Health, bracket: &Bracket, now: Now) {
+        self.handle_bracket(bracket);
+        let Some(s) = self.sources.get_mut(source) else { return };
+        if health.rollover_repaired > 0 && s.health.rollover_repaired == 0 {
+            self.events.push_back(Event::DateRepaired { source: s.config.name.clone() });
+        }
+        s.health = *health;
+        match report {
+            Report::State(state) => {
+                s.device = Some(state.clone());
+                let event =
+                    Event::Device { source: s.config.name.clone(), phase: state.phase, reason: state.reason.clone() };
+                self.events.push_back(event);
+            }
+            Report::Receiver(receiver) => s.receiver = Some(receiver.clone()),
+            Report::Pulse(pulse) => {
+                if let Some(raw) = self.raw(source, pulse.local, bracket) {
+                    self.handle_pulse(source, raw, now);
+                }
+            }
+            Report::Sample(sample) => {
+                if let Some(raw) = self.raw(source, sample.local, bracket) {
+                    self.handle_sample(source, raw, sample, now);
+                }
+            }
+        }
+    }
+
+    /// A packet exchange with a server: true time was `tai` when the raw counter read `raw`.
+    pub fn handle_exchange(&mut self, source: usize, m: Measurement, says: ServerSays, now: Now) {
+        let Some(s) = self.sources.get_mut(source) else { return };
+        s.says = says;
+        s.last = Some(m.raw);
+        let m = Measurement { raw: without_offset(m.raw, &s.config), ..m };
+        s.push(m);
+        self.first_exchange.get_or_insert(m.raw);
+        self.select(now);
+        self.feed(source, m, now);
+        self.finish(now);
+    }
+
+    /// Reach and poll of a server, whether it answers or not.
+    pub fn handle_reach(&mut self, source: usize, reach: u8, poll: i8) {
+        if let Some(s) = self.sources.get_mut(source) {
+            s.reach = reach;
+            s.poll = poll;
+        }
+    }
+
+    /// How a server stands, in the client's words, and what to do about it.
+    pub fn handle_server_state(&mut self, source: usize, text: String, action: Option<String>) {
+        if let Some(s) = self.sources.get_mut(source) {
+            self.events.push_back(Event::Server { source: s.config.name.clone(), text: text.clone() });
+            s.server_state = Some((text, action));
+        }
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if now.raw >= self.next_tick {
+            self.select(now);
+            self.finish(now);
+        }
+    }
+
+    /// When to call [`Engine::handle_timeout`].
+    pub fn poll_timeout(&self) -> Timestamp<Raw> {
+        self.next_tick
+    }
+
+    /// The next thing to do with the clock.
+    pub fn poll_command(&mut self) -> Option<ClockCommand> {
+        self.commands.pop_front()
+    }
+
+    /// The next thing to tell the operator.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The operator allows one step of whatever size.
+    pub fn allow_step(&mut self) {
+        self.updates = 0;
+        self.set = false;
+        self.panic = None;
+    }
+
+    /// True time at a raw instant as estimated, and the bound of that, s.
+    pub fn estimate_at(&self, raw: Timestamp<Raw>) -> Option<(Timestamp<Tai>, f64)> {
+        Some((self.estimator.tai_at(raw)?, self.bound(0.0).at(raw)))
+    }
+
+    /// The rate at which our crystal's error alone is corrected, s/s; `None` while it is not known.
+    pub fn free_rate(&self) -> Option<f64> {
+        self.estimator.estimate().map(|(_, e)| -e.frequency)
+    }
+
+    /// The latest present that the engine was told of.
+    pub fn last_seen(&self) -> Timestamp<Raw> {
+        self.next_tick - TICK
+    }
+
+    /// What to remember for the next start.
+    pub fn memory(&self, now: Now) -> Memory {
+        let mut memory = Memory::default();
+        if self.labels.has_been_locked || self.labels.state == State::Network {
+            memory.last_utc = Some(self.config.utc.utc(now.clock).0);
+            if let Some((_, e)) = self.estimator.estimate() {
+                memory.set_frequency(e.frequency, e.frequency_variance.sqrt());
+                memory.lg_wander = Some(self.estimator.bank().lg_wander());
+            }
+        }
+        for s in &self.sources {
+            if let Some(delay) = s.delay.filter(|d| s.config.delay.is_none() && d.is_settled()) {
+                memory.set_delay(&s.config.name, delay.mean, delay.sd());
+            }
+        }
+        memory
+    }
+
+    fn raw(&mut self, source: usize, stamp: LocalStamp, bracket: &Bracket) -> Option<Timestamp<Raw>> {
+        let s = self.sources.get_mut(source)?;
+        match self.base.raw(stamp, bracket) {
+            Ok(raw) => Some(without_offset(raw, &s.config)),
+            Err(_) => {
+                s.health.stale += 1;
+                None
+            }
+        }
+    }
+
+    /// Everything a reader may want to know. Call after the commands were applied, with a fresh `now`.
+    pub fn snapshot(&self, now: Now) -> Snapshot {
+        let estimated = self.estimator.estimate();
+        let offset = self.offset(now);
+        let bound = self.bound(offset.unwrap_or(0.0));
+        let rate_doubt = estimated.map_or(200e-6, |(_, e)| 3.0 * e.frequency_variance.sqrt());
+        let line = |raw| self.line_at(raw);
+        let sources: Arc<[_]> =
+            self.sources.iter().map(|s| s.report(s.interval(now.raw, rate_doubt, line), now.raw)).collect();
+        let feeder = self.feeding.first().and_then(|i| self.sources.get(*i));
+        let reference_time: Option<Timestamp<Utc>> = self.last_feed.map(|(at, _)| {
+            let since = now.raw - at;
+            self.config.utc.utc(now.clock - since).0
+        });
+        let system =
+            self.labels.system(feeder, self.config.local_stratum, reference_time, self.config.utc.indicator(now.clock));
+        Snapshot {
+            at: now.raw,
+            valid_until: now.raw + VALID_FOR,
+            started: self.started.raw,
+            clock: ClockReading { raw: now.raw, tai: now.clock, rate: now.rate },
+            clock_kind: ClockKind::default(),
+            clock_refusal: None,
+            utc: self.config.utc,
+            bound,
+            system,
+            state: self.labels.state,
+            state_since: self.labels.since,
+            previous_state: self.labels.previous,
+            reason: self.reason(),
+            offset,
+            frequency: estimated.map(|(_, e)| Frequency(e.frequency)),
+            frequency_sd: estimated.map_or(f64::INFINITY, |(_, e)| e.frequency_variance.sqrt()),
+            holdover_budget: self.config.holdover_budget,
+            would_last_s: self.would_last(now),
+            rival_seen: self.rival_seen,
+            sources,
+        }
+    }
+
+    fn reason(&self) -> StateReason {
+        self.labels.reason.clone()
+    }
+}

@@ -1,0 +1,172 @@
+//! What drivers deliver: pulses get their number, messages lose their delay.
+
+use refclocks::Sample;
+use refclocks::time::{Raw, Span, Tai, Timestamp};
+
+use super::{Engine, Now};
+use crate::core::bank::Prior;
+use crate::core::estimator::{Estimator, Measurement};
+use crate::core::event::Event;
+use crate::core::pairing::{LearnedDelay, Numbering};
+use crate::core::snapshot::SourceKind;
+use crate::core::state::State;
+
+/// A clock known to better than this can number a pulse, s.
+const NUMBERING_CLOCK: f64 = 0.4;
+/// A clock known to better than this can calibrate a message's delay, s.
+const CALIBRATING_CLOCK: f64 = 0.005;
+/// A contradicted number is given up after this, if it is young.
+const CONTRADICTION_PATIENCE: f64 = 60.0;
+/// A number this young may rest on a receiver's default leap second count, s.
+const YOUNG_NUMBER: f64 = 900.0;
+
+impl Engine {
+    pub(super) fn handle_pulse(&mut self, source: usize, raw: Timestamp<Raw>, now: Now) {
+        let rate = self.estimator.estimate().map_or(-self.rate, |(_, e)| e.frequency);
+        let s = &mut self.sources[source];
+        s.arrived(raw);
+        s.train.push(raw, rate);
+        self.number(source, raw, now);
+        let s = &mut self.sources[source];
+        if let Numbering::Numbered { tai, .. } = s.numbering {
+            let m = Measurement { raw, tai, delay: None };
+            s.push(m);
+            self.select(now);
+            self.feed(source, m, now);
+        } else {
+            self.select(now);
+        }
+        self.finish(now);
+    }
+
+    pub(super) fn handle_sample(&mut self, source: usize, raw: Timestamp<Raw>, sample: &Sample, now: Now) {
+        let named = self.config.utc.tai(sample.reference, sample.second60);
+        let s = &mut self.sources[source];
+        s.arrived(raw);
+        if s.config.kind != SourceKind::Message {
+            let m = Measurement { raw, tai: named, delay: None };
+            s.push(m);
+            self.select(now);
+            self.feed(source, m, now);
+            return self.finish(now);
+        }
+        self.first_message.get_or_insert(raw);
+        let clock = self.clock_at(raw, CALIBRATING_CLOCK).filter(|_| !self.feeding.contains(&source));
+        for pulse in 0..self.sources.len() {
+            if self.sources[pulse].config.kind == SourceKind::Pulse
+                && self.sources[pulse].config.lock.is_none_or(|lock| lock == source)
+            {
+                let train = self.sources[pulse].train.clone();
+                self.sources[source].records[pulse].push(&train, raw, named);
+            }
+        }
+        let s = &mut self.sources[source];
+        if let Some(tai) = clock
+            && s.config.delay.is_none()
+        {
+            let delay = (tai - named).seconds();
+            // Whole seconds are another matter than a delay.
+            if (-0.5..2.0).contains(&delay) {
+                match &mut s.delay {
+                    Some(learned) => learned.push(delay),
+                    None => s.delay = Some(LearnedDelay::first(delay)),
+                }
+            }
+        }
+        let m = Measurement { raw: raw - Span::from_seconds(s.message_delay()), tai: named, delay: None };
+        s.push(m);
+        self.select(now);
+        self.feed(source, m, now);
+        self.finish(now);
+    }
+
+    /// The time our own clock gives, where it is known to within `bound` s.
+    fn clock_at(&self, raw: Timestamp<Raw>, bound: f64) -> Option<Timestamp<Tai>> {
+        let (tai, own) = self.estimate_at(raw)?;
+        (own < bound && self.panic.is_none()).then_some(tai)
+    }
+
+    fn number(&mut self, pulse: usize, raw: Timestamp<Raw>, now: Now) {
+        let clock = self.clock_at(raw, NUMBERING_CLOCK);
+        let p = &self.sources[pulse];
+        let lock = p.config.lock;
+        let train = &p.train;
+        let mut by = None;
+        let mut best = Numbering::Nothing;
+        for (i, s) in self.sources.iter().enumerate() {
+            let may = s.config.kind == SourceKind::Message && s.is_fresh(now.raw) && lock.is_none_or(|l| l == i);
+            let Some(record) = s.records.get(pulse).filter(|_| may) else { continue };
+            let judged = record.judge(train, clock);
+            let rank = |n: &Numbering| match n {
+                Numbering::Nothing => 0,
+                Numbering::Undecided(_) => 1,
+                Numbering::Ambiguous(_) => 2,
+                Numbering::Numbered { .. } => 3,
+                Numbering::Contradicted { .. } => 4,
+            };
+            match (best, judged) {
+                (Numbering::Numbered { tai: a, .. }, Numbering::Numbered { tai: b, .. }) if a != b => {
+                    best = Numbering::Contradicted { seconds: b.whole_seconds() - a.whole_seconds() };
+                    by = Some(i);
+                }
+                _ if rank(&judged) > rank(&best) => {
+                    best = judged;
+                    by = Some(i);
+                }
+                _ => {}
+            }
+        }
+        if best == Numbering::Nothing
+            && let Some(tai) = clock
+        {
+            best = Numbering::Numbered { tai: tai.round(), evidence: None };
+        }
+        self.note_numbering(pulse, best, by, now);
+    }
+
+    fn note_numbering(&mut self, pulse: usize, numbering: Numbering, by: Option<usize>, now: Now) {
+        let was = matches!(self.sources[pulse].numbering, Numbering::Numbered { .. });
+        match numbering {
+            Numbering::Numbered { evidence, .. } if !was => {
+                self.numbered_at.get_or_insert(now.raw);
+                self.events.push_back(Event::Numbered {
+                    pulse: self.sources[pulse].config.name.clone(),
+                    messages: by.map(|i| self.sources[i].config.name.clone()),
+                    delay: evidence.map(|e| e.delay),
+                });
+            }
+            Numbering::Contradicted { .. } => {
+                let since = *self.sources[pulse].contradicted_since.get_or_insert(now.raw);
+                let young = self.numbered_at.is_none_or(|at| (now.raw - at).seconds() < YOUNG_NUMBER);
+                let untrusted = self.labels.state == State::Unsynchronised;
+                if (now.raw - since).seconds() > CONTRADICTION_PATIENCE && (young || untrusted) {
+                    // The messages have changed their mind for good, and what we hold is no better.
+                    self.estimator = Estimator::new(self.estimator_prior(), self.sources.len());
+                    self.numbered_at = None;
+                    self.feeding.clear();
+                    self.fixed = f64::INFINITY;
+                    self.allow_step();
+                    for s in &mut self.sources {
+                        s.recent.clear();
+                        s.contradicted_since = None;
+                    }
+                }
+            }
+            _ => {}
+        }
+        let p = &mut self.sources[pulse];
+        if !matches!(numbering, Numbering::Contradicted { .. }) {
+            p.contradicted_since = None;
+        }
+        p.numbering = numbering;
+        p.numbered_by = by;
+    }
+
+    fn estimator_prior(&self) -> Prior {
+        let mut prior = Prior::default();
+        if let Some((_, e)) = self.estimator.estimate() {
+            prior.frequency = (e.frequency, (3.0 * e.frequency_variance.sqrt() + 1e-6).min(200e-6));
+        }
+        prior
+    }
+}
