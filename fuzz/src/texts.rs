@@ -8,7 +8,7 @@ use refclockd::control::lines::{LONGEST_LINE, Line, Lines};
 use refclockd::control::protocol::handle_line;
 use refclockd::core::leap::UtcMap;
 use refclockd::core::memory::Memory;
-use refclockd::core::snapshot::{ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables};
+use refclockd::core::snapshot::{ClockKind, ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables};
 use refclockd::core::state::{State, StateReason, Verdict};
 use refclocks::time::{Raw, Timestamp};
 use refclocks::{Health, ReferenceId};
@@ -143,6 +143,9 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     valid_until: NOW,
     started: NOW,
     clock: ClockReading { raw: NOW, tai: Timestamp::from_parts(1_767_323_082, 0), rate: 0.0 },
+    clock_kind: ClockKind::Own,
+    clock_refusal: Some("Operation not \u{9b}permitted".into()),
+    rival_seen: None,
     utc: UtcMap::default(),
     bound: ErrorBound::UNKNOWN,
     system: SystemVariables::UNSYNCHRONISED,

@@ -168,7 +168,7 @@ fn gpsd_recordings_agree() {
     let (mut tpv, mut sky, mut pps) = (0, 0, 0);
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if !path.extension().is_some_and(|e| e == "json") {
+        if path.extension().is_none_or(|e| e != "json") {
             continue;
         }
         for line in std::fs::read_to_string(&path).unwrap().lines() {
