@@ -71,7 +71,7 @@ impl TimeBase {
     pub fn stepped(&mut self, by: Span, raw: Timestamp<Raw>) {
         self.stepped = Some((raw, back(by)));
         for (_, realtime) in &mut self.readings {
-            *realtime = *realtime + by;
+            *realtime += by;
         }
     }
 

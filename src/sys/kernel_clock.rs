@@ -148,6 +148,7 @@ fn divided(rate: f64) -> (i64, i64) {
     (TICK + ticks, (rest / FREQUENCY_UNIT).round() as i64)
 }
 
+#[allow(clippy::useless_conversion, reason = "long has 32 bits on some targets")]
 fn standing(timex: &libc::timex) -> Discipline {
     let has = |flag| timex.status & flag != 0;
     let ticks = i64::from(timex.tick) - TICK;
