@@ -17,7 +17,7 @@ pub use gpsd::gpsd;
 pub use nmea::nmea;
 pub use ntp::{ntp_packet, ntp_respond};
 pub use ntp_client::ntp_reply;
-pub use texts::{config, control, drift};
+pub use texts::{config, control, drift, leap_list};
 
 use refclocks::time::{Span, Timestamp, Utc};
 
@@ -25,7 +25,7 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("nmea", nmea),
     ("gpsd", gpsd),
     ("sock", sock),
@@ -35,6 +35,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("ntp_reply", ntp_reply),
     ("config", config),
     ("drift", drift),
+    ("leap_list", leap_list),
     ("control", control),
 ];
 

@@ -7,10 +7,13 @@ use refclockd::config::{Config, diagnostic};
 use refclockd::control::lines::{LONGEST_LINE, Line, Lines};
 use refclockd::control::protocol::handle_line;
 use refclockd::core::leap::UtcMap;
+use refclockd::core::leap_list::LeapList;
 use refclockd::core::memory::Memory;
-use refclockd::core::snapshot::{ClockKind, ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables};
+use refclockd::core::snapshot::{
+    ClockKind, ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables,
+};
 use refclockd::core::state::{State, StateReason, Verdict};
-use refclocks::time::{Raw, Timestamp};
+use refclocks::time::{Raw, Timestamp, Utc};
 use refclocks::{Health, ReferenceId};
 
 use crate::bytes::Tail;
@@ -91,6 +94,29 @@ pub fn drift(data: &[u8]) {
     assert_eq!(memory.last_utc.map(|t| t.whole_seconds()), again.last_utc.map(|t| t.whole_seconds()));
 }
 
+/// A table of leap seconds. One that is taken leads from each leap second to the next.
+pub fn leap_list(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(list) = LeapList::parse(text) else { return };
+    // From before any leap second, and from today.
+    for start in [0, 1_767_323_045] {
+        let mut now = Timestamp::<Utc>::from_parts(start, 0);
+        for _ in 0..=text.lines().count() {
+            let map = list.map_at(now);
+            assert!((10..=100).contains(&map.tai_minus_utc), "{map:?}");
+            assert_eq!(map.utc(map.tai(now, false)), (now, false), "to TAI and back");
+            let Some(next) = map.next else { break };
+            assert!(next.at > now && next.at.whole_seconds() % 86_400 == 0, "{next:?}");
+            assert_eq!(next.change.abs(), 1, "a leap second is one second: {next:?}");
+            let after = list.map_at(next.at);
+            assert_eq!(after.tai_minus_utc, map.tai_minus_utc + next.change);
+            assert_eq!(map.tai(next.at, false), after.tai(next.at, false), "both say the same of that midnight");
+            now = next.at;
+        }
+        assert_eq!(list.map_at(now).next, None, "there are more leap seconds than lines");
+    }
+}
+
 /// What a client sends to the control socket, cut anywhere.
 pub fn control(data: &[u8]) {
     let mut options = Tail(data);
@@ -144,7 +170,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     started: NOW,
     clock: ClockReading { raw: NOW, tai: Timestamp::from_parts(1_767_323_082, 0), rate: 0.0 },
     clock_kind: ClockKind::Own,
-    clock_refusal: None,
+    clock_refusal: Some("Operation not \u{9b}permitted".into()),
     rival_seen: None,
     utc: UtcMap::default(),
     bound: ErrorBound::UNKNOWN,

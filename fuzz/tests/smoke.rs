@@ -242,7 +242,7 @@ fn gpsd() {
     seeds.push(made.into_bytes());
     let devices: &[u8] = b"{\"class\":\"DEVICES\",\"devices\":[{\"path\":\"/dev/a\",\"activated\":0}]}\n{\"class\":\"ERROR\",\"message\":\"no\"}\n";
     seeds.push(devices.to_vec());
-    run("gpsd", true, 150_000, seeds);
+    run("gpsd", true, 100_000, seeds);
 }
 
 #[test]
@@ -344,6 +344,15 @@ fn drift() {
     memory.set_delay("GPS", 0.123, 0.004);
     let seeds = vec![memory.to_text().into_bytes(), b"version = 1\nlast_utc = \"9999-12-31T23:59:60Z\"\n".to_vec()];
     run("drift", false, 400_000, seeds);
+}
+
+#[test]
+fn leap_list() {
+    let table: &[u8] = b"# comment\n#$ 3960230400\n#@ 3991766400\n2272060800\t10\t# 1 Jan 1972\n2287785600 11\n\n\
+        3692217600 12 # 1 Jan 2017\n3976905600 11\n";
+    // One that begins in the future.
+    let late: &[u8] = b"3976905600 37\n3992803200 38\n";
+    run("leap_list", false, 400_000, vec![table.to_vec(), late.to_vec()]);
 }
 
 #[test]

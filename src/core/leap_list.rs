@@ -70,7 +70,8 @@ impl LeapList {
     pub fn map_at(&self, now: Timestamp<Utc>) -> UtcMap {
         let Some((_, first)) = self.entries.first() else { return UtcMap::default() };
         let in_force = self.entries.iter().rev().find(|(at, _)| *at <= now).map_or(*first, |(_, offset)| *offset);
-        let next = self.entries.iter().find(|(at, _)| *at > now);
+        // Before the table begins its first entry is no change.
+        let next = self.entries.iter().find(|(at, offset)| *at > now && *offset != in_force);
         UtcMap {
             tai_minus_utc: in_force,
             next: next.map(|(at, offset)| LeapSecond { at: *at, change: offset - in_force }),
@@ -97,6 +98,8 @@ mod tests {
         assert_eq!(list.expires.unwrap().whole_seconds(), 1_782_777_600);
         let at = |seconds| list.map_at(Timestamp::from_parts(seconds, 0));
         assert_eq!(at(1_700_000_000), UtcMap { tai_minus_utc: 12, next: None });
+        let before_all = LeapSecond { at: Timestamp::from_parts(78_796_800, 0), change: 1 };
+        assert_eq!(at(0), UtcMap { tai_minus_utc: 10, next: Some(before_all) });
         let before = at(1_483_228_799);
         assert_eq!(before.tai_minus_utc, 11);
         assert_eq!(before.next, Some(LeapSecond { at: Timestamp::from_parts(1_483_228_800, 0), change: 1 }));
