@@ -101,4 +101,3 @@ pub fn slew(ppm: f64) -> Result<()> {
     }
     Ok(())
 }
-
