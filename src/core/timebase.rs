@@ -32,18 +32,27 @@ const AHEAD: Span = Span::from_millis(1);
 /// Readings kept, and how far apart.
 const KEPT: usize = 4;
 const APART: Span = Span::from_millis(700);
-/// REALTIME may be slewed by this much against RAW without being called stepped.
+/// REALTIME may be slewed by somebody else by this much against RAW without being called stepped...
 const FASTEST_SLEW: f64 = 0.1;
+/// ...and by us by this much, correction of the crystal included.
+const OUR_FASTEST_SLEW: f64 = 2e-3;
 
 /// The relation of CLOCK_REALTIME and CLOCK_MONOTONIC_RAW, followed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TimeBase {
+    fastest_slew: f64,
     readings: VecDeque<(Timestamp<Raw>, Timestamp<Realtime>)>,
     /// The last step of REALTIME: when, and how far back.
     stepped: Option<(Timestamp<Raw>, Span)>,
 }
 
 impl TimeBase {
+    /// A time base that has seen nothing. `steered`: REALTIME is ours to steer.
+    pub fn new(steered: bool) -> Self {
+        let fastest_slew = if steered { OUR_FASTEST_SLEW } else { FASTEST_SLEW };
+        Self { fastest_slew, readings: VecDeque::new(), stepped: None }
+    }
+
     /// Notes a reading. Returns the step of REALTIME since the last one, if there was one.
     pub fn observe(&mut self, bracket: &Bracket) -> Option<Span> {
         let raw = middle(bracket);
@@ -52,7 +61,9 @@ impl TimeBase {
         if let Some(&(raw0, realtime0)) = self.readings.back() {
             let (elapsed, moved) = (raw - raw0, bracket.realtime - realtime0);
             let off = moved - elapsed;
-            if off.abs() > Span::from_seconds(FASTEST_SLEW * elapsed.seconds().abs()) + width + Span::from_millis(1) {
+            if off.abs()
+                > Span::from_seconds(self.fastest_slew * elapsed.seconds().abs()) + width + Span::from_millis(1)
+            {
                 step = Some(off);
                 self.stepped = Some((raw, back(off)));
                 self.readings.clear();
@@ -135,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_slewed_realtime_converts_as_of_the_stamp() {
-        let mut base = TimeBase::default();
+        let mut base = TimeBase::new(false);
         // REALTIME runs 500 ppm fast.
         for k in 0..5 {
             base.observe(&bracket(k * S, 100 * S + k * S + k * 500_000));
@@ -148,7 +159,7 @@ mod tests {
 
     #[test]
     fn stamps_from_before_a_step_are_dropped() {
-        let mut base = TimeBase::default();
+        let mut base = TimeBase::new(false);
         base.observe(&bracket(S, 100 * S));
         let step = base.observe(&bracket(2 * S, 106 * S));
         assert_eq!(step, Some(Span::from_whole_seconds(5)));
@@ -159,8 +170,18 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_of_ours_that_moves_by_milliseconds_was_moved_by_another() {
+        let moved = |base: &mut TimeBase| {
+            base.observe(&bracket(S, 100 * S));
+            base.observe(&bracket(2 * S, 101 * S + 5_000_000))
+        };
+        assert_eq!(moved(&mut TimeBase::new(false)), None);
+        assert_eq!(moved(&mut TimeBase::new(true)), Some(Span::from_millis(5)));
+    }
+
+    #[test]
     fn our_own_step_is_no_news_and_drops_what_came_before() {
-        let mut base = TimeBase::default();
+        let mut base = TimeBase::new(false);
         for k in 0..4 {
             base.observe(&bracket(k * S, 100 * S + k * S));
         }

@@ -119,7 +119,7 @@ impl Engine {
         let mut engine = Self {
             estimator: Estimator::new(prior, n),
             started: now,
-            base: TimeBase::default(),
+            base: TimeBase::new(config.steers_realtime),
             sources,
             feeding: Vec::new(),
             fixed: f64::INFINITY,
