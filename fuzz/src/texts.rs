@@ -173,7 +173,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     clock_refusal: Some("Operation not \u{9b}permitted".into()),
     rival_seen: None,
     utc: UtcMap::default(),
-    bound: ErrorBound::UNKNOWN,
+    bound: ErrorBound::unknown(),
     system: SystemVariables::UNSYNCHRONISED,
     state: State::Unsynchronised,
     state_since: NOW,

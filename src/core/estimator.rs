@@ -205,9 +205,9 @@ impl Estimator {
         }
     }
 
-    /// Doubts the phase: adds variance, s^2.
-    pub fn doubt_phase(&mut self, variance: f64) {
-        self.bank.doubt(variance, 0.0);
+    /// Doubts the estimate: adds variance to its phase, s^2, and to its frequency, (s/s)^2.
+    pub fn doubt(&mut self, phase: f64, frequency: f64) {
+        self.bank.doubt(phase, frequency);
     }
 
     /// Takes one measurement. Returns whether the estimate now rests on it (a source's first few

@@ -5,6 +5,8 @@ use refclocks::time::{Span, Timestamp, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::holdover::Growth;
+
 /// The version of the file's format.
 const VERSION: u32 = 1;
 /// Nobody runs this program for so long after it was released.
@@ -17,6 +19,8 @@ pub struct Memory {
     pub frequency: Option<Value>,
     /// log10 of the wander variance q2, (s/s)^2/s.
     pub lg_wander: Option<f64>,
+    /// How far the clock goes when nothing feeds it.
+    pub growth: Option<Growth>,
     /// UTC when it was written, by a clock that was right.
     pub last_utc: Option<Timestamp<Utc>>,
     delays: Vec<(String, Delay)>,
@@ -65,6 +69,9 @@ struct File {
     frequency_sd_ppm: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lg_wander: Option<f64>,
+    /// One standard deviation after coasting for 64, 128, ... 4096 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holdover_sd_s: Option<Vec<f64>>,
     #[serde(default)]
     delay: Vec<FileDelay>,
 }
@@ -101,6 +108,7 @@ impl Memory {
             frequency_ppm: self.frequency.map(|f| f.value * 1e6),
             frequency_sd_ppm: self.frequency.map(|f| f.sd * 1e6),
             lg_wander: self.lg_wander,
+            holdover_sd_s: self.growth.map(|growth| growth.deviations().to_vec()),
             delay: self
                 .delays
                 .iter()
@@ -130,6 +138,9 @@ impl Memory {
         if let Some(lg_wander) = file.lg_wander {
             memory.lg_wander = Some(within(lg_wander, 30.0, "wander")?);
         }
+        if let Some(deviations) = &file.holdover_sd_s {
+            memory.growth = Some(Growth::from_deviations(deviations).ok_or(MemoryError::Absurd("holdover"))?);
+        }
         if let Some(utc) = &file.last_utc {
             // Our clock would start there, and no receiver's date be believed before it.
             let date = parse_iso8601(utc).filter(|(at, _)| *at < crate::NOT_BEFORE + CENTURY);
@@ -155,6 +166,7 @@ mod tests {
     fn round_trips() {
         let mut memory = Memory {
             lg_wander: Some(-18.2),
+            growth: Some(Growth::default()),
             last_utc: Some(Timestamp::from_parts(1_767_225_600, 0)),
             ..Memory::default()
         };
@@ -163,6 +175,8 @@ mod tests {
         let again = Memory::from_text(&memory.to_text()).unwrap();
         assert_eq!(again.delay("GPS"), memory.delay("GPS"));
         assert_eq!(again.last_utc, memory.last_utc);
+        let far = |memory: &Memory| memory.growth.unwrap().variance(5000.0).sqrt();
+        assert!((far(&again) - far(&memory)).abs() < 1e-12);
         assert!((again.frequency.unwrap().value + 4.25e-6).abs() < 1e-18);
     }
 
@@ -173,6 +187,7 @@ mod tests {
         assert!(error("12.5 0.3").starts_with("it is not a drift file"));
         assert_eq!(error("version = 7"), "it is of format 7, and this program knows format 1");
         assert_eq!(error("version = 1\nfrequency_ppm = nan"), "its frequency is absurd");
+        assert_eq!(error("version = 1\nholdover_sd_s = [1e-6]"), "its holdover is absurd");
         assert_eq!(error("version = 1\nlast_utc = \"soon\""), "its date is absurd");
         assert_eq!(error("version = 1\nlast_utc = \"9999-12-31T23:59:60Z\""), "its date is absurd");
     }

@@ -6,6 +6,7 @@ pub mod bank;
 pub mod engine;
 pub mod estimator;
 pub mod event;
+pub mod holdover;
 mod labels;
 pub mod leap;
 pub mod leap_list;

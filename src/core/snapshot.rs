@@ -9,6 +9,7 @@ use std::sync::Arc;
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
 use refclocks::{DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
+use super::holdover::Growth;
 use super::leap::UtcMap;
 use super::state::{State, StateReason, Verdict};
 
@@ -101,25 +102,54 @@ pub struct ErrorBound {
     pub residual: f64,
     /// Variance of the estimated phase as a polynomial in seconds since `raw`, s^2.
     pub variance: [f64; 4],
+    /// When the clock was last fed, and how far it goes from there by experience.
+    pub coasting: Coasting,
     /// Standard deviations in the bound.
     pub factor: f64,
 }
 
+/// A clock left to itself: since when, and how far that may take it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Coasting {
+    /// The last measurement that fed the clock.
+    pub since: Timestamp<Raw>,
+    /// What experience says of the time since.
+    pub growth: Growth,
+}
+
+impl Coasting {
+    /// An unknown crystal, left to itself since then.
+    pub fn since(since: Timestamp<Raw>) -> Self {
+        Self { since, growth: Growth::default() }
+    }
+}
+
 impl ErrorBound {
     /// Nothing is known.
-    pub const UNKNOWN: Self =
-        Self { raw: Timestamp::EPOCH, fixed: f64::INFINITY, residual: 0.0, variance: [0.0; 4], factor: 0.0 };
+    pub fn unknown() -> Self {
+        Self {
+            raw: Timestamp::EPOCH,
+            fixed: f64::INFINITY,
+            residual: 0.0,
+            variance: [0.0; 4],
+            coasting: Coasting::since(Timestamp::EPOCH),
+            factor: 0.0,
+        }
+    }
 
     /// The bound at a raw instant, s.
     pub fn at(&self, raw: Timestamp<Raw>) -> f64 {
         self.fixed + self.residual + self.factor * self.sigma(raw)
     }
 
-    /// One standard deviation of the estimated phase at a raw instant, s.
+    /// One standard deviation of the estimated phase at a raw instant, s: what the model says or what
+    /// experience says, whichever is more.
     pub fn sigma(&self, raw: Timestamp<Raw>) -> f64 {
         let t = (raw - self.raw).seconds().max(0.0);
         let [a, b, c, d] = self.variance;
-        (a + t * (b + t * (c + t * d))).max(0.0).sqrt()
+        let by_model = a + t * (b + t * (c + t * d));
+        let by_experience = self.coasting.growth.variance((raw - self.coasting.since).seconds());
+        by_model.max(by_experience).max(0.0).sqrt()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use refclockd::core::leap::UtcMap;
-use refclockd::core::snapshot::{ClockKind, ClockReading, ErrorBound, Snapshot, SystemVariables};
+use refclockd::core::snapshot::{ClockKind, ClockReading, Coasting, ErrorBound, Snapshot, SystemVariables};
 use refclockd::core::state::{State, StateReason};
 use refclockd::ntp::access::Access;
 use refclockd::ntp::served::Served;
@@ -33,7 +33,14 @@ pub fn made_up_snapshot() -> Snapshot {
         clock_refusal: None,
         rival_seen: None,
         utc,
-        bound: ErrorBound { raw, fixed: 1e-6, residual: 0.0, variance: [0.0; 4], factor: 1.0 },
+        bound: ErrorBound {
+            raw,
+            fixed: 1e-6,
+            residual: 0.0,
+            variance: [0.0; 4],
+            coasting: Coasting::since(raw),
+            factor: 1.0,
+        },
         system: SystemVariables {
             leap: LeapIndicator::None,
             stratum: 1,
@@ -58,7 +65,7 @@ pub fn made_up_snapshot() -> Snapshot {
 /// The snapshot of a daemon that has just started.
 pub fn unsynchronised_snapshot() -> Snapshot {
     Snapshot {
-        bound: ErrorBound::UNKNOWN,
+        bound: ErrorBound::unknown(),
         system: SystemVariables::UNSYNCHRONISED,
         state: State::Unsynchronised,
         reason: StateReason::NothingYet,

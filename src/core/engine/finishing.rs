@@ -5,7 +5,7 @@ use refclocks::time::Span;
 use super::{ClockCommand, Engine, Now, TICK};
 use crate::core::event::Event;
 use crate::core::labels::Facts;
-use crate::core::snapshot::{ErrorBound, SourceKind};
+use crate::core::snapshot::{Coasting, ErrorBound, SourceKind};
 use crate::core::source::Source;
 use crate::core::steering::{Move, decide};
 
@@ -16,6 +16,7 @@ impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
     pub(super) fn finish(&mut self, now: Now) {
         self.estimator.advance(now.raw);
+        self.gain_experience(now);
         let now = self.steer(now);
         self.label(now);
         self.next_tick = now.raw + TICK;
@@ -58,7 +59,7 @@ impl Engine {
 
     /// The bound as a function of time. `offset` is what is known to be uncorrected, s.
     pub(super) fn bound(&self, offset: f64) -> ErrorBound {
-        let Some((at, e)) = self.estimator.estimate() else { return ErrorBound::UNKNOWN };
+        let Some((at, e)) = self.estimator.estimate() else { return ErrorBound::unknown() };
         // The first minutes after a start are over-confident: the noise is barely known.
         let n = self.estimator.bank().measurements() as f64;
         let factor = BOUND_FACTOR * (1.0 + 1.5 * libm::exp(-n / 50.0));
@@ -67,7 +68,17 @@ impl Engine {
             fixed: self.fixed,
             residual: (offset.abs() - e.phase_variance.sqrt()).max(0.0),
             variance: self.estimator.bank().variance_ahead(),
+            coasting: Coasting { since: self.last_feed.map_or(at, |(fed, _)| fed), growth: self.record.growth() },
             factor,
+        }
+    }
+
+    /// How wrong would the clock be, had it coasted until now?
+    fn gain_experience(&mut self, now: Now) {
+        if let (Some(origin), Some((_, e)), Some((fed, _))) =
+            (self.estimator.origin(), self.estimator.estimate(), self.last_feed)
+        {
+            self.record.note(now.raw, origin, e, self.estimator.bank().measurements(), fed);
         }
     }
 

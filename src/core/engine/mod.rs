@@ -18,6 +18,7 @@ use refclocks::{Health, LocalStamp, Report};
 use crate::core::bank::Prior;
 use crate::core::estimator::{Estimator, Measurement};
 use crate::core::event::Event;
+use crate::core::holdover::HorizonRecord;
 use crate::core::labels::Labels;
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
@@ -83,6 +84,8 @@ pub struct Engine {
     feeding: Vec<usize>,
     fixed: f64,
     last_feed: Option<(Timestamp<Raw>, SourceKind)>,
+    /// How far our clock goes when nothing feeds it.
+    record: HorizonRecord,
     /// What the estimate rests on since it was started from nothing.
     updates: u64,
     set: bool,
@@ -124,6 +127,7 @@ impl Engine {
             feeding: Vec::new(),
             fixed: f64::INFINITY,
             last_feed: None,
+            record: HorizonRecord::new(memory.growth),
             updates: 0,
             set: false,
             panic: None,
@@ -287,6 +291,7 @@ impl Engine {
             if let Some((_, e)) = self.estimator.estimate() {
                 memory.set_frequency(e.frequency, e.frequency_variance.sqrt());
                 memory.lg_wander = Some(self.estimator.bank().lg_wander());
+                memory.growth = Some(self.record.growth());
             }
         }
         for s in &self.sources {

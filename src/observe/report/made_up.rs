@@ -9,7 +9,9 @@ use refclocks::{
 };
 
 use crate::core::leap::UtcMap;
-use crate::core::snapshot::{ClockKind, ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables};
+use crate::core::snapshot::{
+    ClockKind, ClockReading, Coasting, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables,
+};
 use crate::core::state::{State, StateReason, Verdict};
 
 /// The reader's now: 100 000 s after boot.
@@ -158,6 +160,7 @@ pub(crate) fn locked() -> Snapshot {
             fixed: 100e-9,
             residual: 0.0,
             variance: [(90e-9f64).powi(2), 0.0, 1e-20, 0.0],
+            coasting: Coasting::since(NOW),
             factor: 3.3488,
         },
         system: SystemVariables {
@@ -248,7 +251,7 @@ pub(crate) fn starting() -> Snapshot {
     };
     Snapshot {
         started,
-        bound: ErrorBound::UNKNOWN,
+        bound: ErrorBound::unknown(),
         system: SystemVariables::UNSYNCHRONISED,
         state: State::Unsynchronised,
         state_since: started,
