@@ -5,6 +5,7 @@
 
 pub mod files;
 pub mod journal;
+pub mod start;
 
 use std::path::PathBuf;
 use std::sync::Arc;
