@@ -51,7 +51,9 @@ fn ntpdig_measures_our_time() {
     let said = ntpdig_query(&ntpdig, workers.address().port());
     // ntpdig's sign: what to add to its clock.
     let offset = said["offset"].as_f64().unwrap();
-    assert!((offset - 0.25).abs() < 0.005, "{said}");
+    // It stamps in user space; "precision" is how far it trusts its own reading.
+    let trusted = said["precision"].as_f64().unwrap();
+    assert!((offset - 0.25).abs() < 0.001 + trusted, "{said}");
     assert_eq!(said["stratum"], 1);
 }
 
