@@ -122,7 +122,7 @@ impl Engine {
         let mut engine = Self {
             estimator: Estimator::new(prior, n),
             started: now,
-            base: TimeBase::new(config.steers_realtime),
+            base: TimeBase::new(config.steers_realtime.then_some(config.step.max_slew)),
             sources,
             feeding: Vec::new(),
             fixed: f64::INFINITY,
