@@ -10,7 +10,7 @@ use crate::core::estimator::Measurement;
 use crate::core::event::Event;
 use crate::core::memory::Memory;
 use crate::core::snapshot::{ClockKind, Snapshot};
-use crate::core::source::ServerSays;
+use crate::core::source::{ServerSays, SourceConfig, SourceId};
 use crate::core::state::State;
 
 /// The loop. Every input settles at once: commands are applied before the call returns.
@@ -33,26 +33,41 @@ impl DisciplinedClock {
         disciplined
     }
 
+    /// A source has come; see [`Engine::add_source`].
+    pub fn add_source(&mut self, config: SourceConfig) -> SourceId {
+        self.engine.add_source(config)
+    }
+
+    /// A source has left; see [`Engine::remove_source`].
+    pub fn remove_source(&mut self, id: SourceId) {
+        self.engine.remove_source(id);
+    }
+
+    /// The operator says something else of a source; see [`Engine::configure_source`].
+    pub fn configure_source(&mut self, id: SourceId, config: SourceConfig) {
+        self.engine.configure_source(id, config);
+    }
+
     /// What a driver reported; see [`Engine::handle_report`].
-    pub fn handle_report(&mut self, source: usize, report: &Report, health: &Health, bracket: &Bracket) {
+    pub fn handle_report(&mut self, source: SourceId, report: &Report, health: &Health, bracket: &Bracket) {
         let raw = bracket.raw_after;
         self.engine.handle_report(source, report, health, bracket, self.now(raw));
         self.settle(raw);
     }
 
     /// A packet exchange; see [`Engine::handle_exchange`].
-    pub fn handle_exchange(&mut self, source: usize, m: Measurement, says: ServerSays, raw: Timestamp<Raw>) {
+    pub fn handle_exchange(&mut self, source: SourceId, m: Measurement, says: ServerSays, raw: Timestamp<Raw>) {
         self.engine.handle_exchange(source, m, says, self.now(raw));
         self.settle(raw);
     }
 
     /// Reach and poll of a server; see [`Engine::handle_reach`].
-    pub fn handle_reach(&mut self, source: usize, reach: u8, poll: i8) {
+    pub fn handle_reach(&mut self, source: SourceId, reach: u8, poll: i8) {
         self.engine.handle_reach(source, reach, poll);
     }
 
     /// How a server stands; see [`Engine::handle_server_state`].
-    pub fn handle_server_state(&mut self, source: usize, text: String, action: Option<String>) {
+    pub fn handle_server_state(&mut self, source: SourceId, text: String, action: Option<String>) {
         self.engine.handle_server_state(source, text, action);
     }
 

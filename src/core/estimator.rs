@@ -4,13 +4,14 @@
 //! estimator never sees a slew or a step, so control cannot disturb it and history can be filtered
 //! again at will. Time enters as exact stamps; `f64` holds differences only.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use refclocks::time::{Raw, Tai, Timestamp};
 
 use super::bank::{Bank, Estimate, Prior};
 use super::noise::{DelayRecord, LateNoise, NetworkNoise, Noise};
 use super::numerics::median;
+use super::source::SourceId;
 
 /// Start-up: measurements kept, and filtered again each time their number doubles.
 const START_UP: usize = 64;
@@ -59,29 +60,29 @@ pub struct Estimator {
     origin: Option<Origin>,
     /// The time the bank stands at; `None` before the first measurement that counted.
     at: Option<Timestamp<Raw>>,
-    feeders: Vec<Feeder>,
+    feeders: BTreeMap<SourceId, Feeder>,
     fed_by: FedBy,
     /// The last measurements, whoever they came from: to be filtered again without one that lied.
-    log: VecDeque<(usize, Measurement)>,
+    log: VecDeque<(SourceId, Measurement)>,
 }
 
 /// What has fed the bank since it was started.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum FedBy {
     Nobody,
-    Only(usize),
+    Only(SourceId),
     Several,
 }
 
 impl Estimator {
-    /// An estimator for so many sources.
-    pub fn new(prior: Prior, sources: usize) -> Self {
+    /// An estimator that has seen nothing.
+    pub fn new(prior: Prior) -> Self {
         Self {
             prior,
             bank: Bank::new(&prior),
             origin: None,
             at: None,
-            feeders: vec![Feeder::default(); sources],
+            feeders: BTreeMap::new(),
             fed_by: FedBy::Nobody,
             log: VecDeque::with_capacity(START_UP),
         }
@@ -116,18 +117,18 @@ impl Estimator {
     }
 
     /// One standard deviation of a good measurement of this source, s, once known.
-    pub fn jitter(&self, source: usize) -> Option<f64> {
-        self.feeders.get(source)?.noise.as_ref().map(Noise::jitter)
+    pub fn jitter(&self, source: SourceId) -> Option<f64> {
+        self.feeders.get(&source)?.noise.as_ref().map(Noise::jitter)
     }
 
     /// The least round-trip delay of this source, s.
-    pub fn least_delay(&self, source: usize) -> Option<f64> {
-        self.feeders.get(source).map(|f| f.delays.least()).filter(|d| d.is_finite())
+    pub fn least_delay(&self, source: SourceId) -> Option<f64> {
+        self.feeders.get(&source).map(|f| f.delays.least()).filter(|d| d.is_finite())
     }
 
     /// Has this source fed before, so that its noise is known?
-    pub fn knows(&self, source: usize) -> bool {
-        self.feeders.get(source).is_some_and(|f| f.noise.is_some())
+    pub fn knows(&self, source: SourceId) -> bool {
+        self.feeders.get(&source).is_some_and(|f| f.noise.is_some())
     }
 
     /// Lets time pass up to `now`, so that the estimate is the one for now.
@@ -143,8 +144,8 @@ impl Estimator {
     /// A much better source takes over from what fed the bank so far. Its first few measurements are
     /// only collected; then the bank starts afresh from them: the phase is new, the frequency is
     /// kept with some doubt. Returns whether the estimate now rests on it.
-    pub fn take_over(&mut self, source: usize, m: Measurement) -> bool {
-        let Some(feeder) = self.feeders.get_mut(source) else { return false };
+    pub fn take_over(&mut self, source: SourceId, m: Measurement) -> bool {
+        let feeder = self.feeders.entry(source).or_default();
         feeder.history.push(m);
         if let Some(delay) = m.delay {
             feeder.delays.push(delay);
@@ -161,19 +162,20 @@ impl Estimator {
         self.origin = Some(origin);
         self.fed_by = FedBy::Only(source);
         self.log = history.into_iter().map(|m| (source, m)).collect();
-        for (i, feeder) in self.feeders.iter_mut().enumerate() {
-            if i != source {
+        for (i, feeder) in &mut self.feeders {
+            if *i != source {
                 feeder.history.clear();
             }
         }
-        let noise = self.feeders[source].initial_noise(origin);
-        self.filter_again(source, origin, noise);
+        if let Some(noise) = self.feeders.get(&source).map(|f| f.initial_noise(origin)) {
+            self.filter_again(source, origin, noise);
+        }
         true
     }
 
     /// A source that has fed the bank turned out false: filters the last measurements again without
     /// its. The frequency is kept with some doubt if the bank is older than they are.
-    pub fn leave_out(&mut self, source: usize) {
+    pub fn leave_out(&mut self, source: SourceId) {
         if !self.log.iter().any(|(from, _)| *from == source) {
             return;
         }
@@ -187,18 +189,26 @@ impl Estimator {
         self.fed_by = FedBy::Nobody;
         self.at = None;
         self.origin = None;
-        for feeder in &mut self.feeders {
+        for feeder in self.feeders.values_mut() {
             feeder.history.clear();
             feeder.delays = DelayRecord::default();
         }
+        let known: Vec<SourceId> = self.feeders.keys().copied().collect();
         for (from, m) in std::mem::take(&mut self.log) {
             self.measure(from, m);
         }
+        // What a source gave counts although it has left; there is no more to come from it.
+        self.feeders.retain(|from, _| known.contains(from));
+    }
+
+    /// A source has left. What it gave stays in the estimate.
+    pub fn forget(&mut self, source: SourceId) {
+        self.feeders.remove(&source);
     }
 
     /// Forgets the measurements that a source's take-over had collected so far: they are too old.
-    pub fn abandon_take_over(&mut self, source: usize) {
-        if let Some(feeder) = self.feeders.get_mut(source)
+    pub fn abandon_take_over(&mut self, source: SourceId) {
+        if let Some(feeder) = self.feeders.get_mut(&source)
             && feeder.noise.is_none()
         {
             feeder.history.clear();
@@ -212,10 +222,7 @@ impl Estimator {
 
     /// Takes one measurement. Returns whether the estimate now rests on it (a source's first few
     /// are only collected).
-    pub fn measure(&mut self, source: usize, m: Measurement) -> bool {
-        if self.feeders.get(source).is_none() {
-            return false;
-        }
+    pub fn measure(&mut self, source: SourceId, m: Measurement) -> bool {
         let origin = *self.origin.get_or_insert(Origin { raw: m.raw, tai: m.tai });
         self.fed_by = match self.fed_by {
             FedBy::Nobody => FedBy::Only(source),
@@ -227,7 +234,7 @@ impl Estimator {
         if self.log.len() > START_UP {
             self.log.pop_front();
         }
-        let feeder = &mut self.feeders[source];
+        let feeder = self.feeders.entry(source).or_default();
         if let Some(delay) = m.delay {
             feeder.delays.push(delay);
         }
@@ -256,7 +263,7 @@ impl Estimator {
             self.at = Some(m.raw);
         }
         self.advance(m.raw);
-        let feeder = &mut self.feeders[source];
+        let feeder = self.feeders.entry(source).or_default();
         if let Some(noise) = &mut feeder.noise {
             if let Noise::Network(network) = noise {
                 network.set_scale(feeder.delays.mean_excess());
@@ -273,8 +280,8 @@ impl Estimator {
     /// Starts the bank afresh and runs it through the source's history with the noise model as it is
     /// known by now. From 8 measurements on it starts from a repeated-median line, so that one late
     /// pulse among the first few cannot be taken for frequency.
-    fn filter_again(&mut self, source: usize, origin: Origin, mut noise: Noise) {
-        let feeder = &self.feeders[source];
+    fn filter_again(&mut self, source: SourceId, origin: Origin, mut noise: Noise) {
+        let Some(feeder) = self.feeders.get_mut(&source) else { return };
         let (Some(first), Some(last)) = (feeder.history.first(), feeder.history.last()) else { return };
         let mut bank = Bank::new(&self.prior);
         if let Noise::Late(late) = &noise
@@ -299,7 +306,7 @@ impl Estimator {
         }
         self.bank = bank;
         self.at = Some(at);
-        self.feeders[source].noise = Some(noise);
+        feeder.noise = Some(noise);
     }
 }
 
@@ -370,7 +377,7 @@ mod tests {
 
     #[test]
     fn one_late_pulse_at_the_start_is_not_taken_for_frequency() {
-        let mut estimator = Estimator::new(Prior::default(), 1);
+        let mut estimator = Estimator::new(Prior::default());
         for k in 0..16i64 {
             let late = if k == 1 { 60_000 } else { 0 };
             let raw = Timestamp::from_nanos(k * 1_000_000_000 + k * 12_000 + late + (k * 7919) % 1500);

@@ -191,7 +191,7 @@ mod tests {
     const S: i64 = 1_000_000_000;
 
     fn origin() -> Origin {
-        let mut estimator = Estimator::new(Default::default(), 1);
+        let mut estimator = Estimator::new(Default::default());
         estimator.measure(0, Measurement { raw: Timestamp::EPOCH, tai: Timestamp::EPOCH, delay: None });
         estimator.origin().unwrap()
     }

@@ -1,6 +1,6 @@
 //! One source as the core sees it: its recent measurements, its reach, the interval it stands for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{DevicePhase, DeviceReason, DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
@@ -10,6 +10,9 @@ use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
 use super::snapshot::{SourceKind, SourceReport};
 use super::state::Verdict;
+
+/// A source's number: given once, in the order in which sources come, and never again to another.
+pub type SourceId = usize;
 
 /// What the configuration says of a source.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +27,8 @@ pub struct SourceConfig {
     pub address: String,
     /// What kind of source.
     pub kind: SourceKind,
-    /// Pulses: the only source that may number them.
-    pub lock: Option<usize>,
+    /// Pulses: name of the only source that may number them.
+    pub lock: Option<String>,
     /// Messages: the delay after the pulse, when the operator gives it, s.
     pub delay: Option<f64>,
     /// What is known of the stamps' constant lateness (cable, interrupt), s; taken off each stamp.
@@ -76,12 +79,12 @@ pub(super) struct Source {
     pub verdict: Verdict,
     /// Messages: the learned delay.
     pub delay: Option<LearnedDelay>,
-    /// Messages: the record against each pulse source, by source index.
-    pub records: Vec<MessageRecord>,
+    /// Messages: the record against each pulse source.
+    pub records: BTreeMap<SourceId, MessageRecord>,
     /// Pulses.
     pub train: PulseTrain,
     pub numbering: Numbering,
-    pub numbered_by: Option<usize>,
+    pub numbered_by: Option<SourceId>,
     /// Since when the numbering is contradicted.
     pub contradicted_since: Option<Timestamp<Raw>>,
     /// Network.
@@ -104,8 +107,8 @@ pub(super) struct Interval {
 }
 
 impl Source {
-    pub fn new(config: SourceConfig, sources: usize, known_delay: Option<LearnedDelay>) -> Self {
-        let delay = config.delay.map(|d| LearnedDelay::known(d, 0.02)).or(known_delay);
+    pub fn new(config: SourceConfig, known_delay: Option<LearnedDelay>) -> Self {
+        let delay = config.delay.map(given).or(known_delay);
         let is_device = config.kind != SourceKind::Network;
         Self {
             device: is_device.then_some(DeviceState {
@@ -121,7 +124,7 @@ impl Source {
             reach: 0,
             poll: 0,
             verdict: Verdict::NoData,
-            records: vec![MessageRecord::new(delay.map(|d| d.mean)); sources],
+            records: BTreeMap::new(),
             delay,
             train: PulseTrain::default(),
             numbering: Numbering::Nothing,
@@ -140,6 +143,17 @@ impl Source {
             self.recent.pop_front();
         }
         self.samples += 1;
+    }
+
+    /// Messages: the record against this pulse source.
+    pub fn record(&mut self, pulse: SourceId) -> &mut MessageRecord {
+        let known = self.delay.filter(LearnedDelay::is_settled).map(|d| d.mean);
+        self.records.entry(pulse).or_insert_with(|| MessageRecord::new(known))
+    }
+
+    /// Pulses: may this source number them?
+    pub fn may_be_numbered_by(&self, name: &str) -> bool {
+        self.config.lock.as_deref().is_none_or(|lock| lock == name)
     }
 
     /// Something came from a reference clock. It counts as if it were polled each second.
@@ -174,6 +188,11 @@ impl Source {
             Some(delay) if delay.is_settled() => 0.01 + 4.0 * delay.sd(),
             _ => 0.5,
         }
+    }
+
+    /// The delay of its messages, if it was learned and not given.
+    pub fn learned_delay(&self) -> Option<LearnedDelay> {
+        self.delay.filter(|d| self.config.delay.is_none() && d.is_settled())
     }
 
     /// Is the delay of its messages known?
@@ -249,6 +268,11 @@ impl Source {
     }
 }
 
+/// A message's delay that the operator gave, s: he has seen that it varies.
+pub(super) fn given(delay: f64) -> LearnedDelay {
+    LearnedDelay::known(delay, 0.02)
+}
+
 /// The reach register so many polls later, nothing having come.
 fn shifted(reach: u8, polls: f64) -> u8 {
     reach.checked_shl(polls.clamp(0.0, 8.0) as u32).unwrap_or(0)
@@ -279,7 +303,7 @@ mod tests {
             trust: false,
             stratum: 0,
         };
-        let mut source = Source::new(config, 1, None);
+        let mut source = Source::new(config, None);
         let at = |seconds: f64| Timestamp::EPOCH + Span::from_seconds(100.0 + seconds);
         assert_eq!(source.reach_at(at(0.0)), 0);
         for second in [0.0, 1.0, 2.01, 2.99, 6.0] {

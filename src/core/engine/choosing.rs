@@ -1,5 +1,7 @@
 //! Which sources agree, and which of them feed the clock.
 
+use std::collections::BTreeMap;
+
 use refclocks::time::{Raw, Tai, Timestamp};
 
 use super::{Engine, Now};
@@ -8,7 +10,7 @@ use crate::core::event::Event;
 use crate::core::pairing::Numbering;
 use crate::core::selection::{Claim, select};
 use crate::core::snapshot::SourceKind;
-use crate::core::source::Interval;
+use crate::core::source::{Interval, Source, SourceId};
 use crate::core::state::Verdict;
 
 /// How long messages wait for the pulse that is configured beside them, s.
@@ -28,33 +30,35 @@ impl Engine {
             Some((_, e)) => 3.0 * e.frequency_variance.sqrt(),
             None => 200e-6,
         };
-        let intervals: Vec<Option<Interval>> = {
+        let intervals: BTreeMap<SourceId, Interval> = {
             let line = |raw| self.line_at(raw);
-            self.sources.iter().map(|s| s.interval(now.raw, rate_doubt, line)).collect()
+            let interval = |s: &Source| s.interval(now.raw, rate_doubt, line);
+            self.sources.iter().filter_map(|(i, s)| Some((*i, interval(s)?))).collect()
         };
         let mut claims = Vec::new();
-        for (i, s) in self.sources.iter().enumerate() {
-            if let Some(interval) =
-                intervals[i].filter(|_| s.is_fresh(now.raw) && !s.config.noselect && self.may_vote(i, now))
-            {
+        for (i, interval) in &intervals {
+            let s = &self.sources[i];
+            if s.is_fresh(now.raw) && !s.config.noselect && self.may_vote(*i, s, now) {
                 let (offset, width) = (interval.offset, interval.width);
-                claims.push(Claim { source: i, offset, interval: width, trusted: s.config.trust });
+                claims.push(Claim { source: *i, offset, interval: width, trusted: s.config.trust });
             }
         }
         let own = estimated.then(|| (0.0, self.bound(0.0).at(now.raw))).filter(|own| own.1.is_finite());
         let outcome = select(&claims, own);
-        let survivors: Vec<usize> =
+        let survivors: Vec<SourceId> =
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
         self.disagreement = (outcome.agreed.is_none() && !claims.is_empty()).then_some(claims.len());
         self.choose_feeders(&survivors, &intervals, now);
         let agreed = outcome.agreed.map(|(low, high)| 0.5 * (low + high));
-        let claimed: Vec<usize> = claims.iter().map(|c| c.source).collect();
-        for (i, interval) in intervals.iter().enumerate() {
-            let verdict = self.verdict(i, &survivors, &claimed, agreed, *interval, now);
-            if matches!(verdict, Verdict::Falseticker { .. }) && self.sources[i].verdict == Verdict::Selected {
+        let claimed: Vec<SourceId> = claims.iter().map(|c| c.source).collect();
+        let verdicts: Vec<(SourceId, Verdict)> = (self.sources.keys())
+            .map(|i| (*i, self.verdict(*i, &survivors, &claimed, agreed, intervals.get(i), now)))
+            .collect();
+        for (i, verdict) in verdicts {
+            let Some(s) = self.sources.get_mut(&i) else { continue };
+            if matches!(verdict, Verdict::Falseticker { .. }) && s.verdict == Verdict::Selected {
                 self.estimator.leave_out(i);
             }
-            let s = &mut self.sources[i];
             if std::mem::discriminant(&s.verdict) != std::mem::discriminant(&verdict) {
                 let worth_telling = !matches!(verdict, Verdict::NoData | Verdict::TooFewSamples { .. });
                 if worth_telling {
@@ -73,27 +77,28 @@ impl Engine {
 
     /// Messages that number a pulse of ours are one voice with it; servers speak once they have given
     /// a few samples, and the first few wait for each other.
-    fn may_vote(&self, i: usize, now: Now) -> bool {
-        if self.sources[i].config.kind == SourceKind::Network {
+    fn may_vote(&self, i: SourceId, s: &Source, now: Now) -> bool {
+        if s.config.kind == SourceKind::Network {
             let waited = self.first_exchange.map_or(0.0, |first| (now.raw - first).seconds());
-            let mut servers = self.sources.iter().filter(|s| s.config.kind == SourceKind::Network);
-            return self.sources[i].samples >= SERVER_SAMPLES
+            let mut servers = self.sources.values().filter(|s| s.config.kind == SourceKind::Network);
+            return s.samples >= SERVER_SAMPLES
                 && (waited > SERVER_PATIENCE || servers.all(|s| s.samples >= SERVER_SAMPLES));
         }
-        !self.sources.iter().any(|p| p.numbered_by == Some(i) && matches!(p.numbering, Numbering::Numbered { .. }))
-            || self.sources[i].config.kind != SourceKind::Message
+        !self.sources.values().any(|p| p.numbered_by == Some(i) && matches!(p.numbering, Numbering::Numbered { .. }))
+            || s.config.kind != SourceKind::Message
     }
 
-    fn choose_feeders(&mut self, survivors: &[usize], intervals: &[Option<Interval>], now: Now) {
-        let fixed = |i: usize| {
-            let preferred = if self.sources[i].config.prefer { 0.1 } else { 1.0 };
-            intervals.get(i).copied().flatten().map_or(f64::INFINITY, |v| v.fixed * preferred)
+    fn choose_feeders(&mut self, survivors: &[SourceId], intervals: &BTreeMap<SourceId, Interval>, now: Now) {
+        let fixed = |i: SourceId| {
+            let preferred = if self.sources[&i].config.prefer { 0.1 } else { 1.0 };
+            intervals.get(&i).map_or(f64::INFINITY, |v| v.fixed * preferred)
         };
-        let allowed: Vec<usize> = survivors.iter().copied().filter(|i| self.may_feed(*i, now)).collect();
+        let allowed: Vec<SourceId> =
+            survivors.iter().copied().filter(|i| self.may_feed(&self.sources[i], now)).collect();
         let best = allowed.iter().map(|i| fixed(*i)).fold(f64::INFINITY, f64::min);
         let own = if self.estimator.estimate().is_some() { self.bound(0.0).at(now.raw) } else { f64::INFINITY };
         // A source that knows less than our coasting clock waits until the clock knows as little.
-        let feeding: Vec<usize> = allowed
+        let feeding: Vec<SourceId> = allowed
             .into_iter()
             .filter(|i| fixed(*i) <= 2.0 * best + 1e-6)
             .filter(|i| fixed(*i) <= own || self.feeding.contains(i))
@@ -106,8 +111,7 @@ impl Engine {
     }
 
     /// Is this source one that may feed the clock at all now?
-    fn may_feed(&self, i: usize, now: Now) -> bool {
-        let s = &self.sources[i];
+    fn may_feed(&self, s: &Source, now: Now) -> bool {
         if s.config.kind != SourceKind::Message || s.is_calibrated() {
             return true;
         }
@@ -117,7 +121,7 @@ impl Engine {
 
     /// How much longer messages wait for the pulse configured beside them, s.
     pub(super) fn pulse_wait(&self, now: Now) -> f64 {
-        let expected = self.sources.iter().any(|s| {
+        let expected = self.sources.values().any(|s| {
             s.config.kind == SourceKind::Pulse
                 && !s.config.noselect
                 && s.device.as_ref().is_some_and(|d| {
@@ -132,15 +136,17 @@ impl Engine {
 
     fn verdict(
         &self,
-        i: usize,
-        survivors: &[usize],
-        claimed: &[usize],
+        i: SourceId,
+        survivors: &[SourceId],
+        claimed: &[SourceId],
         agreed: Option<f64>,
-        interval: Option<Interval>,
+        interval: Option<&Interval>,
         now: Now,
     ) -> Verdict {
-        let s = &self.sources[i];
-        let by = |messages: Option<usize>| messages.map_or_else(String::new, |m| self.sources[m].config.name.clone());
+        let Some(s) = self.sources.get(&i) else { return Verdict::NoData };
+        let by = |messages: Option<SourceId>| {
+            messages.and_then(|m| self.sources.get(&m)).map_or_else(String::new, |m| m.config.name.clone())
+        };
         if s.config.noselect {
             return Verdict::NoSelect;
         }
@@ -170,7 +176,7 @@ impl Engine {
         if self.feeding.contains(&i) {
             return Verdict::Selected;
         }
-        if let Some(p) = self.sources.iter().find(|p| p.numbered_by == Some(i)) {
+        if let Some(p) = self.sources.values().find(|p| p.numbered_by == Some(i)) {
             return Verdict::NamesTheSecond { pulse: p.config.name.clone() };
         }
         if s.config.kind == SourceKind::Network && !claimed.contains(&i) {
@@ -184,20 +190,21 @@ impl Engine {
             let offset_s = interval.map_or(0.0, |v| v.offset) - agreed.unwrap_or(0.0);
             return Verdict::Falseticker { offset_s, interval_s };
         }
-        if !s.is_calibrated() && !self.may_feed(i, now) {
+        if !s.is_calibrated() && !self.may_feed(s, now) {
             return Verdict::DelayUnknown;
         }
         Verdict::Agrees { interval_s }
     }
 
     /// Lets one measurement into the estimate, if its source feeds it.
-    pub(super) fn feed(&mut self, source: usize, m: Measurement, now: Now) {
+    pub(super) fn feed(&mut self, source: SourceId, m: Measurement, now: Now) {
         if self.panic.is_some() || !self.feeding.contains(&source) {
             self.estimator.abandon_take_over(source);
             return;
         }
-        let kind = self.sources[source].config.kind;
         self.doubt_what_coasted(m.raw);
+        let Some(s) = self.sources.get(&source) else { return };
+        let kind = s.config.kind;
         let fixed = self.feeders_fixed(now);
         let far_better = self.estimator.estimate().is_some() && fixed < 0.25 * self.fixed;
         let took = if far_better && !self.estimator.knows(source) {
@@ -210,7 +217,7 @@ impl Engine {
             took
         } else if self.estimator.estimate().is_none() && kind == SourceKind::Network {
             // What it gave while it had no voice yet counts as well.
-            let so_far: Vec<Measurement> = self.sources[source].recent.iter().copied().collect();
+            let so_far: Vec<Measurement> = s.recent.iter().copied().collect();
             so_far.into_iter().fold(false, |_, m| self.estimator.measure(source, m))
         } else {
             if far_better && self.fixed.is_finite() {
@@ -245,7 +252,7 @@ impl Engine {
 
     /// The longest interval at which measurements are expected of what feeds the clock, s.
     pub(super) fn feeding_interval(&self) -> f64 {
-        let of = |i: &usize| match self.sources.get(*i) {
+        let of = |i: &SourceId| match self.sources.get(i) {
             Some(s) if s.config.kind == SourceKind::Network => libm::exp2(f64::from(s.poll.max(0))),
             _ => 1.0,
         };
@@ -256,7 +263,7 @@ impl Engine {
         let line = |raw| self.line_at(raw);
         self.feeding
             .iter()
-            .filter_map(|i| self.sources.get(*i)?.interval(now.raw, 0.0, line))
+            .filter_map(|i| self.sources.get(i)?.interval(now.raw, 0.0, line))
             .map(|v| v.fixed)
             .fold(f64::INFINITY, f64::min)
     }

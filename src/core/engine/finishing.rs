@@ -6,7 +6,7 @@ use super::{ClockCommand, Engine, Now, TICK};
 use crate::core::event::Event;
 use crate::core::labels::Facts;
 use crate::core::snapshot::{Coasting, ErrorBound, SourceKind};
-use crate::core::source::Source;
+use crate::core::source::{Source, SourceId};
 use crate::core::steering::{Move, decide};
 
 /// Standard deviations in the error bound: 99 % two-sided, and 1.3 for what the model leaves out.
@@ -86,13 +86,14 @@ impl Engine {
         let offset = self.offset(now);
         let bound = self.bound(offset.unwrap_or(0.0)).at(now.raw);
         let name = |kind: SourceKind| {
-            let of = |i: &usize| self.sources.get(*i).filter(|s| s.config.kind == kind).map(|s| s.config.name.clone());
+            let of =
+                |i: &SourceId| self.sources.get(i).filter(|s| s.config.kind == kind).map(|s| s.config.name.clone());
             self.feeding.iter().find_map(of)
         };
         let live = |kind: SourceKind| {
             let s = self
                 .sources
-                .iter()
+                .values()
                 .find(|s| s.config.kind == kind && s.last.is_some_and(|l| (now.raw - l).seconds() < 4.0));
             s.map(|s| s.config.name.clone())
         };
@@ -106,13 +107,13 @@ impl Engine {
                 * self
                     .feeding
                     .iter()
-                    .filter_map(|i| self.sources.get(*i))
+                    .filter_map(|i| self.sources.get(i))
                     .map(|s| libm::exp2(f64::from(s.poll.max(3))))
                     .fold(8.0, f64::max),
             pulse: name(SourceKind::Pulse).or_else(|| name(SourceKind::NumberedPulse)),
             message: name(SourceKind::Message),
-            calibrated: self.feeding.iter().all(|i| self.sources.get(*i).is_some_and(Source::is_calibrated)),
-            servers: self.feeding.iter().filter(|i| self.sources[**i].config.kind == SourceKind::Network).count(),
+            calibrated: self.feeding.iter().all(|i| self.sources.get(i).is_some_and(Source::is_calibrated)),
+            servers: self.feeding.iter().filter(|i| self.sources[i].config.kind == SourceKind::Network).count(),
             any_source: !self.sources.is_empty(),
             live_pulse: live(SourceKind::Pulse),
             live_message: live(SourceKind::Message),

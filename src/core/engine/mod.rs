@@ -5,10 +5,11 @@
 //! not go backwards.
 
 mod choosing;
+mod coming;
 mod finishing;
 mod numbering;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use refclocks::sys::clock::Bracket;
@@ -22,9 +23,8 @@ use crate::core::holdover::HorizonRecord;
 use crate::core::labels::Labels;
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
-use crate::core::pairing::LearnedDelay;
 use crate::core::snapshot::{ClockKind, ClockReading, Snapshot, SourceKind};
-use crate::core::source::{ServerSays, Source, SourceConfig, without_offset};
+use crate::core::source::{ServerSays, Source, SourceConfig, SourceId, without_offset};
 use crate::core::state::{State, StateReason};
 use crate::core::steering::StepPolicy;
 use crate::core::timebase::TimeBase;
@@ -48,7 +48,7 @@ pub struct Now {
 /// How the engine is set up.
 #[derive(Clone, Debug, Default)]
 pub struct EngineConfig {
-    /// The sources, in the order of the configuration.
+    /// The sources to begin with, numbered from 0 in this order.
     pub sources: Vec<SourceConfig>,
     /// When to step.
     pub step: StepPolicy,
@@ -78,10 +78,13 @@ pub struct Engine {
     config: EngineConfig,
     started: Now,
     base: TimeBase,
-    sources: Vec<Source>,
+    sources: BTreeMap<SourceId, Source>,
+    next_source: SourceId,
+    /// What the last life learned, and what sources that have left did.
+    remembered: Memory,
     estimator: Estimator,
     /// Sources that feed the estimate, and the half-width that averaging them does not remove, s.
-    feeding: Vec<usize>,
+    feeding: Vec<SourceId>,
     fixed: f64,
     last_feed: Option<(Timestamp<Raw>, SourceKind)>,
     /// How far our clock goes when nothing feeds it.
@@ -107,10 +110,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine that has seen nothing but what it remembers from its last life.
-    pub fn new(config: EngineConfig, memory: &Memory, now: Now) -> Self {
-        let n = config.sources.len();
-        let known = |c: &SourceConfig| memory.delay(&c.name).map(|d| LearnedDelay::known(d.mean, d.sd));
-        let sources: Vec<Source> = config.sources.iter().map(|c| Source::new(c.clone(), n, known(c))).collect();
+    pub fn new(mut config: EngineConfig, memory: &Memory, now: Now) -> Self {
         let mut prior = Prior::default();
         if let Some(frequency) = memory.frequency {
             prior.frequency = (frequency.value, frequency.sd.clamp(1e-7, 200e-6));
@@ -119,11 +119,14 @@ impl Engine {
             prior.wander = (lg_wander, 1.0);
         }
         let rate = memory.frequency.map_or(now.rate, |f| -f.value);
+        let sources = std::mem::take(&mut config.sources);
         let mut engine = Self {
-            estimator: Estimator::new(prior, n),
+            estimator: Estimator::new(prior),
             started: now,
             base: TimeBase::new(config.steers_realtime.then_some(config.step.max_slew)),
-            sources,
+            sources: BTreeMap::new(),
+            next_source: 0,
+            remembered: memory.clone(),
             feeding: Vec::new(),
             fixed: f64::INFINITY,
             last_feed: None,
@@ -144,6 +147,9 @@ impl Engine {
             events: VecDeque::new(),
             config,
         };
+        for source in sources {
+            engine.add_source(source);
+        }
         if rate != now.rate {
             engine.commands.push_back(ClockCommand::SetRate(rate));
         }
@@ -181,9 +187,9 @@ impl Engine {
     }
 
     /// What a driver reported, with its counters. `bracket` was read when it came.
-    pub fn handle_report(&mut self, source: usize, report: &Report, health: &Health, bracket: &Bracket, now: Now) {
+    pub fn handle_report(&mut self, source: SourceId, report: &Report, health: &Health, bracket: &Bracket, now: Now) {
         self.handle_bracket(bracket);
-        let Some(s) = self.sources.get_mut(source) else { return };
+        let Some(s) = self.sources.get_mut(&source) else { return };
         if health.rollover_repaired > 0 && s.health.rollover_repaired == 0 {
             self.events.push_back(Event::DateRepaired { source: s.config.name.clone() });
         }
@@ -210,8 +216,8 @@ impl Engine {
     }
 
     /// A packet exchange with a server: true time was `tai` when the raw counter read `raw`.
-    pub fn handle_exchange(&mut self, source: usize, m: Measurement, says: ServerSays, now: Now) {
-        let Some(s) = self.sources.get_mut(source) else { return };
+    pub fn handle_exchange(&mut self, source: SourceId, m: Measurement, says: ServerSays, now: Now) {
+        let Some(s) = self.sources.get_mut(&source) else { return };
         s.says = says;
         s.last = Some(m.raw);
         let m = Measurement { raw: without_offset(m.raw, &s.config), ..m };
@@ -223,16 +229,16 @@ impl Engine {
     }
 
     /// Reach and poll of a server, whether it answers or not.
-    pub fn handle_reach(&mut self, source: usize, reach: u8, poll: i8) {
-        if let Some(s) = self.sources.get_mut(source) {
+    pub fn handle_reach(&mut self, source: SourceId, reach: u8, poll: i8) {
+        if let Some(s) = self.sources.get_mut(&source) {
             s.reach = reach;
             s.poll = poll;
         }
     }
 
     /// How a server stands, in the client's words, and what to do about it.
-    pub fn handle_server_state(&mut self, source: usize, text: String, action: Option<String>) {
-        if let Some(s) = self.sources.get_mut(source) {
+    pub fn handle_server_state(&mut self, source: SourceId, text: String, action: Option<String>) {
+        if let Some(s) = self.sources.get_mut(&source) {
             self.events.push_back(Event::Server { source: s.config.name.clone(), text: text.clone() });
             s.server_state = Some((text, action));
         }
@@ -285,7 +291,7 @@ impl Engine {
 
     /// What to remember for the next start.
     pub fn memory(&self, now: Now) -> Memory {
-        let mut memory = Memory::default();
+        let mut memory = self.remembered.clone();
         if self.labels.has_been_locked || self.labels.state == State::Network {
             memory.last_utc = Some(self.config.utc.utc(now.clock).0);
             if let Some((_, e)) = self.estimator.estimate() {
@@ -294,16 +300,16 @@ impl Engine {
                 memory.growth = Some(self.record.growth());
             }
         }
-        for s in &self.sources {
-            if let Some(delay) = s.delay.filter(|d| s.config.delay.is_none() && d.is_settled()) {
+        for s in self.sources.values() {
+            if let Some(delay) = s.learned_delay() {
                 memory.set_delay(&s.config.name, delay.mean, delay.sd());
             }
         }
         memory
     }
 
-    fn raw(&mut self, source: usize, stamp: LocalStamp, bracket: &Bracket) -> Option<Timestamp<Raw>> {
-        let s = self.sources.get_mut(source)?;
+    fn raw(&mut self, source: SourceId, stamp: LocalStamp, bracket: &Bracket) -> Option<Timestamp<Raw>> {
+        let s = self.sources.get_mut(&source)?;
         match self.base.raw(stamp, bracket) {
             Ok(raw) => Some(without_offset(raw, &s.config)),
             Err(_) => {
@@ -321,8 +327,8 @@ impl Engine {
         let rate_doubt = estimated.map_or(200e-6, |(_, e)| 3.0 * e.frequency_variance.sqrt());
         let line = |raw| self.line_at(raw);
         let sources: Arc<[_]> =
-            self.sources.iter().map(|s| s.report(s.interval(now.raw, rate_doubt, line), now.raw)).collect();
-        let feeder = self.feeding.first().and_then(|i| self.sources.get(*i));
+            self.sources.values().map(|s| s.report(s.interval(now.raw, rate_doubt, line), now.raw)).collect();
+        let feeder = self.feeding.first().and_then(|i| self.sources.get(i));
         let reference_time: Option<Timestamp<Utc>> = self.last_feed.map(|(at, _)| {
             let since = now.raw - at;
             self.config.utc.utc(now.clock - since).0

@@ -7,8 +7,9 @@ use super::{Engine, Now};
 use crate::core::bank::Prior;
 use crate::core::estimator::{Estimator, Measurement};
 use crate::core::event::Event;
-use crate::core::pairing::{LearnedDelay, Numbering};
+use crate::core::pairing::{LearnedDelay, Numbering, PulseTrain};
 use crate::core::snapshot::SourceKind;
+use crate::core::source::SourceId;
 use crate::core::state::State;
 
 /// A clock known to better than this can number a pulse, s.
@@ -21,13 +22,13 @@ const CONTRADICTION_PATIENCE: f64 = 60.0;
 const YOUNG_NUMBER: f64 = 900.0;
 
 impl Engine {
-    pub(super) fn handle_pulse(&mut self, source: usize, raw: Timestamp<Raw>, now: Now) {
+    pub(super) fn handle_pulse(&mut self, source: SourceId, raw: Timestamp<Raw>, now: Now) {
         let rate = self.estimator.estimate().map_or(-self.rate, |(_, e)| e.frequency);
-        let s = &mut self.sources[source];
+        let Some(s) = self.sources.get_mut(&source) else { return };
         s.arrived(raw);
         s.train.push(raw, rate);
         self.number(source, raw, now);
-        let s = &mut self.sources[source];
+        let Some(s) = self.sources.get_mut(&source) else { return };
         if let Numbering::Numbered { tai, .. } = s.numbering {
             let m = Measurement { raw, tai, delay: None };
             s.push(m);
@@ -39,9 +40,9 @@ impl Engine {
         self.finish(now);
     }
 
-    pub(super) fn handle_sample(&mut self, source: usize, raw: Timestamp<Raw>, sample: &Sample, now: Now) {
+    pub(super) fn handle_sample(&mut self, source: SourceId, raw: Timestamp<Raw>, sample: &Sample, now: Now) {
         let named = self.config.utc.tai(sample.reference, sample.second60);
-        let s = &mut self.sources[source];
+        let Some(s) = self.sources.get_mut(&source) else { return };
         s.arrived(raw);
         if s.config.kind != SourceKind::Message {
             let m = Measurement { raw, tai: named, delay: None };
@@ -50,17 +51,17 @@ impl Engine {
             self.feed(source, m, now);
             return self.finish(now);
         }
+        let name = s.config.name.clone();
         self.first_message.get_or_insert(raw);
         let clock = self.clock_at(raw, CALIBRATING_CLOCK).filter(|_| !self.feeding.contains(&source));
-        for pulse in 0..self.sources.len() {
-            if self.sources[pulse].config.kind == SourceKind::Pulse
-                && self.sources[pulse].config.lock.is_none_or(|lock| lock == source)
-            {
-                let train = self.sources[pulse].train.clone();
-                self.sources[source].records[pulse].push(&train, raw, named);
-            }
+        let trains: Vec<(SourceId, PulseTrain)> = (self.sources.iter())
+            .filter(|(_, p)| p.config.kind == SourceKind::Pulse && p.may_be_numbered_by(&name))
+            .map(|(pulse, p)| (*pulse, p.train.clone()))
+            .collect();
+        let Some(s) = self.sources.get_mut(&source) else { return };
+        for (pulse, train) in &trains {
+            s.record(*pulse).push(train, raw, named);
         }
-        let s = &mut self.sources[source];
         if let Some(tai) = clock
             && s.config.delay.is_none()
         {
@@ -86,16 +87,16 @@ impl Engine {
         (own < bound && self.panic.is_none()).then_some(tai)
     }
 
-    fn number(&mut self, pulse: usize, raw: Timestamp<Raw>, now: Now) {
+    fn number(&mut self, pulse: SourceId, raw: Timestamp<Raw>, now: Now) {
         let clock = self.clock_at(raw, NUMBERING_CLOCK);
-        let p = &self.sources[pulse];
-        let lock = p.config.lock;
+        let p = &self.sources[&pulse];
         let train = &p.train;
         let mut by = None;
         let mut best = Numbering::Nothing;
-        for (i, s) in self.sources.iter().enumerate() {
-            let may = s.config.kind == SourceKind::Message && s.is_fresh(now.raw) && lock.is_none_or(|l| l == i);
-            let Some(record) = s.records.get(pulse).filter(|_| may) else { continue };
+        for (i, s) in &self.sources {
+            let may =
+                s.config.kind == SourceKind::Message && s.is_fresh(now.raw) && p.may_be_numbered_by(&s.config.name);
+            let Some(record) = s.records.get(&pulse).filter(|_| may) else { continue };
             let judged = record.judge(train, clock);
             let rank = |n: &Numbering| match n {
                 Numbering::Nothing => 0,
@@ -107,11 +108,11 @@ impl Engine {
             match (best, judged) {
                 (Numbering::Numbered { tai: a, .. }, Numbering::Numbered { tai: b, .. }) if a != b => {
                     best = Numbering::Contradicted { seconds: b.whole_seconds() - a.whole_seconds() };
-                    by = Some(i);
+                    by = Some(*i);
                 }
                 _ if rank(&judged) > rank(&best) => {
                     best = judged;
-                    by = Some(i);
+                    by = Some(*i);
                 }
                 _ => {}
             }
@@ -124,29 +125,31 @@ impl Engine {
         self.note_numbering(pulse, best, by, now);
     }
 
-    fn note_numbering(&mut self, pulse: usize, numbering: Numbering, by: Option<usize>, now: Now) {
-        let was = matches!(self.sources[pulse].numbering, Numbering::Numbered { .. });
+    fn note_numbering(&mut self, pulse: SourceId, numbering: Numbering, by: Option<SourceId>, now: Now) {
+        let messages = by.and_then(|i| self.sources.get(&i)).map(|s| s.config.name.clone());
+        let Some(p) = self.sources.get_mut(&pulse) else { return };
+        let was = matches!(p.numbering, Numbering::Numbered { .. });
         match numbering {
             Numbering::Numbered { evidence, .. } if !was => {
                 self.numbered_at.get_or_insert(now.raw);
                 self.events.push_back(Event::Numbered {
-                    pulse: self.sources[pulse].config.name.clone(),
-                    messages: by.map(|i| self.sources[i].config.name.clone()),
+                    pulse: p.config.name.clone(),
+                    messages,
                     delay: evidence.map(|e| e.delay),
                 });
             }
             Numbering::Contradicted { .. } => {
-                let since = *self.sources[pulse].contradicted_since.get_or_insert(now.raw);
+                let since = *p.contradicted_since.get_or_insert(now.raw);
                 let young = self.numbered_at.is_none_or(|at| (now.raw - at).seconds() < YOUNG_NUMBER);
                 let untrusted = self.labels.state == State::Unsynchronised;
                 if (now.raw - since).seconds() > CONTRADICTION_PATIENCE && (young || untrusted) {
                     // The messages have changed their mind for good, and what we hold is no better.
-                    self.estimator = Estimator::new(self.estimator_prior(), self.sources.len());
+                    self.estimator = Estimator::new(self.estimator_prior());
                     self.numbered_at = None;
                     self.feeding.clear();
                     self.fixed = f64::INFINITY;
                     self.allow_step();
-                    for s in &mut self.sources {
+                    for s in self.sources.values_mut() {
                         s.recent.clear();
                         s.contradicted_since = None;
                     }
@@ -154,7 +157,7 @@ impl Engine {
             }
             _ => {}
         }
-        let p = &mut self.sources[pulse];
+        let Some(p) = self.sources.get_mut(&pulse) else { return };
         if !matches!(numbering, Numbering::Contradicted { .. }) {
             p.contradicted_since = None;
         }

@@ -26,13 +26,6 @@ pub fn engine(config: &Config, utc: UtcMap) -> EngineConfig {
             sources.push(SourceConfig { name, refid, kind: SourceKind::NumberedPulse, delay: None, ..source(clock) });
         }
     }
-    let names: Vec<String> = sources.iter().map(|s| s.name.clone()).collect();
-    for clock in &config.refclocks {
-        let lock = clock.lock.as_ref().and_then(|lock| names.iter().position(|n| n == lock));
-        if let Some(source) = sources.iter_mut().find(|s| s.name == clock.name) {
-            source.lock = lock;
-        }
-    }
     sources.extend(config.servers.iter().map(server));
     let clock = &config.clock;
     EngineConfig {
@@ -67,7 +60,7 @@ fn source(clock: &Refclock) -> SourceConfig {
         driver: clock.driver.name(),
         address: clock.driver.address(),
         kind,
-        lock: None,
+        lock: clock.lock.clone(),
         delay: clock.delay,
         offset: clock.offset,
         prefer: clock.prefer,
