@@ -108,7 +108,7 @@ pub fn start_sources(config: &Config, taken: &mut Taken, not_before: Timestamp<U
             ..ClientConfig::new(server.host.clone())
         };
         let sink = move |event| drop(inbox.send(Input::Server(at, event)));
-        tokio::task::spawn_local(client::shell::run(client, names.clone(), sink));
+        tokio::task::spawn_local(client::shell::run(client, names.clone(), client::Orders::none(), sink));
     }
 }
 
