@@ -125,7 +125,6 @@ impl Daemon {
         let now = self.bracket();
         self.clock.handle_timeout(&now);
         self.tell(&now);
-        self.save_when_due(now.raw_after);
     }
 
     /// Publishes what readers may know from now on.
@@ -153,7 +152,8 @@ impl Daemon {
                 }
                 () = tokio::time::sleep(self.until_timeout()) => self.handle_timeout(),
             }
-            self.publish();
+            let now = self.publish();
+            self.save_when_due(now);
         }
     }
 
@@ -224,9 +224,6 @@ impl Daemon {
         let utc: Timestamp<Utc> = self.published.load().utc.utc(self.clock.now(now.raw_after).clock).0;
         while let Some(event) = self.clock.poll_event() {
             self.journal.note(utc, &event);
-        }
-        if let Some(refusal) = self.clock.poll_refusal() {
-            warn!("{refusal}");
         }
     }
 
