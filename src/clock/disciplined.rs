@@ -1,7 +1,7 @@
 //! A clock and the engine that disciplines it: the loop, closed.
 
 use refclocks::sys::clock::Bracket;
-use refclocks::time::{Raw, Timestamp};
+use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{Health, LeapIndicator, Report};
 
 use super::{Announcement, Clock, ClockError};
@@ -69,6 +69,17 @@ impl DisciplinedClock {
     /// How a server stands; see [`Engine::handle_server_state`].
     pub fn handle_server_state(&mut self, source: SourceId, text: String, action: Option<String>) {
         self.engine.handle_server_state(source, text, action);
+    }
+
+    /// The machine slept for so long, its raw counter with it; `raw` is now. The kernel has set the
+    /// system clock on by itself.
+    pub fn handle_sleep(&mut self, slept: Span, raw: Timestamp<Raw>) {
+        if self.clock.kind() == ClockKind::Own {
+            let set_on = self.clock.apply(raw, ClockCommand::Step(slept));
+            self.note_refusal(set_on);
+        }
+        self.engine.handle_sleep(slept, self.now(raw));
+        self.settle(raw);
     }
 
     /// Time passed.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use refclocks::shell::Delivery;
-use refclocks::sys::clock::{Bracket, bracket};
+use refclocks::sys::clock::{Bracket, asleep, bracket};
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use refclocks::{LocalStamp, Report};
 use tokio::sync::mpsc;
@@ -31,6 +31,8 @@ use journal::Journal;
 /// What was learned is written so long after the first lock, and then so often.
 const FIRST_SAVE: Span = Span::from_whole_seconds(60);
 const SAVE_EVERY: Span = Span::from_whole_seconds(3600);
+/// A shorter sleep cannot be told from the time that reading the clocks takes.
+const SHORTEST_SLEEP: Span = Span::from_millis(50);
 
 /// Something came.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub struct Daemon {
     journal: Journal,
     drift: Option<(PathBuf, Files)>,
     save_at: Option<Timestamp<Raw>>,
+    /// How long this machine has slept since it was started.
+    asleep: Span,
 }
 
 impl Daemon {
@@ -63,7 +67,7 @@ impl Daemon {
         published: Arc<ArcSwap<Snapshot>>,
         journal: Journal,
     ) -> Self {
-        Self { clock, raw_map, published, journal, drift: None, save_at: None }
+        Self { clock, raw_map, published, journal, drift: None, save_at: None, asleep: asleep() }
     }
 
     /// Keeps what is learned in a file.
@@ -106,7 +110,7 @@ impl Daemon {
 
     /// Takes one input, and everything that follows from it but the publication.
     pub fn handle(&mut self, input: Input) {
-        let now = self.bracket();
+        let now = self.wake_up();
         match input {
             Input::Device(source, delivery) => {
                 let report = self.on_our_scale(delivery.report);
@@ -119,7 +123,7 @@ impl Daemon {
 
     /// Time passed.
     pub fn handle_timeout(&mut self) {
-        let now = self.bracket();
+        let now = self.wake_up();
         self.clock.handle_timeout(&now);
         self.tell(&now);
         self.save_when_due(now.raw_after);
@@ -162,6 +166,17 @@ impl Daemon {
             files.write(&path, self.clock.memory(now).to_text());
             files.finish();
         }
+    }
+
+    /// The present. If the machine slept, that is dealt with first.
+    fn wake_up(&mut self) -> Bracket {
+        let now = self.bracket();
+        let before = std::mem::replace(&mut self.asleep, asleep());
+        let slept = self.asleep - before;
+        if slept > SHORTEST_SLEEP {
+            self.clock.handle_sleep(slept, now.raw_after);
+        }
+        now
     }
 
     fn handle_server(&mut self, source: usize, event: ClientEvent, now: &Bracket) {

@@ -48,6 +48,7 @@ impl Engine {
         let survivors: Vec<SourceId> =
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
         self.disagreement = (outcome.agreed.is_none() && !claims.is_empty()).then_some(claims.len());
+        self.against_the_agreed = outcome.agreed.map_or(0.0, |(low, high)| low.max(-high).max(0.0));
         self.choose_feeders(&survivors, &intervals, now);
         let agreed = outcome.agreed.map(|(low, high)| 0.5 * (low + high));
         let claimed: Vec<SourceId> = claims.iter().map(|c| c.source).collect();
@@ -84,7 +85,9 @@ impl Engine {
             return s.samples >= SERVER_SAMPLES
                 && (waited > SERVER_PATIENCE || servers.all(|s| s.samples >= SERVER_SAMPLES));
         }
-        !self.sources.values().any(|p| p.numbered_by == Some(i) && matches!(p.numbering, Numbering::Numbered { .. }))
+        // Those that contradict a pulse train that goes on as before have lost theirs.
+        let judged = |n: &Numbering| matches!(n, Numbering::Numbered { .. } | Numbering::Contradicted { .. });
+        !self.sources.values().any(|p| p.numbered_by == Some(i) && judged(&p.numbering))
             || s.config.kind != SourceKind::Message
     }
 
@@ -219,6 +222,9 @@ impl Engine {
             // What it gave while it had no voice yet counts as well.
             let so_far: Vec<Measurement> = s.recent.iter().copied().collect();
             so_far.into_iter().fold(false, |_, m| self.estimator.measure(source, m))
+        } else if let Some(by) = self.has_moved(source, m) {
+            self.follow_the_move(by);
+            true
         } else {
             if far_better && self.fixed.is_finite() {
                 // What fed the clock so far may have been wrong by its fixed part.

@@ -7,6 +7,7 @@
 mod choosing;
 mod coming;
 mod finishing;
+mod jumps;
 mod numbering;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +17,7 @@ use refclocks::sys::clock::Bracket;
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
 use refclocks::{Health, LocalStamp, Report};
 
+use self::jumps::Astray;
 use crate::core::bank::Prior;
 use crate::core::estimator::{Estimator, Measurement};
 use crate::core::event::Event;
@@ -98,6 +100,10 @@ pub struct Engine {
     /// When somebody else last moved the system clock.
     rival_seen: Option<Timestamp<Raw>>,
     disagreement: Option<usize>,
+    /// How far the estimate lies outside what the sources agree on, s.
+    against_the_agreed: f64,
+    /// A source that feeds the clock and is far from it.
+    astray: Option<Astray>,
     first_message: Option<Timestamp<Raw>>,
     first_exchange: Option<Timestamp<Raw>>,
     numbered_at: Option<Timestamp<Raw>>,
@@ -137,6 +143,8 @@ impl Engine {
             take_back: false,
             rival_seen: None,
             disagreement: None,
+            against_the_agreed: 0.0,
+            astray: None,
             first_message: None,
             first_exchange: None,
             numbered_at: None,
