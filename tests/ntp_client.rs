@@ -10,7 +10,7 @@ use ntp_common::{handle, made_up_snapshot, serve, unsynchronised_snapshot};
 use refclockd::ntp::access::Access;
 use refclockd::ntp::client::names::Names;
 use refclockd::ntp::client::once::{OnceConfig, OnceError, once};
-use refclockd::ntp::client::{ClientConfig, ClientEvent, Measurement, Rejected, ServerState, shell};
+use refclockd::ntp::client::{ClientConfig, ClientEvent, Measurement, Orders, Rejected, ServerState, shell};
 use refclockd::ntp::served::Served;
 use refclockd::ntp::worker;
 use refclocks::sys::clock;
@@ -40,7 +40,7 @@ fn with_shell<F: Future<Output = ()>>(
     runtime().block_on(async {
         let story = tokio::time::timeout(Duration::from_secs(20), story(events));
         tokio::select! {
-            () = shell::run(config, Names::new(), move |event| drop(sender.send(event))) => {}
+            () = shell::run(config, Names::new(), Orders::none(), move |event| drop(sender.send(event))) => {}
             told = story => told.expect("the story is told within 20 s"),
         }
     });

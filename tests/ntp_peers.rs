@@ -11,7 +11,7 @@ use ntp_common::{made_up_snapshot, peer, serve, unsynchronised_snapshot};
 use refclockd::core::snapshot::Snapshot;
 use refclockd::ntp::client::names::Names;
 use refclockd::ntp::client::once::{OnceConfig, once};
-use refclockd::ntp::client::{ClientConfig, ClientEvent, shell};
+use refclockd::ntp::client::{ClientConfig, ClientEvent, Orders, shell};
 use refclocks::time::Span;
 
 /// A snapshot of a clock that is 250 ms ahead of this machine's.
@@ -77,7 +77,7 @@ fn we_measure_chronyds_time() {
             measured
         };
         let measured = tokio::select! {
-            () = shell::run(config, Names::new(), move |event| drop(sender.send(event))) => Vec::new(),
+            () = shell::run(config, Names::new(), Orders::none(), move |event| drop(sender.send(event))) => Vec::new(),
             measured = tokio::time::timeout(Duration::from_secs(15), measured) => measured.unwrap(),
         };
         for measurement in &measured {

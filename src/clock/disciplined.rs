@@ -82,6 +82,12 @@ impl DisciplinedClock {
         self.settle(raw);
     }
 
+    /// The operator has taken a server offline, or brought it back; see [`Engine::handle_offline`].
+    pub fn handle_offline(&mut self, source: SourceId, offline: bool, raw: Timestamp<Raw>) {
+        self.engine.handle_offline(source, offline, self.now(raw));
+        self.settle(raw);
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, bracket: &Bracket) {
         self.engine.handle_bracket(bracket);
@@ -92,6 +98,11 @@ impl DisciplinedClock {
     /// When to call [`DisciplinedClock::handle_timeout`].
     pub fn poll_timeout(&self) -> Timestamp<Raw> {
         self.engine.poll_timeout()
+    }
+
+    /// The next server that ought to be polled at another interval; see [`Engine::poll_wanted_poll`].
+    pub fn poll_wanted_poll(&mut self) -> Option<(SourceId, i8)> {
+        self.engine.poll_wanted_poll()
     }
 
     /// The next thing to tell the operator.

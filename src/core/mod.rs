@@ -14,6 +14,7 @@ pub mod memory;
 pub mod noise;
 pub mod numerics;
 pub mod pairing;
+pub mod polling;
 pub mod quantity;
 pub mod selection;
 pub mod snapshot;

@@ -299,6 +299,8 @@ pub enum Verdict {
     ServerUnsynchronised,
     /// The configuration says so.
     NoSelect,
+    /// The operator has taken it offline.
+    Offline,
 }
 
 impl Verdict {
@@ -320,6 +322,7 @@ impl Verdict {
             Self::Unreachable => "unreachable",
             Self::ServerUnsynchronised => "has no time",
             Self::NoSelect => "noselect",
+            Self::Offline => "offline",
         }
     }
 
@@ -346,6 +349,7 @@ impl Verdict {
             Self::DelayUnknown => "Add a pulse or a network server to learn its delay, or set `delay`.".into(),
             Self::Unreachable => "Check the address, the network and firewalls (UDP port 123).".into(),
             Self::ServerUnsynchronised => "Wait for it, or use another server.".into(),
+            Self::Offline => "Bring it back: `refclockd set online`.".into(),
             Self::Selected | Self::NamesTheSecond { .. } | Self::Agrees { .. } | Self::NoData | Self::NoSelect => {
                 return None;
             }
@@ -389,6 +393,7 @@ impl fmt::Display for Verdict {
             Self::Unreachable => f.write_str("not used: it does not answer"),
             Self::ServerUnsynchronised => f.write_str("not used: it says that it has no time itself"),
             Self::NoSelect => f.write_str("not used: the configuration says `noselect`"),
+            Self::Offline => f.write_str("not used: the operator has taken it offline"),
         }
     }
 }

@@ -21,8 +21,9 @@ use tracing::warn;
 use crate::clock::DisciplinedClock;
 use crate::core::estimator::Measurement;
 use crate::core::snapshot::Snapshot;
-use crate::core::source::ServerSays;
-use crate::ntp::client::ClientEvent;
+use crate::core::source::{ServerSays, SourceId};
+use crate::ntp::client::{ClientEvent, ServerState};
+use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
 use crate::observe::{Look, Moment};
 use files::Files;
@@ -37,10 +38,10 @@ const SHORTEST_SLEEP: Span = Span::from_millis(50);
 /// Something came.
 #[derive(Debug)]
 pub enum Input {
-    /// From a reference clock's shell, by the source's index.
-    Device(usize, Delivery),
-    /// From a server's shell, by the source's index.
-    Server(usize, ClientEvent),
+    /// From a reference clock's shell, by the source's number.
+    Device(SourceId, Delivery),
+    /// From a server's shell, by the source's number.
+    Server(SourceId, ClientEvent),
 }
 
 /// Where the shells hand in.
@@ -179,10 +180,10 @@ impl Daemon {
         now
     }
 
-    fn handle_server(&mut self, source: usize, event: ClientEvent, now: &Bracket) {
+    fn handle_server(&mut self, source: SourceId, event: ClientEvent, now: &Bracket) {
         match event {
             ClientEvent::Polled { reach, poll, .. } => self.clock.handle_reach(source, reach, poll),
-            ClientEvent::Measurement { measurement: m, .. } => {
+            ClientEvent::Measurement { measurement: m, address, local, .. } => {
                 let snapshot = self.published.load();
                 let measurement = Measurement {
                     raw: self.raw_map.load().apply(m.at),
@@ -195,10 +196,13 @@ impl Daemon {
                     stratum: m.stratum,
                     refid: m.refid,
                     leap: m.leap,
+                    id: reference_id(address.ip()),
+                    our_id: local.map(reference_id).unwrap_or_default(),
                 };
                 self.clock.handle_exchange(source, measurement, says, now.raw_after);
             }
             ClientEvent::State { state, .. } => {
+                self.clock.handle_offline(source, state == ServerState::Offline, now.raw_after);
                 self.clock.handle_server_state(source, state.to_string(), state.action())
             }
             ClientEvent::Rejected { .. } => {}

@@ -38,7 +38,7 @@ impl Engine {
         let mut claims = Vec::new();
         for (i, interval) in &intervals {
             let s = &self.sources[i];
-            if s.is_fresh(now.raw) && !s.config.noselect && self.may_vote(*i, s, now) {
+            if s.is_fresh(now.raw) && !s.config.noselect && !s.offline && self.may_vote(*i, s, now) {
                 let (offset, width) = (interval.offset, interval.width);
                 claims.push(Claim { source: *i, offset, interval: width, trusted: s.config.trust });
             }
@@ -153,6 +153,9 @@ impl Engine {
         if s.config.noselect {
             return Verdict::NoSelect;
         }
+        if s.offline {
+            return Verdict::Offline;
+        }
         if s.config.kind == SourceKind::Pulse && s.last.is_some_and(|last| (now.raw - last).seconds() < 4.0) {
             match s.numbering {
                 Numbering::Nothing => return Verdict::NothingNumbersIt,
@@ -199,14 +202,16 @@ impl Engine {
         Verdict::Agrees { interval_s }
     }
 
-    /// Lets one measurement into the estimate, if its source feeds it.
-    pub(super) fn feed(&mut self, source: SourceId, m: Measurement, now: Now) {
+    /// Lets one measurement into the estimate, if its source feeds it. Returns what it took away of
+    /// the doubt about our clock, nats.
+    pub(super) fn feed(&mut self, source: SourceId, m: Measurement, now: Now) -> f64 {
         if self.panic.is_some() || !self.feeding.contains(&source) {
             self.estimator.abandon_take_over(source);
-            return;
+            return 0.0;
         }
         self.doubt_what_coasted(m.raw);
-        let Some(s) = self.sources.get(&source) else { return };
+        let doubt_before = self.doubt_at(m.raw);
+        let Some(s) = self.sources.get(&source) else { return 0.0 };
         let kind = s.config.kind;
         let fixed = self.feeders_fixed(now);
         let far_better = self.estimator.estimate().is_some() && fixed < 0.25 * self.fixed;
@@ -237,6 +242,16 @@ impl Engine {
             self.updates += 1;
             self.last_feed = Some((m.raw, kind));
         }
+        match (doubt_before, self.doubt_at(m.raw)) {
+            (Some(before), Some(after)) => (0.5 * libm::log(before / after)).max(0.0),
+            _ => 0.0,
+        }
+    }
+
+    /// Variance of our clock's phase, let go until an instant, s^2.
+    fn doubt_at(&mut self, raw: Timestamp<Raw>) -> Option<f64> {
+        self.estimator.advance(raw);
+        self.estimator.estimate().map(|(_, e)| e.phase_variance).filter(|v| *v > 0.0)
     }
 
     /// The first measurement after a time without: the clock may have gone further than its model

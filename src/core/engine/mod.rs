@@ -9,6 +9,7 @@ mod coming;
 mod finishing;
 mod jumps;
 mod numbering;
+mod servers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,14 +20,14 @@ use refclocks::{Health, LocalStamp, Report};
 
 use self::jumps::Astray;
 use crate::core::bank::Prior;
-use crate::core::estimator::{Estimator, Measurement};
+use crate::core::estimator::Estimator;
 use crate::core::event::Event;
 use crate::core::holdover::HorizonRecord;
 use crate::core::labels::Labels;
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
 use crate::core::snapshot::{ClockKind, ClockReading, Snapshot, SourceKind};
-use crate::core::source::{ServerSays, Source, SourceConfig, SourceId, without_offset};
+use crate::core::source::{Source, SourceConfig, SourceId, without_offset};
 use crate::core::state::{State, StateReason};
 use crate::core::steering::StepPolicy;
 use crate::core::timebase::TimeBase;
@@ -111,6 +112,8 @@ pub struct Engine {
     rate: f64,
     next_tick: Timestamp<Raw>,
     commands: VecDeque<ClockCommand>,
+    /// Servers that ought to be polled at another interval, log2 s.
+    wanted_polls: VecDeque<(SourceId, i8)>,
     events: VecDeque<Event>,
 }
 
@@ -152,6 +155,7 @@ impl Engine {
             rate,
             next_tick: now.raw + TICK,
             commands: VecDeque::new(),
+            wanted_polls: VecDeque::new(),
             events: VecDeque::new(),
             config,
         };
@@ -223,35 +227,6 @@ impl Engine {
         }
     }
 
-    /// A packet exchange with a server: true time was `tai` when the raw counter read `raw`.
-    pub fn handle_exchange(&mut self, source: SourceId, m: Measurement, says: ServerSays, now: Now) {
-        let Some(s) = self.sources.get_mut(&source) else { return };
-        s.says = says;
-        s.last = Some(m.raw);
-        let m = Measurement { raw: without_offset(m.raw, &s.config), ..m };
-        s.push(m);
-        self.first_exchange.get_or_insert(m.raw);
-        self.select(now);
-        self.feed(source, m, now);
-        self.finish(now);
-    }
-
-    /// Reach and poll of a server, whether it answers or not.
-    pub fn handle_reach(&mut self, source: SourceId, reach: u8, poll: i8) {
-        if let Some(s) = self.sources.get_mut(&source) {
-            s.reach = reach;
-            s.poll = poll;
-        }
-    }
-
-    /// How a server stands, in the client's words, and what to do about it.
-    pub fn handle_server_state(&mut self, source: SourceId, text: String, action: Option<String>) {
-        if let Some(s) = self.sources.get_mut(&source) {
-            self.events.push_back(Event::Server { source: s.config.name.clone(), text: text.clone() });
-            s.server_state = Some((text, action));
-        }
-    }
-
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
         if now.raw >= self.next_tick {
@@ -268,6 +243,11 @@ impl Engine {
     /// The next thing to do with the clock.
     pub fn poll_command(&mut self) -> Option<ClockCommand> {
         self.commands.pop_front()
+    }
+
+    /// The next server that ought to be polled at another interval, log2 s.
+    pub fn poll_wanted_poll(&mut self) -> Option<(SourceId, i8)> {
+        self.wanted_polls.pop_front()
     }
 
     /// The next thing to tell the operator.

@@ -107,7 +107,7 @@ pub fn start_sources(config: &Config, not_before: Timestamp<Utc>, inbox: &Inbox)
             ..ClientConfig::new(server.host.clone())
         };
         let sink = move |event| drop(inbox.send(Input::Server(at, event)));
-        tokio::task::spawn_local(client::shell::run(client, names.clone(), sink));
+        tokio::task::spawn_local(client::shell::run(client, names.clone(), client::Orders::none(), sink));
     }
 }
 

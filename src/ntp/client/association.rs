@@ -237,6 +237,16 @@ impl Association {
         Some(Request { bytes: Header::request(self.config.version, cookie).to_octets() })
     }
 
+    /// This interval between polls is wanted from now on, log2 s.
+    pub fn handle_wanted_poll(&mut self, exponent: i8) {
+        self.poll.want(exponent);
+    }
+
+    /// A few quick polls are wanted now.
+    pub fn handle_burst(&mut self, now: Timestamp<Raw>) {
+        self.poll.burst(now);
+    }
+
     /// When the request left (T1): the best stamp there is, taken before or after.
     pub fn handle_transmitted(&mut self, stamp: Timestamp<Raw>) {
         if let Some(outstanding) = &mut self.outstanding {
