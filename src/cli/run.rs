@@ -9,9 +9,9 @@ use clap::Args;
 use refclocks::sys::clock::{raw_now, realtime_now};
 use refclocks::time::{Timestamp, Utc};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::check;
+use super::check::{self, EX_CONFIG};
 use crate::clock::DisciplinedClock;
 use crate::config::Config;
 use crate::control;
@@ -20,10 +20,12 @@ use crate::core::engine::ClockCommand;
 use crate::core::snapshot::ClockKind;
 use crate::daemon::Daemon;
 use crate::daemon::journal::Journal;
+use crate::daemon::privileges::{self, PrivilegeError};
 use crate::daemon::start::clock::{clock, leap_table};
 use crate::daemon::start::memory::{believable, remembered};
 use crate::daemon::start::serving::listen;
 use crate::daemon::start::sources::{engine, start_sources};
+use crate::daemon::supervisor::Supervisor;
 use crate::ntp::served::RawMap;
 
 /// Options of `refclockd run`.
@@ -48,11 +50,17 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    tokio::task::LocalSet::new().block_on(&runtime, serve(&config));
-    ExitCode::SUCCESS
+    match tokio::task::LocalSet::new().block_on(&runtime, serve(&config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error}. {} Nothing was started.", error.action());
+            ExitCode::from(EX_CONFIG)
+        }
+    }
 }
 
-async fn serve(config: &Config) {
+async fn serve(config: &Config) -> Result<(), PrivilegeError> {
+    let mut taken = privileges::settle(config).await?;
     let path = config.state_dir.join("drift.toml");
     let memory = remembered(&path);
     let raw = raw_now();
@@ -75,16 +83,21 @@ async fn serve(config: &Config) {
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
     daemon.remember_in(path);
-    tokio::task::spawn_local(control::server::run(config.control_socket.clone(), daemon.reader(), tell_control));
+    let socket = config.control_socket.clone();
+    tokio::task::spawn_local(control::server::run_bound(socket, taken.control.take(), daemon.reader(), tell_control));
     let (inbox, mut inputs) = mpsc::unbounded_channel();
-    start_sources(config, not_before, &inbox);
+    start_sources(config, &mut taken, not_before, &inbox);
     info!("started with {} reference clocks and {} servers", config.refclocks.len(), config.servers.len());
+    let supervisor = Supervisor::find(daemon.reader());
+    supervisor.ready();
     daemon.run(&mut inputs, stopped()).await;
     info!("ending");
+    supervisor.stopping();
     daemon.finish();
     for workers in workers.take() {
         workers.stop();
     }
+    Ok(())
 }
 
 fn tell_control(state: &ServerState) {

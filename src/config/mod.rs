@@ -20,5 +20,5 @@ mod source;
 mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use model::{ClockSettings, Config, Discipline, Driver, Local, Otherwise, Refclock, Serve, Server};
+pub use model::{ClockSettings, Config, Discipline, Driver, Local, Otherwise, Process, Refclock, Serve, Server};
 pub use value::parse_duration;

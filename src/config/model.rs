@@ -30,6 +30,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// `[state] dir`: where what was learned is kept from one start to the next.
     pub state_dir: PathBuf,
+    /// `[process]`: who the daemon is once it runs.
+    pub process: Process,
 }
 
 impl Default for Config {
@@ -43,6 +45,7 @@ impl Default for Config {
             holdover_budget: 1e-3,
             control_socket: PathBuf::from(crate::control::DEFAULT_SOCKET),
             state_dir: PathBuf::from("/var/lib/refclockd"),
+            process: Process::default(),
         }
     }
 }
@@ -297,5 +300,20 @@ impl Default for ClockSettings {
             step_updates: 10,
             panic: 1000.0,
         }
+    }
+}
+
+/// Who the daemon is once it runs, and what it forbids itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Whom a daemon that was started as root becomes. `None`: `refclockd` if there is such a user.
+    pub user: Option<String>,
+    /// Write to the folders of devices, sockets and state only, and execute nothing (Landlock).
+    pub sandbox: bool,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self { user: None, sandbox: true }
     }
 }

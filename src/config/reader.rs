@@ -13,7 +13,8 @@ use super::source::{Written, refclock, server};
 use super::value::{Section, network, socket_address, unknown, wrong_type};
 
 /// Sections of the file.
-const SECTIONS: [&str; 9] = ["refclock", "server", "local", "serve", "clock", "holdover", "control", "state", "web"];
+const SECTIONS: [&str; 10] =
+    ["refclock", "server", "local", "serve", "clock", "holdover", "control", "state", "process", "web"];
 
 impl Config {
     /// Reads a configuration. `file` is its name, for messages only.
@@ -82,6 +83,11 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     one("state", "[state]", &mut |section, out| {
         section.only(&["dir"], out);
         config.state_dir = section.path("dir", out).unwrap_or_else(|| config.state_dir.clone());
+    });
+    one("process", "[process]", &mut |section, out| {
+        section.only(&["user", "sandbox"], out);
+        config.process.user = section.string("user", out).map(|(name, _)| name.to_owned());
+        config.process.sandbox = section.boolean("sandbox", out).unwrap_or(true);
     });
     if !table.contains_key("refclock") && !table.contains_key("server") {
         let here = 0..0;

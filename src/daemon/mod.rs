@@ -5,7 +5,9 @@
 
 pub mod files;
 pub mod journal;
+pub mod privileges;
 pub mod start;
+pub mod supervisor;
 
 use std::path::PathBuf;
 use std::sync::Arc;
