@@ -122,7 +122,7 @@ fn a_late_reply_is_bogus() {
 fn bad_replies_are_told_apart() {
     type Change = fn(Header) -> Header;
     type Expected = fn(&Rejected) -> bool;
-    let cases: [(Change, Expected); 13] = [
+    let cases: [(Change, Expected); 14] = [
         (|h| Header { mode: Mode::Client, ..h }, |r| matches!(r, Rejected::NotAReply { mode: Mode::Client })),
         (|h| Header { version: 5, ..h }, |r| matches!(r, Rejected::NotAReply { .. })),
         (|h| Header { leap: LeapIndicator::Unsynchronised, ..h }, |r| matches!(r, Rejected::Unsynchronised { .. })),

@@ -34,6 +34,7 @@ pub enum ResolveError {
 }
 
 type Answer = Result<Vec<SocketAddr>, ResolveError>;
+type Queue = mpsc::Sender<Question>;
 
 #[derive(Debug)]
 struct Question {
@@ -47,7 +48,7 @@ struct Question {
 pub struct Names {
     /// To the names thread, which starts with the first question that needs it and ends with the last
     /// handle; `None` without one.
-    queue: Option<Arc<OnceLock<Result<mpsc::Sender<Question>, String>>>>,
+    queue: Option<Arc<OnceLock<Result<Queue, String>>>>,
 }
 
 impl Names {
@@ -80,7 +81,7 @@ impl Names {
     }
 }
 
-fn start() -> io::Result<mpsc::Sender<Question>> {
+fn start() -> io::Result<Queue> {
     let (queue, questions) = mpsc::channel::<Question>();
     thread::Builder::new().name("names".into()).spawn(move || {
         for Question { host, port, answer } in questions {
