@@ -74,11 +74,8 @@ impl Daemon {
     }
 
     /// Keeps what is learned in a file.
-    pub fn remember_in(&mut self, path: PathBuf) {
-        match Files::start() {
-            Ok(files) => self.drift = Some((path, files)),
-            Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),
-        }
+    pub fn remember_in(&mut self, path: PathBuf, files: Files) {
+        self.drift = Some((path, files));
     }
 
     /// The snapshot that was published last.
