@@ -19,9 +19,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::clock::DisciplinedClock;
-use crate::core::estimator::Measurement;
 use crate::core::snapshot::Snapshot;
-use crate::core::source::ServerSays;
 use crate::ntp::client::ClientEvent;
 use crate::ntp::served::RawMap;
 use crate::observe::{Look, Moment};
@@ -169,18 +167,7 @@ impl Daemon {
             ClientEvent::Polled { reach, poll, .. } => self.clock.handle_reach(source, reach, poll),
             ClientEvent::Measurement { measurement: m, .. } => {
                 let snapshot = self.published.load();
-                let measurement = Measurement {
-                    raw: self.raw_map.load().apply(m.at),
-                    tai: snapshot.utc.tai(m.reference, false),
-                    delay: Some(m.delay.seconds()),
-                };
-                let says = ServerSays {
-                    root_delay: m.root_delay,
-                    root_dispersion: m.root_dispersion,
-                    stratum: m.stratum,
-                    refid: m.refid,
-                    leap: m.leap,
-                };
+                let (measurement, says) = m.hand_over(self.raw_map.load().apply(m.at), &snapshot.utc);
                 self.clock.handle_exchange(source, measurement, says, now.raw_after);
             }
             ClientEvent::State { state, .. } => {
