@@ -8,7 +8,7 @@ use refclockd::core::memory::Memory;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::SourceConfig;
 use refclockd::core::state::{State, Verdict};
-use refclockd::sim::{Oscillator, Rng};
+use refclockd::sim::{Crystal, Oscillator, Rng};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Span, Tai, Timestamp};
 use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
@@ -67,7 +67,8 @@ fn tell(
     let mut rng = Rng::new(seed);
     let epoch: Timestamp<Tai> = Timestamp::from_parts(1_767_225_637, 0);
     let raw0 = Timestamp::from_parts(40, 123_456_789);
-    let mut crystal = Oscillator::new(Rng::new(seed ^ 0x55), epoch, raw0, frequency, 1e-9);
+    let mut crystal =
+        Oscillator::new(Rng::new(seed ^ 0x55), epoch, raw0, Crystal { frequency, wander: 1e-9, ..Crystal::default() });
     let sign = if rng.uniform() < 0.5 { -1.0 } else { 1.0 };
     let off = sign * start.unwrap_or_else(|| 0.01 + 0.09 * rng.uniform());
     let clock = SoftwareClock::new(raw0, epoch + Span::from_seconds(off));

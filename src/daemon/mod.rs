@@ -21,7 +21,6 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::clock::DisciplinedClock;
-use crate::core::estimator::Measurement;
 use crate::core::snapshot::Snapshot;
 use crate::core::source::{ServerSays, SourceId};
 use crate::ntp::client::{ClientEvent, ServerState};
@@ -184,19 +183,11 @@ impl Daemon {
             ClientEvent::Polled { reach, poll, .. } => self.clock.handle_reach(source, reach, poll),
             ClientEvent::Measurement { measurement: m, address, local, .. } => {
                 let snapshot = self.published.load();
-                let measurement = Measurement {
-                    raw: self.raw_map.load().apply(m.at),
-                    tai: snapshot.utc.tai(m.reference, false),
-                    delay: Some(m.delay.seconds()),
-                };
+                let (measurement, says) = m.hand_over(self.raw_map.load().apply(m.at), &snapshot.utc);
                 let says = ServerSays {
-                    root_delay: m.root_delay,
-                    root_dispersion: m.root_dispersion,
-                    stratum: m.stratum,
-                    refid: m.refid,
-                    leap: m.leap,
                     id: reference_id(address.ip()),
                     our_id: local.map(reference_id).unwrap_or_default(),
+                    ..says
                 };
                 self.clock.handle_exchange(source, measurement, says, now.raw_after);
             }
