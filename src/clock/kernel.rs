@@ -26,6 +26,10 @@ pub struct KernelClock {
     /// May it be set? `false` only watches.
     steers: bool,
     foreign: Option<ForeignHand>,
+    /// Was the kernel told that somebody vouches for the clock?
+    vouched: bool,
+    /// The kernel has forgotten when its leap second is due.
+    leap_forgotten: bool,
 }
 
 impl KernelClock {
@@ -34,7 +38,7 @@ impl KernelClock {
         let rate = kernel.discipline().map_err(ClockError::Refused)?.rate;
         // Setting what is there shows whether it may be set.
         let rate = kernel.set_rate(rate).map_err(ClockError::Refused)?;
-        let mut clock = Self { kernel, utc, rate, tai_minus_utc: None, steers: true, foreign: None };
+        let mut clock = Self::new(kernel, utc, rate, true);
         clock.keep_tai();
         Ok(clock)
     }
@@ -42,7 +46,11 @@ impl KernelClock {
     /// Watches the system clock and never touches it.
     pub fn watch(mut kernel: Box<dyn Kernel>, utc: UtcMap) -> Self {
         let rate = kernel.discipline().map_or(0.0, |discipline| discipline.rate);
-        Self { kernel, utc, rate, tai_minus_utc: None, steers: false, foreign: None }
+        Self::new(kernel, utc, rate, false)
+    }
+
+    fn new(kernel: Box<dyn Kernel>, utc: UtcMap, rate: f64, steers: bool) -> Self {
+        Self { kernel, utc, rate, tai_minus_utc: None, steers, foreign: None, vouched: false, leap_forgotten: false }
     }
 
     /// TAI by a reading. CLOCK_TAI where its offset is ours; else from CLOCK_REALTIME.
@@ -122,15 +130,24 @@ impl Clock for KernelClock {
         }
         self.utc = said.utc;
         self.keep_tai();
+        // Whoever sets the clock, we among them, sets STA_UNSYNC with it, and the kernel forgets at
+        // which midnight its leap second is due, but not that there is one. It must see the flag down
+        // before it looks for the midnight again.
+        if self.vouched && self.kernel.discipline().is_ok_and(|found| found.unsynchronised) {
+            self.leap_forgotten = true;
+        }
         let micros = |seconds: f64| if seconds < 16.0 { (seconds * 1e6).ceil() as i64 } else { 16_000_000 };
         let quality = Quality {
             unsynchronised: !said.synchronised,
-            insert: said.leap_today > 0,
-            delete: said.leap_today < 0,
+            insert: said.leap_today > 0 && !self.leap_forgotten,
+            delete: said.leap_today < 0 && !self.leap_forgotten,
             max_error: micros(said.max_error),
             estimated_error: micros(said.estimated_error),
         };
-        self.kernel.set_quality(&quality).map_err(ClockError::Refused)
+        let leap_pending = self.kernel.set_quality(&quality).map_err(ClockError::Refused)?;
+        self.leap_forgotten &= leap_pending;
+        self.vouched = said.synchronised;
+        Ok(())
     }
 
     fn foreign_hand(&mut self) -> Option<ForeignHand> {

@@ -20,6 +20,7 @@ impl Default for Fake {
             rate: Cell::new(0.0),
             tai: Cell::new(0),
             quality: RefCell::new(None),
+            pending: Cell::new(false),
             refuses: Cell::new(None),
         }))
     }
@@ -31,6 +32,8 @@ struct State {
     rate: Cell<f64>,
     tai: Cell<i32>,
     quality: RefCell<Option<Quality>>,
+    /// Is a leap second before it?
+    pending: Cell<bool>,
     refuses: Cell<Option<i32>>,
 }
 
@@ -57,7 +60,7 @@ impl Kernel for Fake {
         Ok(Discipline {
             rate: self.0.rate.get(),
             tai_minus_utc: self.0.tai.get(),
-            unsynchronised: true,
+            unsynchronised: self.0.quality.borrow().is_none_or(|quality| quality.unsynchronised),
             inserts: false,
             deletes: false,
         })
@@ -81,10 +84,10 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn set_quality(&mut self, quality: &Quality) -> io::Result<()> {
+    fn set_quality(&mut self, quality: &Quality) -> io::Result<bool> {
         self.allowed()?;
         *self.0.quality.borrow_mut() = Some(*quality);
-        Ok(())
+        Ok(self.0.pending.get())
     }
 }
 
@@ -183,4 +186,27 @@ fn a_leap_second_is_the_kernels_to_insert_and_changes_nothing_in_tai() {
     clock.announce(&said(utc)).unwrap();
     assert_eq!(kernel.0.tai.get(), 38);
     assert_eq!(clock.read(kernel.0.raw.get()) - before, Span::from_whole_seconds(61));
+}
+
+#[test]
+fn a_kernel_that_was_set_is_told_of_its_leap_second_anew() {
+    let kernel = Fake::default();
+    let utc = UtcMap { tai_minus_utc: 37, next: Some(LeapSecond { at: MIDNIGHT, change: 1 }) };
+    kernel.0.realtime.set(MIDNIGHT.reinterpret() - Span::from_whole_seconds(1000));
+    let mut clock = KernelClock::take(Box::new(kernel.clone()), utc).unwrap();
+    let mut inserts = || {
+        clock.announce(&Announcement { leap_today: 1, ..said(utc) }).unwrap();
+        kernel.0.quality.borrow().unwrap().insert
+    };
+    assert!(inserts());
+    kernel.0.pending.set(true);
+    assert!(inserts());
+    // Somebody sets the clock: the flag goes down until the kernel has seen it, and up again.
+    let forgotten = Quality { unsynchronised: true, ..kernel.0.quality.borrow().unwrap() };
+    *kernel.0.quality.borrow_mut() = Some(forgotten);
+    assert!(!inserts());
+    assert!(!inserts());
+    kernel.0.pending.set(false);
+    assert!(!inserts());
+    assert!(inserts());
 }

@@ -288,6 +288,8 @@ pub struct ClockSettings {
     pub step_updates: u64,
     /// Do not move a clock that is set further than this, s.
     pub panic: f64,
+    /// Fastest slew, on top of the crystal's correction, s/s.
+    pub max_slew: f64,
 }
 
 impl Default for ClockSettings {
@@ -299,6 +301,7 @@ impl Default for ClockSettings {
             step_threshold: 1e-3,
             step_updates: 10,
             panic: 1000.0,
+            max_slew: 500e-6,
         }
     }
 }

@@ -257,7 +257,7 @@ fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
 }
 
 fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnostic>) {
-    section.only(&["discipline", "otherwise", "leap_file", "step", "panic"], out);
+    section.only(&["discipline", "otherwise", "leap_file", "step", "panic", "max_slew"], out);
     let settings = &mut config.clock;
     if let Some((text, span)) = section.string("discipline", out) {
         match text {
@@ -283,6 +283,9 @@ fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnosti
     }
     settings.leap_file = section.path("leap_file", out).or_else(|| settings.leap_file.take());
     settings.panic = section.duration("panic", 1e-3..=1e9, out).unwrap_or(settings.panic);
+    // What the kernel's tick gives, less the crystal's correction.
+    let max_slew = section.integer("max_slew", 1..=90_000, out);
+    settings.max_slew = max_slew.map_or(settings.max_slew, |ppm| ppm as f64 * 1e-6);
     let Some(value) = section.get("step") else { return };
     let DeValue::Table(_) = value.get_ref() else {
         out.push(wrong_type(

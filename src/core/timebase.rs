@@ -32,10 +32,10 @@ const AHEAD: Span = Span::from_millis(1);
 /// Readings kept, and how far apart.
 const KEPT: usize = 4;
 const APART: Span = Span::from_millis(700);
-/// REALTIME may be slewed by somebody else by this much against RAW without being called stepped...
+/// REALTIME may be slewed by somebody else by this much against RAW without being called stepped, s/s.
 const FASTEST_SLEW: f64 = 0.1;
-/// ...and by us by this much, correction of the crystal included.
-const OUR_FASTEST_SLEW: f64 = 2e-3;
+/// What a slew of ours comes on top of, s/s: the crystal's correction, with room to spare.
+const CORRECTION: f64 = 1e-3;
 
 /// The relation of CLOCK_REALTIME and CLOCK_MONOTONIC_RAW, followed.
 #[derive(Clone, Debug)]
@@ -47,9 +47,11 @@ pub struct TimeBase {
 }
 
 impl TimeBase {
-    /// A time base that has seen nothing. `steered`: REALTIME is ours to steer.
-    pub fn new(steered: bool) -> Self {
-        let fastest_slew = if steered { OUR_FASTEST_SLEW } else { FASTEST_SLEW };
+    /// A time base that has seen nothing. `slew`: where REALTIME is ours to steer, how fast we slew
+    /// it at most, s/s.
+    pub fn new(slew: Option<f64>) -> Self {
+        // From one way to the other at most.
+        let fastest_slew = slew.map_or(FASTEST_SLEW, |slew| 2.0 * slew + CORRECTION);
         Self { fastest_slew, readings: VecDeque::new(), stepped: None }
     }
 
@@ -60,10 +62,10 @@ impl TimeBase {
         let mut step = None;
         if let Some(&(raw0, realtime0)) = self.readings.back() {
             let (elapsed, moved) = (raw - raw0, bracket.realtime - realtime0);
-            let off = moved - elapsed;
-            if off.abs()
-                > Span::from_seconds(self.fastest_slew * elapsed.seconds().abs()) + width + Span::from_millis(1)
-            {
+            // What REALTIME gains all the time is no step.
+            let off = moved - elapsed - Span::from_seconds(self.gain() * elapsed.seconds());
+            let slewed = Span::from_seconds(self.fastest_slew * elapsed.seconds().abs());
+            if off.abs() > slewed + width + Span::from_millis(1) {
                 step = Some(off);
                 self.stepped = Some((raw, back(off)));
                 self.readings.clear();
@@ -111,6 +113,16 @@ impl TimeBase {
         }
     }
 
+    /// How much faster than RAW REALTIME ran over the last readings, s/s.
+    fn gain(&self) -> f64 {
+        match (self.readings.front(), self.readings.back()) {
+            (Some(&(raw0, realtime0)), Some(&(raw1, realtime1))) if raw1 > raw0 => {
+                (realtime1 - realtime0).seconds() / (raw1 - raw0).seconds() - 1.0
+            }
+            _ => 0.0,
+        }
+    }
+
     /// How much faster RAW runs than REALTIME, s/s.
     fn rate(&self, now: &Bracket) -> f64 {
         let Some(&(raw0, realtime0)) = self.readings.iter().find(|(raw, _)| middle(now) - *raw > APART) else {
@@ -146,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_slewed_realtime_converts_as_of_the_stamp() {
-        let mut base = TimeBase::new(false);
+        let mut base = TimeBase::new(None);
         // REALTIME runs 500 ppm fast.
         for k in 0..5 {
             base.observe(&bracket(k * S, 100 * S + k * S + k * 500_000));
@@ -159,7 +171,7 @@ mod tests {
 
     #[test]
     fn stamps_from_before_a_step_are_dropped() {
-        let mut base = TimeBase::new(false);
+        let mut base = TimeBase::new(None);
         base.observe(&bracket(S, 100 * S));
         let step = base.observe(&bracket(2 * S, 106 * S));
         assert_eq!(step, Some(Span::from_whole_seconds(5)));
@@ -175,13 +187,25 @@ mod tests {
             base.observe(&bracket(S, 100 * S));
             base.observe(&bracket(2 * S, 101 * S + 5_000_000))
         };
-        assert_eq!(moved(&mut TimeBase::new(false)), None);
-        assert_eq!(moved(&mut TimeBase::new(true)), Some(Span::from_millis(5)));
+        assert_eq!(moved(&mut TimeBase::new(None)), None);
+        assert_eq!(moved(&mut TimeBase::new(Some(500e-6))), Some(Span::from_millis(5)));
+    }
+
+    #[test]
+    fn a_step_is_told_without_the_gain_that_comes_with_it() {
+        let mut base = TimeBase::new(Some(500e-6));
+        // REALTIME gains 40 us a second.
+        let at = |k: i64, step: i64| bracket(k * S, 100 * S + k * S + k * 40_000 + step);
+        for k in 0..4 {
+            assert_eq!(base.observe(&at(k, 0)), None);
+        }
+        let step = base.observe(&at(4, 5_000_000)).unwrap();
+        assert!((step.nanos() - 5_000_000).abs() < 10, "{step:?}");
     }
 
     #[test]
     fn our_own_step_is_no_news_and_drops_what_came_before() {
-        let mut base = TimeBase::new(false);
+        let mut base = TimeBase::new(None);
         for k in 0..4 {
             base.observe(&bracket(k * S, 100 * S + k * S));
         }

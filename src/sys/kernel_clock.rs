@@ -69,8 +69,8 @@ pub trait Kernel {
     fn step(&mut self, by: Span) -> io::Result<()>;
     /// Sets TAI - UTC, s.
     fn set_tai(&mut self, tai_minus_utc: i32) -> io::Result<()>;
-    /// Tells other programs how good the clock is.
-    fn set_quality(&mut self, quality: &Quality) -> io::Result<()>;
+    /// Tells other programs how good the clock is. Returns whether a leap second is before the kernel.
+    fn set_quality(&mut self, quality: &Quality) -> io::Result<bool>;
 }
 
 /// The kernel we run on.
@@ -97,7 +97,7 @@ impl Kernel for ThisKernel {
     }
 
     fn discipline(&mut self) -> io::Result<Discipline> {
-        adjust(&mut nothing()).map(|timex| standing(&timex))
+        adjust(&mut nothing()).map(|(_, timex)| standing(&timex))
     }
 
     fn set_rate(&mut self, rate: f64) -> io::Result<f64> {
@@ -106,7 +106,7 @@ impl Kernel for ThisKernel {
         timex.modes = libc::ADJ_TICK | libc::ADJ_FREQUENCY;
         timex.tick = tick as libc::c_long;
         timex.freq = frequency as libc::c_long;
-        adjust(&mut timex).map(|timex| standing(&timex).rate)
+        adjust(&mut timex).map(|(_, timex)| standing(&timex).rate)
     }
 
     fn step(&mut self, by: Span) -> io::Result<()> {
@@ -126,7 +126,7 @@ impl Kernel for ThisKernel {
         adjust(&mut timex).map(drop)
     }
 
-    fn set_quality(&mut self, quality: &Quality) -> io::Result<()> {
+    fn set_quality(&mut self, quality: &Quality) -> io::Result<bool> {
         let mut timex = nothing();
         timex.modes = libc::ADJ_STATUS | libc::ADJ_MAXERROR | libc::ADJ_ESTERROR;
         let flag = |set: bool, flag| if set { flag } else { 0 };
@@ -135,7 +135,7 @@ impl Kernel for ThisKernel {
             | flag(quality.delete, libc::STA_DEL);
         timex.maxerror = quality.max_error as libc::c_long;
         timex.esterror = quality.estimated_error as libc::c_long;
-        adjust(&mut timex).map(drop)
+        adjust(&mut timex).map(|(state, _)| state == libc::TIME_INS || state == libc::TIME_DEL)
     }
 }
 
@@ -166,10 +166,11 @@ fn nothing() -> libc::timex {
     unsafe { std::mem::zeroed() }
 }
 
-fn adjust(timex: &mut libc::timex) -> io::Result<libc::timex> {
+/// Returns the kernel's clock state (TIME_OK, TIME_INS, ...) with what it filled in.
+fn adjust(timex: &mut libc::timex) -> io::Result<(libc::c_int, libc::timex)> {
     // SAFETY: `timex` is a valid timex for the kernel to read and fill.
     let state = unsafe { libc::clock_adjtime(libc::CLOCK_REALTIME, timex) };
-    if state < 0 { Err(io::Error::last_os_error()) } else { Ok(*timex) }
+    if state < 0 { Err(io::Error::last_os_error()) } else { Ok((state, *timex)) }
 }
 
 #[allow(clippy::unnecessary_cast, reason = "time_t has 32 bits on some targets")]

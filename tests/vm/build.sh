@@ -35,7 +35,8 @@ put() {
         esac
     done
 }
-put "$built/refclockd" ""
+strip -g -o "$vm/refclockd" "$built/refclockd"
+put "$vm/refclockd" ""
 put "$built/vm-guest" ""
 for program in usr/sbin/chronyd usr/sbin/gpsd usr/sbin/ldattach; do
     put "$root/$program" "$root/lib/x86_64-linux-gnu:$root/usr/lib/x86_64-linux-gnu"

@@ -132,7 +132,7 @@ impl Engine {
         let mut engine = Self {
             estimator: Estimator::new(prior),
             started: now,
-            base: TimeBase::new(config.steers_realtime),
+            base: TimeBase::new(config.steers_realtime.then_some(config.step.max_slew)),
             sources: BTreeMap::new(),
             next_source: 0,
             remembered: memory.clone(),

@@ -35,7 +35,7 @@ pub fn engine(config: &Config, utc: UtcMap) -> EngineConfig {
             threshold: clock.step_threshold,
             updates: clock.step_updates,
             panic: clock.panic,
-            ..StepPolicy::default()
+            max_slew: clock.max_slew,
         },
         holdover_budget: config.holdover_budget,
         local_stratum: config.local.map(|l| l.stratum),

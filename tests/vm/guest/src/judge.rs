@@ -1,20 +1,24 @@
-//! Holds CLOCK_REALTIME against true time just before each true second's pulse, and what the daemon
-//! claims against that.
+//! Holds CLOCK_REALTIME against true time just before each true second's pulse, and against that
+//! what the daemon, the kernel and the NTP server claim.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::client::{self, Answer};
+use crate::kernel::{self, Kernel};
 use crate::truth::{Truth, clock_error};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The look is taken so long before the second begins, ns.
 const BEFORE: i64 = 30_000_000;
+const SECOND: i64 = 1_000_000_000;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,6 +27,9 @@ pub struct Args {
     /// The daemon's control socket; without it only the clock is watched.
     #[arg(long)]
     socket: Option<PathBuf>,
+    /// An NTP server to ask each second.
+    #[arg(long)]
+    server: Option<SocketAddr>,
     /// The daemon serves a clock of its own: judge that, not CLOCK_REALTIME.
     #[arg(long)]
     own_clock: bool,
@@ -37,31 +44,56 @@ pub struct Args {
 /// One look.
 struct Look {
     second: i64,
+    /// UTC, s since 1970.
+    utc: i64,
     error: i64,
     state: String,
     /// Error bound, ns; infinite where none is claimed.
     bound: f64,
+    kernel: Kernel,
+    answer: Option<Answer>,
+}
+
+impl Look {
+    fn claims(&self) -> bool {
+        self.bound.is_finite()
+    }
+
+    /// Other programs are told of an error bound that does not hold.
+    fn kernel_lies(&self) -> bool {
+        !self.kernel.unsynchronised && self.error.abs() > self.kernel.max_error
+    }
+
+    /// A client is told a time that is further off than the server claims.
+    fn server_lies(&self) -> bool {
+        self.answer.is_some_and(|answer| answer.leap < 3 && answer.outside > answer.distance)
+    }
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let mut csv = args.csv.as_ref().map(File::create).transpose()?;
     let mut looks = Vec::new();
-    let first = Truth::read()?.count() / 1_000_000_000 + 1;
+    let first = Truth::read()?.count() / SECOND + 1;
     for second in 0..args.seconds {
         // Read anew each second: the line may have bent.
-        Truth::read()?.sleep_until(first + second, 1_000_000_000 - BEFORE);
+        let truth = Truth::read()?;
+        truth.sleep_until(first + second, SECOND - BEFORE);
         let error = clock_error()?;
         let status = args.socket.as_ref().and_then(|socket| ask(socket).ok());
         let field = |path: &str| status.as_ref().and_then(|status| status.pointer(path)).cloned();
         let minus_system = field("/clock/minus_system_ns").and_then(|v| v.as_i64()).unwrap_or(0);
         let look = Look {
             second: args.from + second,
+            utc: truth.utc_nanos(truth.count()) / SECOND,
             error: if args.own_clock { error + minus_system } else { error },
             state: field("/state").and_then(|v| Some(v.as_str()?.to_owned())).unwrap_or_default(),
             bound: field("/accuracy/bound_ns").and_then(|v| v.as_f64()).unwrap_or(f64::INFINITY),
+            kernel: kernel::look()?,
+            answer: args.server.and_then(|server| client::ask(server).ok()),
         };
         if let Some(csv) = &mut csv {
-            writeln!(csv, "{},{},{},{}", look.second, look.error, look.state, look.bound)?;
+            let Look { second, utc, error, state, bound, kernel, answer } = &look;
+            writeln!(csv, "{second};{utc};{error};{state};{bound};{kernel:?};{answer:?}")?;
         }
         looks.push(look);
     }
@@ -71,7 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn ask(socket: &PathBuf) -> Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
     stream.write_all(b"{\"ask\":\"status\"}\n")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
@@ -85,12 +117,16 @@ fn verdict(looks: &[Look]) -> Value {
         (!squares.is_empty()).then(|| (squares.iter().sum::<f64>() / squares.len() as f64).sqrt().round())
     };
     let from = |start: i64| looks.iter().filter(move |l| l.second >= start);
-    let claimed: Vec<&Look> = looks.iter().filter(|l| l.bound.is_finite()).collect();
-    let held = claimed.iter().filter(|l| l.error.abs() as f64 <= l.bound).count();
+    let count = |is: &dyn Fn(&Look) -> bool| looks.iter().filter(|l| is(l)).count();
+    let first = |is: &dyn Fn(&Look) -> bool| looks.iter().find(|l| is(l)).map(|l| l.utc);
+    let last = |is: &dyn Fn(&Look) -> bool| looks.iter().rev().find(|l| is(l)).map(|l| l.utc);
+    let warned = |l: &Look| l.answer.is_some_and(|a| a.leap == 1 || a.leap == 2);
+    let told = |l: &Look| l.kernel.inserts || l.kernel.deletes;
     let mut states: Vec<&str> = looks.iter().map(|l| l.state.as_str()).collect();
     states.dedup();
     // The greatest excess over what was claimed tells how bad a broken bound is.
-    let excess = claimed.iter().map(|l| l.error.abs() as f64 - l.bound).fold(f64::NEG_INFINITY, f64::max);
+    let excess = looks.iter().filter(|l| l.claims()).map(|l| l.error.abs() as f64 - l.bound);
+    let excess = excess.fold(f64::NEG_INFINITY, f64::max);
     json!({
         "seconds": looks.len(),
         "max_ns": greatest(&mut looks.iter()),
@@ -99,9 +135,24 @@ fn verdict(looks: &[Look]) -> Value {
         "rms_ns": rms(&mut looks.iter()),
         "final_ns": looks.last().map(|l| l.error),
         "max_last_ten_ns": greatest(&mut looks.iter().rev().take(10)),
-        "claimed": claimed.len(),
-        "bound_held": held,
+        "claimed": count(&Look::claims),
+        "bound_held": count(&|l| l.claims() && l.error.abs() as f64 <= l.bound),
         "worst_excess_ns": excess.is_finite().then_some(excess),
         "states": states,
+        "answered": count(&|l| l.answer.is_some()),
+        "answered_unsynchronised": count(&|l| l.answer.is_some_and(|a| a.leap == 3)),
+        "answered_wrong": count(&Look::server_lies),
+        "stratum": looks.last().and_then(|l| l.answer).map(|a| a.stratum),
+        "warned": count(&warned),
+        "warned_first": first(&warned),
+        "warned_last": last(&warned),
+        "kernel_unsynchronised": count(&|l| l.kernel.unsynchronised),
+        "kernel_wrong": count(&Look::kernel_lies),
+        "kernel_max_error_ns": looks.last().map(|l| l.kernel.max_error),
+        "kernel_estimated_error_ns": looks.last().map(|l| l.kernel.estimated_error),
+        "kernel_leap": count(&told),
+        "kernel_leap_first": first(&told),
+        "kernel_leap_last": last(&told),
+        "kernel_tai": looks.last().map(|l| l.kernel.tai),
     })
 }

@@ -3,8 +3,11 @@
 //! True time comes from the module `vmpulse`, as a line over CLOCK_MONOTONIC_RAW that nothing in the
 //! machine can steer.
 
+mod client;
 mod judge;
+mod kernel;
 mod receiver;
+mod rival;
 mod truth;
 
 use clap::{Parser, Subcommand};
@@ -33,13 +36,21 @@ enum Command {
         #[arg(allow_negative_numbers = true)]
         ppm: f64,
     },
+    /// Holds one thread still, and not the others of its process.
+    Freeze {
+        /// Its number.
+        thread: i32,
+        /// For so long.
+        seconds: u64,
+    },
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Cli::parse().command {
         Command::Receiver(args) => receiver::run(&args),
         Command::Judge(args) => judge::run(&args),
-        Command::Step { milliseconds } => truth::step(milliseconds),
-        Command::Slew { ppm } => truth::slew(ppm),
+        Command::Step { milliseconds } => rival::step(milliseconds),
+        Command::Slew { ppm } => rival::slew(ppm),
+        Command::Freeze { thread, seconds } => rival::freeze(thread, seconds),
     }
 }

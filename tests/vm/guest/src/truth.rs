@@ -1,7 +1,6 @@
-//! True time, as the module has it, and the hands that a rival lays on the clock.
+//! True time, as the module has it.
 
 use std::fs;
-use std::io;
 use std::time::Duration;
 
 use refclocks::sys::clock::raw_now;
@@ -59,6 +58,18 @@ impl Truth {
         }
     }
 
+    /// UTC of an instant of the count, ns since 1970, as the kernel counts: an inserted second repeats
+    /// 23:59:59, and one that is left out is 23:59:59.
+    pub fn utc_nanos(&self, count: i64) -> i64 {
+        let midnight = self.leap_at * SECOND;
+        match (self.leap_at, self.leap_by) {
+            (0, _) => count,
+            (_, 1) if count >= midnight => count - SECOND,
+            (_, -1) if count >= midnight - SECOND => count + SECOND,
+            _ => count,
+        }
+    }
+
     /// Sleeps until so many nanoseconds after a whole second of the count.
     pub fn sleep_until(&self, second: i64, nanos: i64) {
         // The sleep runs on the steered clock, which may be 1e-3 off: come back until it is time.
@@ -75,29 +86,4 @@ impl Truth {
 /// CLOCK_REALTIME - true UTC, ns, without reading noise.
 pub fn clock_error() -> Result<i64> {
     Ok(fs::read_to_string(format!("{PARAMETERS}/clock_err_ns"))?.trim().parse()?)
-}
-
-/// Steps CLOCK_REALTIME.
-pub fn step(milliseconds: i64) -> Result<()> {
-    let to = refclocks::sys::clock::realtime_now() + refclocks::Span::from_millis(milliseconds);
-    let (seconds, nanos) = to.to_parts();
-    let to = libc::timespec { tv_sec: seconds, tv_nsec: nanos.into() };
-    // SAFETY: `to` is a valid timespec; the call only reads it.
-    if unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &to) } < 0 {
-        return Err(io::Error::last_os_error().into());
-    }
-    Ok(())
-}
-
-/// Sets the kernel's frequency.
-pub fn slew(ppm: f64) -> Result<()> {
-    // SAFETY: timex is plain integers, for which all zeros is a value.
-    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
-    timex.modes = libc::ADJ_FREQUENCY;
-    timex.freq = (ppm * 65_536.0) as libc::c_long;
-    // SAFETY: `timex` is a valid timex for the kernel to read and fill.
-    if unsafe { libc::clock_adjtime(libc::CLOCK_REALTIME, &mut timex) } < 0 {
-        return Err(io::Error::last_os_error().into());
-    }
-    Ok(())
 }
