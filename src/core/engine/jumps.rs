@@ -14,7 +14,6 @@ use crate::core::event::Event;
 use crate::core::numerics::median;
 use crate::core::snapshot::SourceKind;
 use crate::core::source::SourceId;
-use crate::core::timebase::TimeBase;
 
 /// Far beyond noise: so many standard deviations of a source's noise, and of the estimate.
 const FAR_IN_JITTERS: f64 = 12.0;
@@ -68,7 +67,7 @@ impl Engine {
     /// is must be learned anew.
     pub fn handle_sleep(&mut self, slept: Span, now: Now) {
         self.events.push_back(Event::Slept { for_s: slept.seconds() });
-        self.base = TimeBase::new(self.config.steers_realtime);
+        self.base = self.config.time_base();
         self.take_back = false;
         self.start_anew();
         self.finish(now);

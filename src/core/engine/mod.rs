@@ -66,6 +66,13 @@ pub struct EngineConfig {
     pub steers_realtime: bool,
 }
 
+impl EngineConfig {
+    /// A time base that has seen nothing.
+    fn time_base(&self) -> TimeBase {
+        TimeBase::new(self.steers_realtime.then_some(self.step.max_slew))
+    }
+}
+
 /// What to do with the clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ClockCommand {
@@ -132,7 +139,7 @@ impl Engine {
         let mut engine = Self {
             estimator: Estimator::new(prior),
             started: now,
-            base: TimeBase::new(config.steers_realtime.then_some(config.step.max_slew)),
+            base: config.time_base(),
             sources: BTreeMap::new(),
             next_source: 0,
             remembered: memory.clone(),
