@@ -208,6 +208,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     offset: None,
     frequency: None,
     frequency_sd: f64::INFINITY,
+    temperature: None,
     holdover_budget: 1e-3,
     would_last_s: None,
     sources: Arc::new([SourceReport {

@@ -88,6 +88,12 @@ impl DisciplinedClock {
         self.settle(raw);
     }
 
+    /// The thermometer beside our crystal reads so many degrees Celsius; see
+    /// [`Engine::handle_temperature`].
+    pub fn handle_temperature(&mut self, celsius: f64, raw: Timestamp<Raw>) {
+        self.engine.handle_temperature(celsius, self.now(raw));
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, bracket: &Bracket) {
         self.engine.handle_bracket(bracket);

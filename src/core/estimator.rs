@@ -233,6 +233,16 @@ impl Estimator {
         self.bank.doubt(phase, frequency);
     }
 
+    /// Nothing is measured for a while: the frequency is held as it is, without drift.
+    pub fn hold_frequency(&mut self) {
+        self.bank.hold_frequency();
+    }
+
+    /// Something known from elsewhere has changed our crystal's frequency by so much, s/s.
+    pub fn shift_frequency(&mut self, by: f64) {
+        self.bank.shift_frequency(by);
+    }
+
     /// Takes one measurement. Returns whether the estimate now rests on it (a source's first few
     /// are only collected).
     pub fn measure(&mut self, source: SourceId, m: Measurement) -> bool {

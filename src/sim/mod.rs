@@ -24,7 +24,7 @@ mod world;
 
 pub use fault::Fault;
 pub use jitter::{Jitter, Shape};
-pub use oscillator::{Crystal, Oscillator, Temperature};
+pub use oscillator::{Crystal, Oscillator, Sensor, Temperature};
 pub use pulse::{PulseModel, PulseNoise};
 pub use receiver::Receiver;
 pub use rng::Rng;

@@ -25,6 +25,8 @@ use crate::ntp::client::{self, Association};
 
 /// How long the daemon takes to run after something happened, s: a quiet machine's wake-up.
 const WAKE_UP: f64 = 50e-6;
+/// The thermometer is read so often, s.
+const THERMOMETER_EVERY: i64 = 10;
 
 /// A rehearsal.
 pub struct Rehearsal {
@@ -114,6 +116,11 @@ impl Rehearsal {
                 let serving = snapshot.system_at(raw).stratum < 16;
                 self.judge.second(since, error, snapshot.bound_at(raw), snapshot.state, serving);
                 see(Scene::Second { at: self.utc.utc(at).0, tai: at, raw, error, snapshot: &snapshot });
+                if at.whole_seconds() % THERMOMETER_EVERY == 0
+                    && let Some(celsius) = self.world.read_temperature()
+                {
+                    self.clock.handle_temperature(celsius, raw);
+                }
             }
             Happening::Edge { source, late } => {
                 self.judge.pulse((at - self.start).seconds());

@@ -15,6 +15,7 @@ const BOUND_FACTOR: f64 = 2.576 * 1.3;
 impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
     pub(super) fn finish(&mut self, now: Now) {
+        self.hold_while_coasting(now);
         self.estimator.advance(now.raw);
         self.gain_experience(now);
         let now = self.steer(now);
@@ -70,15 +71,6 @@ impl Engine {
             variance: self.estimator.bank().variance_ahead(),
             coasting: Coasting { since: self.last_feed.map_or(at, |(fed, _)| fed), growth: self.record.growth() },
             factor,
-        }
-    }
-
-    /// How wrong would the clock be, had it coasted until now?
-    fn gain_experience(&mut self, now: Now) {
-        if let (Some(origin), Some((_, e)), Some((fed, _))) =
-            (self.estimator.origin(), self.estimator.estimate(), self.last_feed)
-        {
-            self.record.note(now.raw, origin, e, self.estimator.bank().measurements(), fed);
         }
     }
 

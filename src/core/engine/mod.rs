@@ -5,6 +5,7 @@
 //! not go backwards.
 
 mod choosing;
+mod coasting;
 mod coming;
 mod finishing;
 mod jumps;
@@ -26,7 +27,7 @@ use crate::core::holdover::HorizonRecord;
 use crate::core::labels::Labels;
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
-use crate::core::snapshot::{ClockKind, ClockReading, Snapshot, SourceKind};
+use crate::core::snapshot::{ClockKind, ClockReading, CrystalTemperature, Snapshot, SourceKind};
 use crate::core::source::{Source, SourceConfig, SourceId, without_offset};
 use crate::core::state::{State, StateReason};
 use crate::core::steering::StepPolicy;
@@ -347,6 +348,10 @@ impl Engine {
             offset,
             frequency: estimated.map(|(_, e)| Frequency(e.frequency)),
             frequency_sd: estimated.map_or(f64::INFINITY, |(_, e)| e.frequency_variance.sqrt()),
+            temperature: self
+                .record
+                .temperature(now.raw)
+                .map(|celsius| CrystalTemperature { celsius, coefficient: self.record.compensation() }),
             holdover_budget: self.config.holdover_budget,
             would_last_s: self.would_last(now),
             rival_seen: self.rival_seen,

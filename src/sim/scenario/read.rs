@@ -10,7 +10,7 @@ use crate::config::Diagnostic;
 use crate::config::diagnostic::quoted;
 use crate::config::value::{Section, unknown, wrong_type};
 use crate::sim::fault::What;
-use crate::sim::oscillator::Temperature;
+use crate::sim::oscillator::{Sensor, Temperature};
 use crate::sim::{Crystal, Fault, Jitter, PulseModel, ServerModel, Shape, Way};
 
 /// Keys and sections of the file.
@@ -132,12 +132,21 @@ fn crystal(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Crystal {
     let white = number("white_ppb", 1000.0, 1e-9).unwrap_or(0.0);
     let temperature = section.get("temperature").and_then(|value| {
         let section = Section::new("temperature", value, out)?;
-        section.only(&["swing", "period", "wobble", "ppm_per_degree"], out);
+        section.only(&["swing", "period", "wobble", "ppm_per_degree", "sensor"], out);
+        let sensor = section.get("sensor").and_then(|value| {
+            let section = Section::new("sensor", value, out)?;
+            section.only(&["grain", "noise"], out);
+            Some(Sensor {
+                grain: section.number("grain", 0.0..=10.0, out).unwrap_or(0.0),
+                noise: section.number("noise", 0.0..=10.0, out).unwrap_or(0.0),
+            })
+        });
         Some(Temperature {
             swing: section.number("swing", 0.0..=100.0, out).unwrap_or(0.0),
             period: section.duration("period", 10.0..=EVER, out).unwrap_or(86_400.0),
             wobble: section.number("wobble", 0.0..=100.0, out).unwrap_or(0.0),
             coefficient: section.number("ppm_per_degree", -10.0..=10.0, out).unwrap_or(0.0) * 1e-6,
+            sensor,
         })
     });
     Crystal { frequency, wander, flicker, white, temperature }
