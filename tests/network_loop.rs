@@ -8,7 +8,7 @@ use refclockd::core::memory::Memory;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::core::state::{State, Verdict};
-use refclockd::sim::{Oscillator, Rng};
+use refclockd::sim::{Crystal, Oscillator, Rng};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Span, Tai, Timestamp};
 use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
@@ -45,7 +45,12 @@ fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut 
     let mut rng = Rng::new(seed);
     let epoch: Timestamp<Tai> = Timestamp::from_parts(1_767_225_637, 0);
     let raw0 = Timestamp::from_parts(40, 123_456_789);
-    let mut crystal = Oscillator::new(Rng::new(seed ^ 0x55), epoch, raw0, 30e-6, 1e-9);
+    let mut crystal = Oscillator::new(
+        Rng::new(seed ^ 0x55),
+        epoch,
+        raw0,
+        Crystal { frequency: 30e-6, wander: 1e-9, ..Crystal::default() },
+    );
     let mut sources: Vec<SourceConfig> =
         (0..servers.len()).map(|i| config(&format!("N{i}"), SourceKind::Network)).collect();
     sources.push(config("GPS", SourceKind::Message));

@@ -77,7 +77,7 @@ fn we_measure_chronyds_time() {
             measured
         };
         let measured = tokio::select! {
-            () = shell::run(config, Names::new(), Orders::none(), move |event| drop(sender.send(event))) => Vec::new(),
+            () = shell::run(config, Names::on_a_thread(), Orders::none(), move |event| drop(sender.send(event))) => Vec::new(),
             measured = tokio::time::timeout(Duration::from_secs(15), measured) => measured.unwrap(),
         };
         for measurement in &measured {
@@ -87,7 +87,7 @@ fn we_measure_chronyds_time() {
 
         let query =
             OnceConfig { host: "127.0.0.1".into(), port, samples: 4, timeout: Duration::from_secs(5), version: 4 };
-        let answers = once(&query, &Names::new()).await.unwrap();
+        let answers = once(&query, &Names::on_a_thread()).await.unwrap();
         let best = answers.best().unwrap();
         assert!(best.offset.seconds().abs() < 1e-3, "{best:?}");
     });

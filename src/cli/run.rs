@@ -19,6 +19,7 @@ use crate::control::server::ServerState;
 use crate::core::engine::ClockCommand;
 use crate::core::snapshot::ClockKind;
 use crate::daemon::Daemon;
+use crate::daemon::files::Files;
 use crate::daemon::journal::Journal;
 use crate::daemon::privileges::{self, PrivilegeError};
 use crate::daemon::start::clock::{clock, leap_table};
@@ -26,6 +27,7 @@ use crate::daemon::start::memory::{believable, remembered};
 use crate::daemon::start::serving::listen;
 use crate::daemon::start::sources::{engine, start_sources};
 use crate::daemon::supervisor::Supervisor;
+use crate::ntp::client::names::Names;
 use crate::ntp::served::RawMap;
 
 /// Options of `refclockd run`.
@@ -34,14 +36,24 @@ pub struct RunArgs {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/refclockd/refclockd.toml")]
     config: PathBuf,
+
+    /// Start no thread: answer NTP, write files and look names up on the one that decides, which waits
+    /// for them. For simulators and debuggers.
+    #[arg(long)]
+    single_thread: bool,
 }
 
 /// Runs until SIGTERM or Ctrl-C; then ends with 0.
 pub fn run(args: &RunArgs) -> ExitCode {
-    let config = match check::load(&args.config) {
+    let mut config = match check::load(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if args.single_thread
+        && let Some(serve) = &mut config.serve
+    {
+        serve.workers = 0;
+    }
     tracing_subscriber::fmt().with_target(false).with_writer(std::io::stderr).init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -50,7 +62,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    match tokio::task::LocalSet::new().block_on(&runtime, serve(&config)) {
+    match tokio::task::LocalSet::new().block_on(&runtime, serve(&config, !args.single_thread)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error}. {} Nothing was started.", error.action());
@@ -59,7 +71,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-async fn serve(config: &Config) -> Result<(), PrivilegeError> {
+/// `threads`: may others be started beside this one?
+async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
     let mut taken = privileges::settle(config).await?;
     let path = config.state_dir.join("drift.toml");
     let memory = remembered(&path);
@@ -80,11 +93,15 @@ async fn serve(config: &Config) -> Result<(), PrivilegeError> {
     let workers = listen(config, &published);
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
-    daemon.remember_in(path);
+    match if threads { Files::start() } else { Ok(Files::here()) } {
+        Ok(files) => daemon.remember_in(path, files),
+        Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),
+    }
     let socket = config.control_socket.clone();
     tokio::task::spawn_local(control::server::run_bound(socket, taken.control.take(), daemon.reader(), tell_control));
     let (inbox, mut inputs) = mpsc::unbounded_channel();
-    start_sources(config, &mut taken, not_before, &inbox);
+    let names = if threads { Names::on_a_thread() } else { Names::here() };
+    start_sources(config, &mut taken, not_before, &names, &inbox);
     info!("started with {} reference clocks and {} servers", config.refclocks.len(), config.servers.len());
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();

@@ -75,10 +75,26 @@ impl DisciplinedClock {
         self.engine.handle_server_state(source, text, action);
     }
 
+    /// The machine slept for so long, its raw counter with it; `raw` is now. The kernel has set the
+    /// system clock on by itself.
+    pub fn handle_sleep(&mut self, slept: Span, raw: Timestamp<Raw>) {
+        if self.clock.kind() == ClockKind::Own {
+            self.clock.apply(raw, ClockCommand::Step(slept));
+        }
+        self.engine.handle_sleep(slept, self.now(raw));
+        self.settle(raw);
+    }
+
     /// The operator has taken a server offline, or brought it back; see [`Engine::handle_offline`].
     pub fn handle_offline(&mut self, source: SourceId, offline: bool, raw: Timestamp<Raw>) {
         self.engine.handle_offline(source, offline, self.now(raw));
         self.settle(raw);
+    }
+
+    /// The thermometer beside our crystal reads so many degrees Celsius; see
+    /// [`Engine::handle_temperature`].
+    pub fn handle_temperature(&mut self, celsius: f64, raw: Timestamp<Raw>) {
+        self.engine.handle_temperature(celsius, self.now(raw));
     }
 
     /// Time passed.

@@ -233,7 +233,7 @@ pub struct Serve {
     pub allow: Vec<IpNet>,
     /// Who is not, although allowed.
     pub deny: Vec<IpNet>,
-    /// Threads that answer.
+    /// Threads that answer; with none, the main thread does.
     pub workers: usize,
 }
 

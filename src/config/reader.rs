@@ -252,7 +252,7 @@ fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
         listen: listen.unwrap_or(usual.listen),
         allow: section.list("allow", out, network).unwrap_or_default(),
         deny: section.list("deny", out, network).unwrap_or_default(),
-        workers: section.integer("workers", 1..=64, out).and_then(|w| usize::try_from(w).ok()).unwrap_or(usual.workers),
+        workers: section.integer("workers", 0..=64, out).and_then(|w| usize::try_from(w).ok()).unwrap_or(usual.workers),
     }
 }
 

@@ -84,6 +84,20 @@ pub enum Event {
         /// How far it was stepped to where our own clock was, s; `None` if it was watched.
         stepped: Option<f64>,
     },
+    /// The machine slept, and its counter with it.
+    Slept {
+        /// For how long, s.
+        for_s: f64,
+    },
+    /// A source has moved against our counter, all at once and for good; we follow.
+    Moved {
+        /// The source's name.
+        source: String,
+        /// Our clock - the source, s.
+        by: f64,
+        /// Do its seconds have other names too, so that it was our counter that stood still?
+        seconds_too: bool,
+    },
     /// The clock is further off than it may be moved.
     Panic {
         /// local - reference, s.
@@ -108,7 +122,9 @@ impl Event {
             | Self::ForeignRate { .. }
             | Self::ClockRefused(_)
             | Self::Panic { .. }
-            | Self::DateRepaired { .. } => true,
+            | Self::DateRepaired { .. }
+            | Self::Slept { .. }
+            | Self::Moved { .. } => true,
             Self::ClockTaken { .. } | Self::Numbered { .. } | Self::Stepped { .. } | Self::Server { .. } => false,
         }
     }
@@ -162,6 +178,18 @@ impl fmt::Display for Event {
                 if *by < 0.0 { "back" } else { "forward" }
             ),
             Self::ClockTaken { stepped: None } => f.write_str("the system clock may be set again, and is steered"),
+            Self::Slept { for_s } => {
+                write!(f, "the machine slept for {}: what time it is must be learned anew", Magnitude(*for_s))
+            }
+            Self::Moved { source, seconds_too: true, .. } => write!(
+                f,
+                "{source}: its pulses have moved and have other names: this machine's counter stood still (a paused virtual machine?). What time it is must be learned anew"
+            ),
+            Self::Moved { source, by, .. } => write!(
+                f,
+                "{source}: it has moved by {} all at once and stays there; we follow. Either this machine's counter stood still or the source jumped",
+                Magnitude(by.abs())
+            ),
             Self::Panic { offset, limit } => write!(
                 f,
                 "the clock is {} {}, more than the {} it may be moved: not touching it",

@@ -21,4 +21,5 @@ pub mod snapshot;
 pub mod source;
 pub mod state;
 pub mod steering;
+pub mod temperature;
 pub mod timebase;

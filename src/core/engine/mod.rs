@@ -5,8 +5,10 @@
 //! not go backwards.
 
 mod choosing;
+mod coasting;
 mod coming;
 mod finishing;
+mod jumps;
 mod numbering;
 mod servers;
 
@@ -17,6 +19,7 @@ use refclocks::sys::clock::Bracket;
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
 use refclocks::{Health, LocalStamp, Report};
 
+use self::jumps::Astray;
 use crate::core::bank::Prior;
 use crate::core::estimator::Estimator;
 use crate::core::event::Event;
@@ -24,7 +27,7 @@ use crate::core::holdover::HorizonRecord;
 use crate::core::labels::Labels;
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
-use crate::core::snapshot::{ClockKind, ClockReading, Snapshot, SourceKind};
+use crate::core::snapshot::{ClockKind, ClockReading, CrystalTemperature, Snapshot, SourceKind};
 use crate::core::source::{Source, SourceConfig, SourceId, without_offset};
 use crate::core::state::{State, StateReason};
 use crate::core::steering::StepPolicy;
@@ -64,6 +67,13 @@ pub struct EngineConfig {
     pub steers_realtime: bool,
 }
 
+impl EngineConfig {
+    /// A time base that has seen nothing.
+    fn time_base(&self) -> TimeBase {
+        TimeBase::new(self.steers_realtime.then_some(self.step.max_slew))
+    }
+}
+
 /// What to do with the clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ClockCommand {
@@ -99,6 +109,10 @@ pub struct Engine {
     /// When somebody else last moved the system clock.
     rival_seen: Option<Timestamp<Raw>>,
     disagreement: Option<usize>,
+    /// How far the estimate lies outside what the sources agree on, s.
+    against_the_agreed: f64,
+    /// A source that feeds the clock and is far from it.
+    astray: Option<Astray>,
     first_message: Option<Timestamp<Raw>>,
     first_exchange: Option<Timestamp<Raw>>,
     numbered_at: Option<Timestamp<Raw>>,
@@ -126,7 +140,7 @@ impl Engine {
         let mut engine = Self {
             estimator: Estimator::new(prior),
             started: now,
-            base: TimeBase::new(config.steers_realtime.then_some(config.step.max_slew)),
+            base: config.time_base(),
             sources: BTreeMap::new(),
             next_source: 0,
             remembered: memory.clone(),
@@ -140,6 +154,8 @@ impl Engine {
             take_back: false,
             rival_seen: None,
             disagreement: None,
+            against_the_agreed: 0.0,
+            astray: None,
             first_message: None,
             first_exchange: None,
             numbered_at: None,
@@ -343,6 +359,10 @@ impl Engine {
             offset,
             frequency: estimated.map(|(_, e)| Frequency(e.frequency)),
             frequency_sd: estimated.map_or(f64::INFINITY, |(_, e)| e.frequency_variance.sqrt()),
+            temperature: self
+                .record
+                .temperature(now.raw)
+                .map(|celsius| CrystalTemperature { celsius, coefficient: self.record.compensation() }),
             holdover_budget: self.config.holdover_budget,
             would_last_s: self.would_last(now),
             rival_seen: self.rival_seen,

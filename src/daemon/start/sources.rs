@@ -89,13 +89,12 @@ fn server(server: &Server) -> SourceConfig {
 }
 
 /// Starts a shell for each source, with what was taken for it; they end with the daemon.
-pub fn start_sources(config: &Config, taken: &mut Taken, not_before: Timestamp<Utc>, inbox: &Inbox) {
+pub fn start_sources(config: &Config, taken: &mut Taken, not_before: Timestamp<Utc>, names: &Names, inbox: &Inbox) {
     let mut next = 0;
     for clock in &config.refclocks {
         start_refclock(clock, taken, next, not_before, inbox);
         next += if matches!(clock.driver, Driver::Gpsd { .. }) { 2 } else { 1 };
     }
-    let names = Names::new();
     for server in &config.servers {
         let inbox = inbox.clone();
         let at = next;

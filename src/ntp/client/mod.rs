@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`association`] | requests, replies, reach, validation: pure |
+//! | `handover` | an exchange as the core takes it |
 //! | [`poll`] | when the next request is due: pure |
 //! | [`once`] | a few quick exchanges, then an end: for `refclockd query` |
 //! | [`names`] | host names, resolved on a thread of their own |
@@ -11,6 +12,7 @@
 //! | [`shell`] | sockets and timers |
 
 pub mod association;
+mod handover;
 pub mod names;
 pub mod once;
 pub mod order;
