@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod line_discipline;
 pub mod pps;
 pub mod shm;
 pub mod tty;
