@@ -164,7 +164,8 @@ fn together(
     for r in &refclocks {
         twice(&r.source.name, r.name.clone().unwrap_or(r.section.clone()), out);
         let address = r.source.driver.address();
-        if devices.insert(address.clone(), ()).is_some() {
+        // A serial port may give messages by its data and a pulse by its DCD input.
+        if devices.insert(format!("{} {address}", r.source.driver.name()), ()).is_some() {
             let title = format!("two refclocks read {}", quoted(&address));
             out.push(Diagnostic::error(r.device.clone(), title, "Keep one of them: a device is one source."));
         }
