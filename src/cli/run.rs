@@ -27,6 +27,7 @@ use crate::daemon::start::memory::{believable, remembered};
 use crate::daemon::start::serving::listen;
 use crate::daemon::start::sources::{engine, start_sources};
 use crate::daemon::supervisor::Supervisor;
+use crate::daemon::thermometer;
 use crate::ntp::client::names::Names;
 use crate::ntp::served::RawMap;
 
@@ -102,6 +103,9 @@ async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
     let (inbox, mut inputs) = mpsc::unbounded_channel();
     let names = if threads { Names::on_a_thread() } else { Names::here() };
     start_sources(config, &mut taken, not_before, &names, &inbox);
+    if threads {
+        thermometer::start(&config.thermometer, &inbox);
+    }
     info!("started with {} reference clocks and {} servers", config.refclocks.len(), config.servers.len());
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();

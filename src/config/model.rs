@@ -26,6 +26,8 @@ pub struct Config {
     pub clock: ClockSettings,
     /// `[holdover] budget`: the error bound at which a coasting clock stops being stratum 1, s.
     pub holdover_budget: f64,
+    /// `[holdover] thermometer`: what tells the temperature of our crystal.
+    pub thermometer: Thermometer,
     /// `[control] socket`: where `refclockd` answers the operator.
     pub control_socket: PathBuf,
     /// `[state] dir`: where what was learned is kept from one start to the next.
@@ -43,11 +45,24 @@ impl Default for Config {
             serve: None,
             clock: ClockSettings::default(),
             holdover_budget: 1e-3,
+            thermometer: Thermometer::default(),
             control_socket: PathBuf::from(crate::control::DEFAULT_SOCKET),
             state_dir: PathBuf::from("/var/lib/refclockd"),
             process: Process::default(),
         }
     }
+}
+
+/// Which thermometer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Thermometer {
+    /// The first thermal zone of the machine, if it has one.
+    #[default]
+    Auto,
+    /// None.
+    None,
+    /// A file of hwmon, of a thermal zone or of a 1-wire sensor.
+    File(PathBuf),
 }
 
 /// A reference clock.

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
-use super::model::{Config, Discipline, Local, NTP_PORT, Otherwise, Refclock, Serve, Server};
+use super::model::{Config, Discipline, Local, NTP_PORT, Otherwise, Refclock, Serve, Server, Thermometer};
 use super::source::{Written, refclock, server};
 use super::value::{Section, network, socket_address, unknown, wrong_type};
 
@@ -72,9 +72,14 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     one("serve", "[serve]", &mut |section, out| config.serve = Some(serve(&section, out)));
     one("clock", "[clock]", &mut |section, out| clock(&section, &mut config, out));
     one("holdover", "[holdover]", &mut |section, out| {
-        section.only(&["budget"], out);
+        section.only(&["budget", "thermometer"], out);
         // Below a microsecond nothing coasts; beyond a second nobody needs us.
         config.holdover_budget = section.duration("budget", 1e-6..=1.0, out).unwrap_or(config.holdover_budget);
+        config.thermometer = match section.string("thermometer", out) {
+            None | Some(("auto", _)) => Thermometer::Auto,
+            Some(("none", _)) => Thermometer::None,
+            Some(_) => section.path("thermometer", out).map_or(Thermometer::None, Thermometer::File),
+        };
     });
     one("control", "[control]", &mut |section, out| {
         section.only(&["socket"], out);
@@ -159,7 +164,8 @@ fn together(
     for r in &refclocks {
         twice(&r.source.name, r.name.clone().unwrap_or(r.section.clone()), out);
         let address = r.source.driver.address();
-        if devices.insert(address.clone(), ()).is_some() {
+        // A serial port may give messages by its data and a pulse by its DCD input.
+        if devices.insert(format!("{} {address}", r.source.driver.name()), ()).is_some() {
             let title = format!("two refclocks read {}", quoted(&address));
             out.push(Diagnostic::error(r.device.clone(), title, "Keep one of them: a device is one source."));
         }

@@ -8,6 +8,7 @@ pub mod journal;
 pub mod privileges;
 pub mod start;
 pub mod supervisor;
+pub mod thermometer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub enum Input {
     Device(SourceId, Delivery),
     /// From a server's shell, by the source's number.
     Server(SourceId, ClientEvent),
+    /// From the thermometer beside the crystal, degrees Celsius.
+    Temperature(f64),
 }
 
 /// Where the shells hand in.
@@ -115,6 +118,7 @@ impl Daemon {
                 self.clock.handle_report(source, &report, &delivery.health, &now);
             }
             Input::Server(source, event) => self.handle_server(source, event, &now),
+            Input::Temperature(celsius) => self.clock.handle_temperature(celsius, now.raw_after),
         }
         self.tell(&now);
     }

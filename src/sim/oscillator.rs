@@ -143,6 +143,11 @@ impl Oscillator {
         self.frequency += by;
     }
 
+    /// The counter jumps ahead by so much, s.
+    pub fn jump(&mut self, by: f64) {
+        self.raw += Span::from_seconds(by);
+    }
+
     /// From now on its random walk is another, (s/s)/sqrt(s).
     pub fn set_wander(&mut self, wander: f64) {
         self.crystal.wander = wander;

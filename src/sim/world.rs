@@ -249,6 +249,7 @@ impl World {
             }
             match fault.what {
                 What::Frequency(by) => self.crystal.step(if is_on { by } else { -by }),
+                What::Phase(by) => self.crystal.jump(if is_on { by } else { -by }),
                 What::Wander(wander) => {
                     self.crystal.set_wander(if is_on { wander } else { self.scenario.crystal.wander });
                 }

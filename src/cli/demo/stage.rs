@@ -239,6 +239,7 @@ fn plug_in_receiver(source: usize, inbox: &Inbox) -> Option<File> {
     let config = serial::SerialConfig {
         path: path.to_string_lossy().into_owned(),
         baud: None,
+        shared: false,
         nmea: nmea::Config { not_before: crate::NOT_BEFORE, ..nmea::Config::default() },
     };
     let inbox = inbox.clone();

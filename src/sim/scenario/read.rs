@@ -32,7 +32,7 @@ const EVER: f64 = 1e8;
 /// Keys of every source.
 const COMMON: [&str; 4] = ["name", "prefer", "noselect", "trust"];
 /// What a fault can be.
-const FAULTS: [&str; 7] = ["silent", "no-fix", "ahead", "weeks", "route", "frequency", "wander"];
+const FAULTS: [&str; 8] = ["silent", "no-fix", "ahead", "weeks", "route", "frequency", "phase", "wander"];
 /// Shapes of jitter.
 const SHAPES: [&str; 4] = ["exponential", "gamma", "pareto", "lognormal"];
 
@@ -300,7 +300,7 @@ fn fault(section: &Section<'_, '_>, sources: &[SourceModel], out: &mut Vec<Diagn
     match what {
         "frequency" => missing("by_ppm", "1.0"),
         "wander" => missing("wander_ppb", "10.0"),
-        "ahead" => missing("by", "\"50 ms\""),
+        "ahead" | "phase" => missing("by", "\"50 ms\""),
         "weeks" => missing("weeks", "-1024"),
         _ if FAULTS.contains(&what) => {}
         other => out.push(unknown(other, span, format!("unknown fault {}", quoted(other)), &FAULTS)),
@@ -316,6 +316,7 @@ fn fault(section: &Section<'_, '_>, sources: &[SourceModel], out: &mut Vec<Diagn
             .map(|ppm| fault(What::Frequency(ppm * 1e-6)))
             .into_iter()
             .collect(),
+        "phase" => vec![fault(What::Phase(by))],
         "wander" => section
             .number("wander_ppb", 0.0..=1000.0, out)
             .map(|ppb| fault(What::Wander(ppb * 1e-9)))
