@@ -86,9 +86,7 @@ async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
     // A machine without a battery-backed clock starts at the last good time it knew.
     if let Some(last) = last.filter(|last| *last > system && clock.kind() == ClockKind::System) {
         info!("the system clock stands at {system:.0}; it goes on from {last:.0}, the last good time known");
-        if let Err(error) = clock.apply(raw, ClockCommand::Step(last - system)) {
-            warn!("{error}");
-        }
+        clock.apply(raw, ClockCommand::Step(last - system));
     }
     let clock = DisciplinedClock::new(engine(config, utc), &memory, clock, raw);
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));

@@ -1,15 +1,17 @@
 //! A clock and the engine that disciplines it: the loop, closed.
 
+use std::collections::VecDeque;
+
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{Health, LeapIndicator, Report};
 
-use super::{Announcement, Clock, ClockError};
+use super::{Announcement, Clock};
 use crate::core::engine::{ClockCommand, Engine, EngineConfig, Now};
 use crate::core::estimator::Measurement;
 use crate::core::event::Event;
 use crate::core::memory::Memory;
-use crate::core::snapshot::{ClockKind, Snapshot};
+use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot};
 use crate::core::source::{ServerSays, SourceConfig, SourceId};
 use crate::core::state::State;
 
@@ -17,18 +19,20 @@ use crate::core::state::State;
 pub struct DisciplinedClock {
     engine: Engine,
     clock: Box<dyn Clock>,
-    /// Why the clock could not be moved, while it cannot; and whether that was told.
-    refusal: Option<String>,
-    refusal_told: bool,
+    /// What was last told of it: which clock it is, and why the system's cannot be set.
+    kind: ClockKind,
+    refusal: Option<ClockRefusal>,
+    events: VecDeque<Event>,
 }
 
 impl DisciplinedClock {
     /// Closes the loop around a clock; `raw` is now.
     pub fn new(mut config: EngineConfig, memory: &Memory, clock: Box<dyn Clock>, raw: Timestamp<Raw>) -> Self {
         let now = Now { raw, clock: clock.read(raw), rate: clock.rate() };
-        config.steers_realtime = clock.kind() == ClockKind::System;
+        let kind = clock.kind();
+        config.steers_realtime = kind == ClockKind::System;
         let engine = Engine::new(config, memory, now);
-        let mut disciplined = Self { engine, clock, refusal: None, refusal_told: true };
+        let mut disciplined = Self { engine, clock, kind, refusal: None, events: VecDeque::new() };
         disciplined.settle(raw);
         disciplined
     }
@@ -75,8 +79,7 @@ impl DisciplinedClock {
     /// system clock on by itself.
     pub fn handle_sleep(&mut self, slept: Span, raw: Timestamp<Raw>) {
         if self.clock.kind() == ClockKind::Own {
-            let set_on = self.clock.apply(raw, ClockCommand::Step(slept));
-            self.note_refusal(set_on);
+            self.clock.apply(raw, ClockCommand::Step(slept));
         }
         self.engine.handle_sleep(slept, self.now(raw));
         self.settle(raw);
@@ -113,12 +116,7 @@ impl DisciplinedClock {
 
     /// The next thing to tell the operator.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.engine.poll_event()
-    }
-
-    /// Why the clock could not be moved, once each time that changes.
-    pub fn poll_refusal(&mut self) -> Option<String> {
-        if std::mem::replace(&mut self.refusal_told, true) { None } else { self.refusal.clone() }
+        self.events.pop_front().or_else(|| self.engine.poll_event())
     }
 
     /// Tells the rest of the machine how good the clock is, as of a snapshot.
@@ -135,16 +133,15 @@ impl DisciplinedClock {
                 LeapIndicator::None | LeapIndicator::Unsynchronised => 0,
             },
         };
-        let announced = self.clock.announce(&announcement);
-        self.note_refusal(announced);
+        self.clock.announce(snapshot.at, &announcement);
+        self.look_at_clock(snapshot.at);
     }
 
     /// Leaves the clock to itself: what is left of a slew is given up, the crystal's error stays
     /// corrected.
     pub fn leave(&mut self) {
         if let Some(rate) = self.engine.free_rate() {
-            let left = self.clock.apply(self.engine.last_seen(), ClockCommand::SetRate(rate));
-            self.note_refusal(left);
+            self.clock.apply(self.engine.last_seen(), ClockCommand::SetRate(rate));
         }
     }
 
@@ -165,27 +162,39 @@ impl DisciplinedClock {
     }
 
     fn settle(&mut self, raw: Timestamp<Raw>) {
+        self.clock.handle_timeout(raw);
+        self.look_at_clock(raw);
         while let Some(command) = self.engine.poll_command() {
-            let applied = self.clock.apply(raw, command);
-            if applied.is_ok()
-                && let ClockCommand::Step(by) = command
+            self.clock.apply(raw, command);
+            if let ClockCommand::Step(by) = command
                 && self.clock.kind() == ClockKind::System
             {
                 self.engine.handle_own_step(by, raw);
             }
-            self.note_refusal(applied);
         }
         if let Some(hand) = self.clock.foreign_hand() {
             self.engine.handle_foreign_rate(hand.found, hand.ours, raw);
         }
+        self.look_at_clock(raw);
     }
 
-    fn note_refusal(&mut self, result: Result<(), ClockError>) {
-        let refusal = result.err().map(|error| error.to_string());
-        if refusal.is_some() && refusal != self.refusal {
-            self.refusal_told = false;
+    /// Sees whether it is still the same clock that is steered, and may be.
+    fn look_at_clock(&mut self, raw: Timestamp<Raw>) {
+        let kind = self.clock.kind();
+        let before = std::mem::replace(&mut self.kind, kind);
+        if before != kind {
+            self.engine.handle_clock(before, kind);
         }
-        if refusal.is_some() {
+        let retaken = self.clock.retaken();
+        if let Some(by) = retaken {
+            self.engine.handle_own_step(by, raw);
+        }
+        let refusal = self.clock.refusal().cloned();
+        if refusal != self.refusal {
+            self.events.push_back(match &refusal {
+                Some(refusal) => Event::ClockRefused(refusal.clone()),
+                None => Event::ClockTaken { stepped: retaken.map(Span::seconds) },
+            });
             self.refusal = refusal;
         }
     }

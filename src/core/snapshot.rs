@@ -4,6 +4,7 @@
 //! evaluated at the reader's own now. Past [`Snapshot::valid_until`] nobody vouches for them, and
 //! the NTP server answers "not synchronised": a hung main thread must not serve on.
 
+use std::fmt;
 use std::sync::Arc;
 
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
@@ -26,8 +27,8 @@ pub struct Snapshot {
     pub clock: ClockReading,
     /// Which clock that is.
     pub clock_kind: ClockKind,
-    /// Why it cannot be moved, if it cannot.
-    pub clock_refusal: Option<String>,
+    /// Why the system clock cannot be set, while that is asked for and refused.
+    pub clock_refusal: Option<ClockRefusal>,
     /// TAI to UTC.
     pub utc: UtcMap,
     /// How wrong the clock can be.
@@ -61,7 +62,7 @@ pub struct Snapshot {
 }
 
 /// Which clock we serve from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockKind {
     /// The system clock, steered.
@@ -71,6 +72,38 @@ pub enum ClockKind {
     Own,
     /// The system clock, which is only watched.
     Watched,
+}
+
+/// Why the system clock cannot be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockRefusal {
+    /// What was tried, and the system's words.
+    pub error: String,
+    /// Is it a matter of permission?
+    pub permission: bool,
+    /// What is done instead.
+    pub instead: ClockKind,
+}
+
+impl ClockRefusal {
+    /// What a person can do about it, in one imperative sentence.
+    pub const fn action(&self) -> &'static str {
+        if self.permission {
+            "Run as root, or give the program CAP_SYS_TIME; it is tried again by itself."
+        } else {
+            "Look at the kernel's log; it is tried again by itself."
+        }
+    }
+}
+
+impl fmt::Display for ClockRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instead = match self.instead {
+            ClockKind::Own => "a clock of our own is steered and served instead",
+            ClockKind::Watched | ClockKind::System => "it is only watched",
+        };
+        write!(f, "the system clock cannot be set ({}); {instead}", self.error)
+    }
 }
 
 /// A clock as a function of the raw counter: `tai + (raw - self.raw) * (1 + rate)`.

@@ -19,7 +19,6 @@ use refclocks::sys::clock::{Bracket, asleep, bracket};
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use refclocks::{LocalStamp, Report};
 use tokio::sync::mpsc;
-use tracing::warn;
 
 use crate::clock::DisciplinedClock;
 use crate::core::snapshot::Snapshot;
@@ -129,7 +128,6 @@ impl Daemon {
         let now = self.wake_up();
         self.clock.handle_timeout(&now);
         self.tell(&now);
-        self.save_when_due(now.raw_after);
     }
 
     /// Publishes what readers may know from now on.
@@ -157,7 +155,8 @@ impl Daemon {
                 }
                 () = tokio::time::sleep(self.until_timeout()) => self.handle_timeout(),
             }
-            self.publish();
+            let now = self.publish();
+            self.save_when_due(now);
         }
     }
 
@@ -231,9 +230,6 @@ impl Daemon {
         let utc: Timestamp<Utc> = self.published.load().utc.utc(self.clock.now(now.raw_after).clock).0;
         while let Some(event) = self.clock.poll_event() {
             self.journal.note(utc, &event);
-        }
-        if let Some(refusal) = self.clock.poll_refusal() {
-            warn!("{refusal}");
         }
     }
 

@@ -187,6 +187,17 @@ impl Engine {
         self.take_back = self.config.steers_realtime;
     }
 
+    /// Another clock is steered from now on. One that was only watched stands where it may: it is set as
+    /// at a start.
+    pub fn handle_clock(&mut self, from: ClockKind, to: ClockKind) {
+        self.config.steers_realtime = to == ClockKind::System;
+        self.base.steer(self.config.steers_realtime.then_some(self.config.step.max_slew));
+        self.take_back = false;
+        if from == ClockKind::Watched {
+            self.allow_step();
+        }
+    }
+
     /// We stepped CLOCK_REALTIME ourselves.
     pub fn handle_own_step(&mut self, by: Span, raw: Timestamp<Raw>) {
         self.base.stepped(by, raw);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::numbers::{civil_text, code_and_data, finite, name_of, nanos, nanos_up, utc_text};
 use super::satellites::ReceiverSky;
-use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
+use crate::core::snapshot::{ClockKind, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason, Verdict, direction};
 use crate::observe::Moment;
 use crate::observe::plain::plain;
@@ -228,6 +228,8 @@ pub struct PulseReport {
 pub struct ClockReport {
     /// The served clock.
     pub utc: String,
+    /// Which clock that is.
+    pub kind: ClockKind,
     /// Served clock - CLOCK_REALTIME; unknown where nobody read the latter.
     pub minus_system_ns: Option<i64>,
 }
@@ -276,7 +278,11 @@ impl StatusReport {
             leap: leap(snapshot, raw),
             receiver: snapshot.sources.iter().find_map(receiver),
             pulse: pulse(snapshot, raw),
-            clock: ClockReport { utc: time_utc, minus_system_ns: minus_system.map(|span| span.nanos()) },
+            clock: ClockReport {
+                utc: time_utc,
+                kind: snapshot.clock_kind,
+                minus_system_ns: minus_system.map(|span| span.nanos()),
+            },
             sources: snapshot.sources.iter().map(|s| plain(&s.name).into_owned()).collect(),
             notices: super::why::notices(snapshot, raw),
         }

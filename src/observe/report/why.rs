@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers::{code_and_data, utc_text};
 use super::status::{Notice, Severity, reason, reason_at};
-use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
+use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Duration, Magnitude, State, StateReason, Verdict, direction};
 use crate::observe::plain::plain;
 
@@ -27,6 +27,8 @@ pub struct WhyReport {
     pub because: String,
     /// Why clients are served, or are not.
     pub serving: String,
+    /// Which clock is steered, and why not the one that was to be.
+    pub clock: String,
     /// What is expected next, and what a person can do.
     pub next: Vec<String>,
     /// Why each source is used, or is not.
@@ -68,6 +70,7 @@ impl WhyReport {
             headline: headline(snapshot, state, raw),
             because: reason(snapshot, raw).text,
             serving: serving(snapshot, state, raw),
+            clock: clock(snapshot),
             next: next(snapshot, raw),
             sources,
         })
@@ -116,6 +119,23 @@ fn serving(snapshot: &Snapshot, state: State, raw: Timestamp<Raw>) -> String {
     }
 }
 
+fn clock(snapshot: &Snapshot) -> String {
+    match (&snapshot.clock_refusal, snapshot.clock_kind) {
+        (Some(refusal), _) => sentence(refusal),
+        (None, ClockKind::System) => "The system clock is steered, for every program of this machine.".into(),
+        (None, ClockKind::Own) => "A clock of our own is steered; the system clock is left alone.".into(),
+        (None, ClockKind::Watched) => "No clock is steered; the system clock is watched and served as it is.".into(),
+    }
+}
+
+/// What begins in small letters within a log's line, by itself.
+fn sentence(refusal: &ClockRefusal) -> String {
+    let text = refusal.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    format!("{}{}.", first.collect::<String>(), plain(letters.as_str()))
+}
+
 fn next(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<String> {
     let budget = Bound(snapshot.holdover_budget);
     let reason = reason_at(snapshot, raw);
@@ -142,7 +162,8 @@ fn next(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<String> {
         _ => None,
     };
     let action = self::reason(snapshot, raw).action;
-    expected.into_iter().chain(action).collect()
+    let clock = snapshot.clock_refusal.as_ref().map(|refusal| refusal.action().to_owned());
+    expected.into_iter().chain(action).chain(clock).collect()
 }
 
 impl WhySource {
@@ -223,6 +244,10 @@ fn what_it_gives(source: &SourceReport) -> &'static str {
 /// What deserves attention whatever the state is, the worst first.
 pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
     let mut notices = Vec::new();
+    if let Some(refusal) = &snapshot.clock_refusal {
+        let (code, severity, action) = ("clock_refused".into(), Severity::Caution, Some(refusal.action().into()));
+        notices.push(Notice { code, severity, source: None, text: sentence(refusal), action });
+    }
     for source in snapshot.sources.iter() {
         let name = plain(&source.name);
         let mut add = |code: &str, severity, text: String, action: Option<String>| {
