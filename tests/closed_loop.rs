@@ -8,7 +8,7 @@ use refclockd::core::memory::Memory;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::SourceConfig;
 use refclockd::core::state::{State, Verdict};
-use refclockd::sim::{Oscillator, Rng};
+use refclockd::sim::{Crystal, Oscillator, Rng};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Span, Tai, Timestamp};
 use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
@@ -46,9 +46,11 @@ struct Story {
     message: fn(i64) -> bool,
     /// Seconds that the messages name too much.
     ahead: fn(i64) -> i64,
+    /// From here on our counter lacks so many seconds: it stood still. `Some(true)`: we are told.
+    stood_still: Option<(i64, f64, bool)>,
 }
 
-const HAT: Story = Story { pulse: |_| true, message: |_| true, ahead: |_| 0 };
+const HAT: Story = Story { pulse: |_| true, message: |_| true, ahead: |_| 0, stood_still: None };
 
 fn run(seed: u64, seconds: i64, frequency: f64, start: Option<f64>) -> Result {
     tell(&HAT, seed, seconds, frequency, start, |_, _, _| {})
@@ -65,7 +67,8 @@ fn tell(
     let mut rng = Rng::new(seed);
     let epoch: Timestamp<Tai> = Timestamp::from_parts(1_767_225_637, 0);
     let raw0 = Timestamp::from_parts(40, 123_456_789);
-    let mut crystal = Oscillator::new(Rng::new(seed ^ 0x55), epoch, raw0, frequency, 1e-9);
+    let mut crystal =
+        Oscillator::new(Rng::new(seed ^ 0x55), epoch, raw0, Crystal { frequency, wander: 1e-9, ..Crystal::default() });
     let sign = if rng.uniform() < 0.5 { -1.0 } else { 1.0 };
     let off = sign * start.unwrap_or_else(|| 0.01 + 0.09 * rng.uniform());
     let clock = SoftwareClock::new(raw0, epoch + Span::from_seconds(off));
@@ -90,7 +93,14 @@ fn tell(
     };
     for k in 1..seconds {
         let at = epoch + Span::from_whole_seconds(k);
-        let raw = crystal.raw_at(at);
+        let lost = story.stood_still.filter(|(from, ..)| k >= *from).map_or(Span::ZERO, |s| Span::from_seconds(s.1));
+        let mut raw_at = |at| crystal.raw_at(at) - lost;
+        let raw = raw_at(at);
+        if let Some((from, _, true)) = story.stood_still
+            && k == from
+        {
+            clock.handle_sleep(lost, raw);
+        }
         let error = (clock.now(raw).clock - at).seconds();
         let snapshot = clock.snapshot(raw);
         let bound = snapshot.bound_at(raw);
@@ -113,12 +123,12 @@ fn tell(
             late += 20e-6 * rng.exponential();
         }
         let stamp = raw + Span::from_seconds(late);
-        let fetched = crystal.raw_at(at + Span::from_millis(3));
+        let fetched = raw_at(at + Span::from_millis(3));
         let pulse = Pulse { local: LocalStamp::Raw(stamp), edge: Edge::Assert, sequence: k as u32, missed: 0 };
         if (story.pulse)(k) {
             deliver(&mut clock, fetched, 1, &Report::Pulse(pulse));
         }
-        let arrives = crystal.raw_at(at + Span::from_seconds((0.12 + 0.02 * rng.normal()).clamp(0.01, 0.4)));
+        let arrives = raw_at(at + Span::from_seconds((0.12 + 0.02 * rng.normal()).clamp(0.01, 0.4)));
         let utc = UtcMap::default().utc(at).0 + Span::from_whole_seconds((story.ahead)(k));
         let sample = Sample {
             local: LocalStamp::Raw(arrives),
@@ -130,7 +140,7 @@ fn tell(
         if (story.message)(k) {
             deliver(&mut clock, arrives, 0, &Report::Sample(sample));
         }
-        let quiet = crystal.raw_at(at + Span::from_millis(950));
+        let quiet = raw_at(at + Span::from_millis(950));
         let bracket =
             Bracket { raw_before: quiet, realtime: Timestamp::EPOCH + (quiet - Timestamp::EPOCH), raw_after: quiet };
         if clock.poll_timeout() <= quiet {
@@ -253,4 +263,28 @@ fn messages_that_change_their_second_are_not_followed() {
             assert!(matches!(pulse.verdict, Verdict::NumberingContradicted { seconds: 1, .. }), "{:?}", pulse.verdict);
         }
     });
+}
+
+#[test]
+fn a_counter_that_stood_still_is_noticed_and_nobody_is_misled() {
+    for (lost, told) in [(60e-6, false), (0.02, false), (0.4, false), (0.6, false), (37.3, false), (3600.7, true)] {
+        let story = Story { stood_still: Some((2000, lost, told)), ..HAT };
+        tell(&story, 1, 2200, 12e-6, None, |k, error, snapshot| {
+            let serving = snapshot.system.stratum < 16;
+            let bound = snapshot.bound_at(snapshot.at);
+            // Nobody can know before the second pulse after it, nor before three messages if whole seconds
+            // are lost.
+            let known = if lost < 0.5 { 2003 } else { 2005 };
+            if serving && !(2000..known).contains(&k) && k > 120 {
+                assert!(error.abs() <= 1.5 * bound, "{lost} s, second {k}: {error:.3e} outside {bound:.3e}");
+            }
+            if told && k == 2000 {
+                assert!(!serving, "what time it is cannot be known after a sleep");
+            }
+            if k > 2040 {
+                assert!(error.abs() < 3e-6, "{lost} s, second {k}: {error:.3e}");
+                assert_eq!(snapshot.state, State::Locked, "{lost} s, second {k}: {:?}", snapshot.reason);
+            }
+        });
+    }
 }

@@ -8,7 +8,7 @@ use refclockd::core::memory::Memory;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::core::state::{State, Verdict};
-use refclockd::sim::{Oscillator, Rng};
+use refclockd::sim::{Crystal, Oscillator, Rng};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Span, Tai, Timestamp};
 use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
@@ -36,6 +36,8 @@ struct Server {
     jitter: f64,
     /// How far its clock is off, s.
     off: f64,
+    /// log2 of the longest poll interval, s.
+    maxpoll: i8,
 }
 
 /// Runs servers (and a hat, while `pulse` says so) and shows each second's error and snapshot.
@@ -43,7 +45,12 @@ fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut 
     let mut rng = Rng::new(seed);
     let epoch: Timestamp<Tai> = Timestamp::from_parts(1_767_225_637, 0);
     let raw0 = Timestamp::from_parts(40, 123_456_789);
-    let mut crystal = Oscillator::new(Rng::new(seed ^ 0x55), epoch, raw0, 30e-6, 1e-9);
+    let mut crystal = Oscillator::new(
+        Rng::new(seed ^ 0x55),
+        epoch,
+        raw0,
+        Crystal { frequency: 30e-6, wander: 1e-9, ..Crystal::default() },
+    );
     let mut sources: Vec<SourceConfig> =
         (0..servers.len()).map(|i| config(&format!("N{i}"), SourceKind::Network)).collect();
     sources.push(config("GPS", SourceKind::Message));
@@ -54,7 +61,8 @@ fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut 
     let mut clock = DisciplinedClock::new(engine, &Memory::default(), Box::new(clock), raw0);
     let bracket =
         |raw| Bracket { raw_before: raw, realtime: Timestamp::EPOCH + (raw - Timestamp::EPOCH), raw_after: raw };
-    let mut polls: Vec<(i64, u32)> = (0..servers.len()).map(|i| (2 + i as i64, 0)).collect();
+    // When the next poll is due, how many there were, and log2 of the interval.
+    let mut polls: Vec<(i64, u32, i8)> = (0..servers.len()).map(|i| (2 + i as i64, 0, 6)).collect();
     for k in 1..seconds {
         let at = epoch + Span::from_whole_seconds(k);
         let raw = crystal.raw_at(at);
@@ -83,11 +91,14 @@ fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut 
             let middle = t1 + Span::from_seconds((t4 - t1).seconds() / 2.0);
             let tai = sent + Span::from_seconds(there + server.off);
             let says = ServerSays { root_dispersion: 1e-5, stratum: 1, ..ServerSays::default() };
-            clock.handle_reach(i, 255, 6);
+            clock.handle_reach(i, 255, polls[i].2);
             let m = Measurement { raw: middle, tai, delay: Some((t4 - t1).seconds()) };
             clock.handle_exchange(i, m, says, t4);
-            let n = polls[i].1;
-            polls[i] = (k + if n < 3 { 2 } else { (1i64 << (n - 1).min(6)).min(64) }, n + 1);
+            let (_, n, exponent) = polls[i];
+            polls[i] = (k + if n < 3 { 2 } else { 1i64 << (n - 1).min(exponent as u32) }, n + 1, exponent);
+            while let Some((i, wanted)) = clock.poll_wanted_poll() {
+                polls[i].2 = wanted.clamp(6, servers[i].maxpoll);
+            }
         }
         let quiet = crystal.raw_at(at + Span::from_millis(950));
         if clock.poll_timeout() <= quiet {
@@ -101,7 +112,8 @@ fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut 
     }
 }
 
-const LAN: Server = Server { base: 100e-6, jitter: 20e-6, off: 0.0 };
+const LAN: Server = Server { base: 100e-6, jitter: 20e-6, off: 0.0, maxpoll: 6 };
+const WAN: Server = Server { base: 20e-3, jitter: 5e-3, off: 0.0, maxpoll: 10 };
 
 #[test]
 fn one_server_sets_and_keeps_the_clock() {
@@ -125,6 +137,41 @@ fn one_server_sets_and_keeps_the_clock() {
     let rms = (squares / n).sqrt();
     println!("rms {rms:.3e}");
     assert!(rms < 6e-6, "{rms:.3e}");
+}
+
+/// Runs a day and shows the rms error of its second half and the polls at its end.
+fn a_day(servers: &[Server]) -> (f64, Vec<i8>) {
+    let (mut squares, mut n, mut polls) = (0.0, 0.0, Vec::new());
+    run(
+        servers,
+        |_| false,
+        86_400,
+        5,
+        |k, error, snapshot| {
+            if k > 43_200 {
+                squares += error * error;
+                n += 1.0;
+                polls = snapshot.sources[..servers.len()].iter().map(|s| s.poll).collect();
+            }
+        },
+    );
+    ((squares / n).sqrt(), polls)
+}
+
+#[test]
+fn polls_are_as_rare_as_they_may_be() {
+    let lan = || Server { maxpoll: 10, ..LAN };
+    // On a short wire every answer counts; over a long one a quarter as many are nearly as good.
+    let (rms, polls) = a_day(&[lan()]);
+    println!("a local server: rms {rms:.3e}, polls {polls:?}");
+    assert!(polls == [6] && rms < 6e-6, "{polls:?} {rms:.3e}");
+    let (rms, polls) = a_day(&[WAN]);
+    println!("a far server: rms {rms:.3e}, polls {polls:?}");
+    assert!((8..=10).contains(&polls[0]) && rms < 450e-6, "{polls:?} {rms:.3e}");
+    // Beside a near one, a far one teaches nothing.
+    let (rms, polls) = a_day(&[lan(), WAN]);
+    println!("both: rms {rms:.3e}, polls {polls:?}");
+    assert!(polls == [6, 10] && rms < 6e-6, "{polls:?} {rms:.3e}");
 }
 
 #[test]

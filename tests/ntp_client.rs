@@ -10,7 +10,7 @@ use ntp_common::{handle, made_up_snapshot, serve, unsynchronised_snapshot};
 use refclockd::ntp::access::Access;
 use refclockd::ntp::client::names::Names;
 use refclockd::ntp::client::once::{OnceConfig, OnceError, once};
-use refclockd::ntp::client::{ClientConfig, ClientEvent, Measurement, Rejected, ServerState, shell};
+use refclockd::ntp::client::{ClientConfig, ClientEvent, Measurement, Orders, Rejected, ServerState, shell};
 use refclockd::ntp::served::Served;
 use refclockd::ntp::worker;
 use refclocks::sys::clock;
@@ -40,7 +40,7 @@ fn with_shell<F: Future<Output = ()>>(
     runtime().block_on(async {
         let story = tokio::time::timeout(Duration::from_secs(20), story(events));
         tokio::select! {
-            () = shell::run(config, Names::new(), move |event| drop(sender.send(event))) => {}
+            () = shell::run(config, Names::on_a_thread(), Orders::none(), move |event| drop(sender.send(event))) => {}
             told = story => told.expect("the story is told within 20 s"),
         }
     });
@@ -134,7 +134,7 @@ fn several_hosts_can_be_asked_once() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     runtime().block_on(async {
-        let names = Names::new();
+        let names = Names::on_a_thread();
         let answers = once(&config(good.address()), &names).await.unwrap();
         assert_eq!((answers.asked, answers.exchanges.len()), (4, 4));
         assert!(answers.best().unwrap().offset.seconds().abs() < 1e-3);
@@ -161,6 +161,6 @@ fn answers_of_older_versions_are_understood() {
             timeout: Duration::from_secs(3),
             version,
         };
-        assert!(runtime().block_on(once(&config, &Names::new())).is_ok());
+        assert!(runtime().block_on(once(&config, &Names::on_a_thread())).is_ok());
     }
 }

@@ -11,7 +11,7 @@ use ntp_common::{made_up_snapshot, peer, serve, unsynchronised_snapshot};
 use refclockd::core::snapshot::Snapshot;
 use refclockd::ntp::client::names::Names;
 use refclockd::ntp::client::once::{OnceConfig, once};
-use refclockd::ntp::client::{ClientConfig, ClientEvent, shell};
+use refclockd::ntp::client::{ClientConfig, ClientEvent, Orders, shell};
 use refclocks::time::Span;
 
 /// A snapshot of a clock that is 250 ms ahead of this machine's.
@@ -77,7 +77,7 @@ fn we_measure_chronyds_time() {
             measured
         };
         let measured = tokio::select! {
-            () = shell::run(config, Names::new(), move |event| drop(sender.send(event))) => Vec::new(),
+            () = shell::run(config, Names::on_a_thread(), Orders::none(), move |event| drop(sender.send(event))) => Vec::new(),
             measured = tokio::time::timeout(Duration::from_secs(15), measured) => measured.unwrap(),
         };
         for measurement in &measured {
@@ -87,7 +87,7 @@ fn we_measure_chronyds_time() {
 
         let query =
             OnceConfig { host: "127.0.0.1".into(), port, samples: 4, timeout: Duration::from_secs(5), version: 4 };
-        let answers = once(&query, &Names::new()).await.unwrap();
+        let answers = once(&query, &Names::on_a_thread()).await.unwrap();
         let best = answers.best().unwrap();
         assert!(best.offset.seconds().abs() < 1e-3, "{best:?}");
     });

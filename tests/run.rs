@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ntp_common::peer;
 use ntp_common::peers::{Running, chronyd_server, ntpdig_query, wrong_by};
-use run_common::{PROGRAM, Receiver, ask, daemon, end, free_port, receiver_on_a_pty, wait_for_time};
+use run_common::{PROGRAM, Receiver, ask, daemon, daemon_with, end, free_port, receiver_on_a_pty, wait_for_time};
 
 #[test]
 fn a_pty_makes_a_stratum_1_server_with_an_honest_bound() {
@@ -59,6 +59,26 @@ fn a_pty_makes_a_stratum_1_server_with_an_honest_bound() {
         // It stamps in user space; "precision" is how far it trusts its own reading.
         agrees(said["offset"].as_f64().unwrap(), said["precision"].as_f64().unwrap(), before);
     }
+    assert_eq!(end(daemon), Some(0));
+    assert!(folder.path().join("state/drift.toml").exists());
+}
+
+#[test]
+fn a_single_thread_does_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_receiver, path) = receiver_on_a_pty();
+    // Nobody listens there; what counts is that the name is looked up.
+    let sources = format!(
+        "[[refclock]]\ndriver = \"nmea\"\ndevice = \"{}\"\n[[server]]\naddress = \"localhost\"\nport = {}\n",
+        path.display(),
+        free_port()
+    );
+    let (daemon, port) = daemon_with(Command::new(PROGRAM), &["--single-thread"], folder.path(), &sources);
+    wait_for_time(port, Duration::from_secs(20));
+    let server = ask(folder.path(), &["sources"]).unwrap()["sources"][1].to_string();
+    assert!(server.contains("127.0.0.1") || server.contains("::1"), "{server}");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.0.id())).unwrap().count();
+    assert_eq!(threads, 1);
     assert_eq!(end(daemon), Some(0));
     assert!(folder.path().join("state/drift.toml").exists());
 }

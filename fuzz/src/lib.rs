@@ -17,7 +17,7 @@ pub use gpsd::gpsd;
 pub use nmea::nmea;
 pub use ntp::{ntp_packet, ntp_respond};
 pub use ntp_client::ntp_reply;
-pub use texts::{config, control, drift, leap_list};
+pub use texts::{config, control, drift, leap_list, scenario};
 
 use refclocks::time::{Span, Timestamp, Utc};
 
@@ -25,7 +25,7 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("nmea", nmea),
     ("gpsd", gpsd),
     ("sock", sock),
@@ -34,6 +34,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("ntp_respond", ntp_respond),
     ("ntp_reply", ntp_reply),
     ("config", config),
+    ("scenario", scenario),
     ("drift", drift),
     ("leap_list", leap_list),
     ("control", control),

@@ -1,4 +1,4 @@
-//! Texts: the configuration, the drift file, questions on the control socket.
+//! Texts: the configuration, scenarios, the drift file, questions on the control socket.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
@@ -13,10 +13,15 @@ use refclockd::core::snapshot::{
     ClockKind, ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables,
 };
 use refclockd::core::state::{State, StateReason, Verdict};
+use refclockd::sim::Scenario;
+use refclockd::sim::rehearsal::Rehearsal;
 use refclocks::time::{Raw, Timestamp, Utc};
 use refclocks::{Health, ReferenceId};
 
 use crate::bytes::Tail;
+
+/// When simulated worlds begin.
+const START: Timestamp<Utc> = Timestamp::from_parts(1_767_225_600, 0);
 
 /// A configuration, or everything that is wrong with it.
 pub fn config(data: &[u8]) {
@@ -33,6 +38,27 @@ pub fn config(data: &[u8]) {
             all
         }
     };
+    assert_told("refclockd.toml", text, diagnostics);
+}
+
+/// A scenario of the simulation that can be played, or everything that is wrong with it.
+pub fn scenario(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Scenario::from_toml(text) {
+        Ok(scenario) => {
+            let mut rehearsal = Rehearsal::new(scenario, 1, START, &Memory::default());
+            let score = rehearsal.play(3.0, |_| ());
+            assert!(score.early_max_error_s.is_none_or(f64::is_finite), "{score:?}");
+        }
+        Err(all) => {
+            assert!(!all.is_empty(), "refused without a word");
+            assert_told("scenario.toml", text, &all);
+        }
+    }
+}
+
+/// Messages lie in the text, say something, and do nothing to a terminal.
+fn assert_told(file: &str, text: &str, diagnostics: &[diagnostic::Diagnostic]) {
     let lines = text.matches('\n').count() + 1;
     for d in diagnostics {
         assert!(!d.title.is_empty() && !d.help.is_empty(), "{d:?}");
@@ -42,7 +68,7 @@ pub fn config(data: &[u8]) {
             assert!(line <= lines && column <= text.len() + 1, "{line}:{column} in {lines} lines");
         }
     }
-    let shown = diagnostic::render("refclockd.toml", text, diagnostics, false);
+    let shown = diagnostic::render(file, text, diagnostics, false);
     let evil = shown.chars().find(|c| (c.is_control() && *c != '\n') || turns_text(*c));
     assert_eq!(evil, None, "the operator's terminal is not to be told what the file says: {shown:?}");
 }
@@ -182,6 +208,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     offset: None,
     frequency: None,
     frequency_sd: f64::INFINITY,
+    temperature: None,
     holdover_budget: 1e-3,
     would_last_s: None,
     sources: Arc::new([SourceReport {

@@ -49,6 +49,8 @@ pub enum DeviceReason {
     PermissionDenied {
         /// The path, or what stands for it.
         path: String,
+        /// What would let us.
+        remedy: Remedy,
     },
     /// Something else holds it.
     Busy {
@@ -135,6 +137,27 @@ pub enum DeviceReason {
     },
 }
 
+/// What would let us use what we may not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Its group may.
+    JoinGroup {
+        /// The group.
+        group: String,
+        /// Our user.
+        user: String,
+    },
+    /// Only its owner may.
+    OwnIt {
+        /// Our user.
+        user: String,
+    },
+    /// Only root may take it.
+    StartAsRoot,
+    /// Its mode lets us, and something else forbids it.
+    Unconfine,
+}
+
 impl DeviceReason {
     /// What a person can do about it, in one imperative sentence.
     pub fn action(&self) -> Option<String> {
@@ -142,9 +165,21 @@ impl DeviceReason {
             Self::NoSuchDevice { path } => {
                 format!("Check that {path} is connected and that its driver or overlay is loaded.")
             }
-            Self::PermissionDenied { path } => {
-                format!("Give the daemon's user access to {path}: see `ls -l {path}` for its group.")
-            }
+            Self::PermissionDenied { path, remedy } => match remedy {
+                Remedy::JoinGroup { group, user } => {
+                    format!("Run `sudo usermod -aG {group} {user}` and restart the daemon.")
+                }
+                Remedy::OwnIt { user } => {
+                    format!("Run `sudo chown {user} {path}`, and have a udev rule do it at each boot.")
+                }
+                Remedy::StartAsRoot => {
+                    format!("Start the daemon as root: it takes {path} and then becomes its user.")
+                }
+                Remedy::Unconfine => format!(
+                    "By its mode we may: look for what confines the daemon (`DeviceAllow=` of its service, AppArmor, \
+                     SELinux), and restart it if {path} is new in its configuration."
+                ),
+            },
             Self::Busy { path } => format!("Find and stop the other program: `fuser -v {path}`."),
             Self::Garbage { baud: Some(_), .. } => {
                 "Set `baud` to the receiver's speed: 4800, 9600, 38400 and 115200 are common.".into()
@@ -185,7 +220,7 @@ impl fmt::Display for DeviceReason {
         match self {
             Self::NotStarted => f.write_str("not started yet"),
             Self::NoSuchDevice { path } => write!(f, "{path} does not exist"),
-            Self::PermissionDenied { path } => write!(f, "no permission to use {path}"),
+            Self::PermissionDenied { path, .. } => write!(f, "no permission to use {path}"),
             Self::Busy { path } => write!(f, "{path} is in use by another program"),
             Self::Io { path, error } => write!(f, "{path}: {error}"),
             Self::Unplugged { path } => write!(f, "{path} went away"),

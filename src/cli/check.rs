@@ -9,7 +9,7 @@ use clap::Args;
 use crate::config::{Config, Discipline, Driver, Otherwise, diagnostic};
 
 /// sysexits: the configuration cannot be understood; the file cannot be read.
-const EX_CONFIG: u8 = 78;
+pub(super) const EX_CONFIG: u8 = 78;
 const EX_NOINPUT: u8 = 66;
 
 /// Options of `refclockd check`.
@@ -131,6 +131,9 @@ fn explain(config: &Config) -> String {
     }
     if let Some(local) = config.local {
         said.push(format!("Without any reference the clock is served as it is, at stratum {}.", local.stratum));
+    }
+    if let Some(user) = &config.process.user {
+        said.push(format!("Started as root, it becomes {}.", crate::observe::plain::plain(user)));
     }
     said.join("\n") + "\n"
 }

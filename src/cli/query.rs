@@ -152,7 +152,7 @@ async fn ask_all(args: &QueryArgs) -> Vec<Result<Answers, OnceError>> {
                 version: args.ntp_version,
             };
             // A names thread for each: one name that is slow to resolve does not delay the others.
-            tokio::spawn(async move { once(&config, &Names::new()).await })
+            tokio::spawn(async move { once(&config, &Names::on_a_thread()).await })
         })
         .collect();
     let mut results = Vec::new();

@@ -9,9 +9,9 @@ use clap::Args;
 use refclocks::sys::clock::{raw_now, realtime_now};
 use refclocks::time::{Timestamp, Utc};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::check;
+use super::check::{self, EX_CONFIG};
 use crate::clock::DisciplinedClock;
 use crate::config::Config;
 use crate::control;
@@ -19,11 +19,16 @@ use crate::control::server::ServerState;
 use crate::core::engine::ClockCommand;
 use crate::core::snapshot::ClockKind;
 use crate::daemon::Daemon;
+use crate::daemon::files::Files;
 use crate::daemon::journal::Journal;
+use crate::daemon::privileges::{self, PrivilegeError};
 use crate::daemon::start::clock::{clock, leap_table};
 use crate::daemon::start::memory::{believable, remembered};
 use crate::daemon::start::serving::listen;
 use crate::daemon::start::sources::{engine, start_sources};
+use crate::daemon::supervisor::Supervisor;
+use crate::daemon::thermometer;
+use crate::ntp::client::names::Names;
 use crate::ntp::served::RawMap;
 
 /// Options of `refclockd run`.
@@ -32,14 +37,24 @@ pub struct RunArgs {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "/etc/refclockd/refclockd.toml")]
     config: PathBuf,
+
+    /// Start no thread: answer NTP, write files and look names up on the one that decides, which waits
+    /// for them. For simulators and debuggers.
+    #[arg(long)]
+    single_thread: bool,
 }
 
 /// Runs until SIGTERM or Ctrl-C; then ends with 0.
 pub fn run(args: &RunArgs) -> ExitCode {
-    let config = match check::load(&args.config) {
+    let mut config = match check::load(&args.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if args.single_thread
+        && let Some(serve) = &mut config.serve
+    {
+        serve.workers = 0;
+    }
     tracing_subscriber::fmt().with_target(false).with_writer(std::io::stderr).init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -48,11 +63,18 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    tokio::task::LocalSet::new().block_on(&runtime, serve(&config));
-    ExitCode::SUCCESS
+    match tokio::task::LocalSet::new().block_on(&runtime, serve(&config, !args.single_thread)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error}. {} Nothing was started.", error.action());
+            ExitCode::from(EX_CONFIG)
+        }
+    }
 }
 
-async fn serve(config: &Config) {
+/// `threads`: may others be started beside this one?
+async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
+    let mut taken = privileges::settle(config).await?;
     let path = config.state_dir.join("drift.toml");
     let memory = remembered(&path);
     let raw = raw_now();
@@ -74,17 +96,29 @@ async fn serve(config: &Config) {
     let workers = listen(config, &published);
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
-    daemon.remember_in(path);
-    tokio::task::spawn_local(control::server::run(config.control_socket.clone(), daemon.reader(), tell_control));
+    match if threads { Files::start() } else { Ok(Files::here()) } {
+        Ok(files) => daemon.remember_in(path, files),
+        Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),
+    }
+    let socket = config.control_socket.clone();
+    tokio::task::spawn_local(control::server::run_bound(socket, taken.control.take(), daemon.reader(), tell_control));
     let (inbox, mut inputs) = mpsc::unbounded_channel();
-    start_sources(config, not_before, &inbox);
+    let names = if threads { Names::on_a_thread() } else { Names::here() };
+    start_sources(config, &mut taken, not_before, &names, &inbox);
+    if threads {
+        thermometer::start(&config.thermometer, &inbox);
+    }
     info!("started with {} reference clocks and {} servers", config.refclocks.len(), config.servers.len());
+    let supervisor = Supervisor::find(daemon.reader());
+    supervisor.ready();
     daemon.run(&mut inputs, stopped()).await;
     info!("ending");
+    supervisor.stopping();
     daemon.finish();
     for workers in workers.take() {
         workers.stop();
     }
+    Ok(())
 }
 
 fn tell_control(state: &ServerState) {

@@ -1,7 +1,7 @@
 //! A clock and the engine that disciplines it: the loop, closed.
 
 use refclocks::sys::clock::Bracket;
-use refclocks::time::{Raw, Timestamp};
+use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{Health, LeapIndicator, Report};
 
 use super::{Announcement, Clock, ClockError};
@@ -71,6 +71,29 @@ impl DisciplinedClock {
         self.engine.handle_server_state(source, text, action);
     }
 
+    /// The machine slept for so long, its raw counter with it; `raw` is now. The kernel has set the
+    /// system clock on by itself.
+    pub fn handle_sleep(&mut self, slept: Span, raw: Timestamp<Raw>) {
+        if self.clock.kind() == ClockKind::Own {
+            let set_on = self.clock.apply(raw, ClockCommand::Step(slept));
+            self.note_refusal(set_on);
+        }
+        self.engine.handle_sleep(slept, self.now(raw));
+        self.settle(raw);
+    }
+
+    /// The operator has taken a server offline, or brought it back; see [`Engine::handle_offline`].
+    pub fn handle_offline(&mut self, source: SourceId, offline: bool, raw: Timestamp<Raw>) {
+        self.engine.handle_offline(source, offline, self.now(raw));
+        self.settle(raw);
+    }
+
+    /// The thermometer beside our crystal reads so many degrees Celsius; see
+    /// [`Engine::handle_temperature`].
+    pub fn handle_temperature(&mut self, celsius: f64, raw: Timestamp<Raw>) {
+        self.engine.handle_temperature(celsius, self.now(raw));
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, bracket: &Bracket) {
         self.engine.handle_bracket(bracket);
@@ -81,6 +104,11 @@ impl DisciplinedClock {
     /// When to call [`DisciplinedClock::handle_timeout`].
     pub fn poll_timeout(&self) -> Timestamp<Raw> {
         self.engine.poll_timeout()
+    }
+
+    /// The next server that ought to be polled at another interval; see [`Engine::poll_wanted_poll`].
+    pub fn poll_wanted_poll(&mut self) -> Option<(SourceId, i8)> {
+        self.engine.poll_wanted_poll()
     }
 
     /// The next thing to tell the operator.

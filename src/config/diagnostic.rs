@@ -48,13 +48,13 @@ impl Diagnostic {
     }
 
     /// About the file as a whole.
-    pub(super) fn of_the_file(mut self) -> Self {
+    pub(crate) fn of_the_file(mut self) -> Self {
         self.span = None;
         self
     }
 
     /// With a word at the caret.
-    pub(super) fn labelled(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn labelled(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
@@ -124,7 +124,7 @@ fn without_c1(text: &str) -> String {
 }
 
 /// The operator's word as it can be shown: in backquotes, without control characters, not too long.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let mut shown: String = word.chars().take(60).flat_map(char::escape_debug).collect();
     if word.chars().nth(60).is_some() {
         shown.push_str("...");

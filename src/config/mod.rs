@@ -17,8 +17,10 @@ mod dialect;
 pub mod model;
 mod reader;
 mod source;
-mod value;
+pub(crate) mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use model::{ClockSettings, Config, Discipline, Driver, Local, Otherwise, Refclock, Serve, Server};
+pub use model::{
+    ClockSettings, Config, Discipline, Driver, Local, Otherwise, Process, Refclock, Serve, Server, Thermometer,
+};
 pub use value::parse_duration;

@@ -26,10 +26,14 @@ pub struct Config {
     pub clock: ClockSettings,
     /// `[holdover] budget`: the error bound at which a coasting clock stops being stratum 1, s.
     pub holdover_budget: f64,
+    /// `[holdover] thermometer`: what tells the temperature of our crystal.
+    pub thermometer: Thermometer,
     /// `[control] socket`: where `refclockd` answers the operator.
     pub control_socket: PathBuf,
     /// `[state] dir`: where what was learned is kept from one start to the next.
     pub state_dir: PathBuf,
+    /// `[process]`: who the daemon is once it runs.
+    pub process: Process,
 }
 
 impl Default for Config {
@@ -41,10 +45,24 @@ impl Default for Config {
             serve: None,
             clock: ClockSettings::default(),
             holdover_budget: 1e-3,
+            thermometer: Thermometer::default(),
             control_socket: PathBuf::from(crate::control::DEFAULT_SOCKET),
             state_dir: PathBuf::from("/var/lib/refclockd"),
+            process: Process::default(),
         }
     }
+}
+
+/// Which thermometer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Thermometer {
+    /// The first thermal zone of the machine, if it has one.
+    #[default]
+    Auto,
+    /// None.
+    None,
+    /// A file of hwmon, of a thermal zone or of a 1-wire sensor.
+    File(PathBuf),
 }
 
 /// A reference clock.
@@ -230,7 +248,7 @@ pub struct Serve {
     pub allow: Vec<IpNet>,
     /// Who is not, although allowed.
     pub deny: Vec<IpNet>,
-    /// Threads that answer.
+    /// Threads that answer; with none, the main thread does.
     pub workers: usize,
 }
 
@@ -300,5 +318,20 @@ impl Default for ClockSettings {
             panic: 1000.0,
             max_slew: 500e-6,
         }
+    }
+}
+
+/// Who the daemon is once it runs, and what it forbids itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Whom a daemon that was started as root becomes. `None`: `refclockd` if there is such a user.
+    pub user: Option<String>,
+    /// Write to the folders of devices, sockets and state only, and execute nothing (Landlock).
+    pub sandbox: bool,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self { user: None, sandbox: true }
     }
 }

@@ -8,12 +8,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
-use super::model::{Config, Discipline, Local, NTP_PORT, Otherwise, Refclock, Serve, Server};
+use super::model::{Config, Discipline, Local, NTP_PORT, Otherwise, Refclock, Serve, Server, Thermometer};
 use super::source::{Written, refclock, server};
 use super::value::{Section, network, socket_address, unknown, wrong_type};
 
 /// Sections of the file.
-const SECTIONS: [&str; 9] = ["refclock", "server", "local", "serve", "clock", "holdover", "control", "state", "web"];
+const SECTIONS: [&str; 10] =
+    ["refclock", "server", "local", "serve", "clock", "holdover", "control", "state", "process", "web"];
 
 impl Config {
     /// Reads a configuration. `file` is its name, for messages only.
@@ -71,9 +72,14 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     one("serve", "[serve]", &mut |section, out| config.serve = Some(serve(&section, out)));
     one("clock", "[clock]", &mut |section, out| clock(&section, &mut config, out));
     one("holdover", "[holdover]", &mut |section, out| {
-        section.only(&["budget"], out);
+        section.only(&["budget", "thermometer"], out);
         // Below a microsecond nothing coasts; beyond a second nobody needs us.
         config.holdover_budget = section.duration("budget", 1e-6..=1.0, out).unwrap_or(config.holdover_budget);
+        config.thermometer = match section.string("thermometer", out) {
+            None | Some(("auto", _)) => Thermometer::Auto,
+            Some(("none", _)) => Thermometer::None,
+            Some(_) => section.path("thermometer", out).map_or(Thermometer::None, Thermometer::File),
+        };
     });
     one("control", "[control]", &mut |section, out| {
         section.only(&["socket"], out);
@@ -82,6 +88,11 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     one("state", "[state]", &mut |section, out| {
         section.only(&["dir"], out);
         config.state_dir = section.path("dir", out).unwrap_or_else(|| config.state_dir.clone());
+    });
+    one("process", "[process]", &mut |section, out| {
+        section.only(&["user", "sandbox"], out);
+        config.process.user = section.string("user", out).map(|(name, _)| name.to_owned());
+        config.process.sandbox = section.boolean("sandbox", out).unwrap_or(true);
     });
     if !table.contains_key("refclock") && !table.contains_key("server") {
         let here = 0..0;
@@ -247,7 +258,7 @@ fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
         listen: listen.unwrap_or(usual.listen),
         allow: section.list("allow", out, network).unwrap_or_default(),
         deny: section.list("deny", out, network).unwrap_or_default(),
-        workers: section.integer("workers", 1..=64, out).and_then(|w| usize::try_from(w).ok()).unwrap_or(usual.workers),
+        workers: section.integer("workers", 0..=64, out).and_then(|w| usize::try_from(w).ok()).unwrap_or(usual.workers),
     }
 }
 

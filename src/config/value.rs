@@ -11,10 +11,10 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use super::diagnostic::{Diagnostic, quoted};
 
 /// A piece of the file and where it stands.
-pub(super) type At<T> = (T, Range<usize>);
+pub(crate) type At<T> = (T, Range<usize>);
 
 /// A table of the file, and what is found wrong in it.
-pub(super) struct Section<'a, 'i> {
+pub(crate) struct Section<'a, 'i> {
     /// As it stands in the file, e.g. `[serve]`.
     pub title: &'static str,
     /// Where it begins.
@@ -110,6 +110,26 @@ impl<'a, 'i> Section<'a, 'i> {
         number
     }
 
+    /// A number in a range.
+    pub fn number(&self, key: &str, range: RangeInclusive<f64>, out: &mut Vec<Diagnostic>) -> Option<f64> {
+        let value = self.get(key)?;
+        let number = match value.get_ref() {
+            DeValue::Integer(text) => integer(text).map(|n| n as f64),
+            DeValue::Float(text) => text.as_str().parse().ok(),
+            other => {
+                out.push(wrong_type(key, "a number", other, value.span()));
+                return None;
+            }
+        };
+        let number = number.filter(|n: &f64| range.contains(n));
+        if number.is_none() {
+            let title = format!("`{key}` is out of range");
+            let help = format!("Use a number from {} to {}.", range.start(), range.end());
+            out.push(Diagnostic::error(value.span(), title, help));
+        }
+        number
+    }
+
     /// A duration in a range, s.
     pub fn duration(&self, key: &str, range: RangeInclusive<f64>, out: &mut Vec<Diagnostic>) -> Option<f64> {
         let value = self.get(key)?;
@@ -171,7 +191,7 @@ impl<'a, 'i> Section<'a, 'i> {
 }
 
 /// A word that is not known, with the one that was perhaps meant.
-pub(super) fn unknown(word: &str, span: Range<usize>, title: String, known: &[&str]) -> Diagnostic {
+pub(crate) fn unknown(word: &str, span: Range<usize>, title: String, known: &[&str]) -> Diagnostic {
     match nearest(word, known) {
         Some(near) => Diagnostic::error(span, title, format!("Did you mean `{near}`?")).labelled("not known"),
         None => Diagnostic::error(span, title, format!("Known here: {}.", known.join(", "))).labelled("not known"),
@@ -179,7 +199,7 @@ pub(super) fn unknown(word: &str, span: Range<usize>, title: String, known: &[&s
 }
 
 /// A value of the wrong type.
-pub(super) fn wrong_type(key: &str, wanted: &str, found: &DeValue<'_>, span: Range<usize>) -> Diagnostic {
+pub(crate) fn wrong_type(key: &str, wanted: &str, found: &DeValue<'_>, span: Range<usize>) -> Diagnostic {
     let found = match found {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",

@@ -114,12 +114,26 @@ impl BindError {
 /// Answers on the socket at `path` for as long as the future lives; it never ends by itself. What
 /// happens to the socket is handed to `tell`, once for each change. To be spawned on the main
 /// thread's `LocalSet`; dropping it closes and removes the socket.
-pub async fn run(path: PathBuf, look: impl Look + 'static, mut tell: impl FnMut(&ServerState)) {
+pub async fn run(path: PathBuf, look: impl Look + 'static, tell: impl FnMut(&ServerState)) {
+    run_bound(path, None, look, tell).await;
+}
+
+/// The same, beginning with a socket that may be bound already.
+pub async fn run_bound(
+    path: PathBuf,
+    mut bound: Option<Bound>,
+    look: impl Look + 'static,
+    mut tell: impl FnMut(&ServerState),
+) {
     let look = Rc::new(look);
     let mut backoff = Backoff::default();
     let mut told = String::new();
     loop {
-        match bind(&path).await {
+        let ready = match bound.take() {
+            Some(bound) => Ok(bound),
+            None => bind(&path).await,
+        };
+        match ready {
             Ok(bound) => {
                 backoff.reset();
                 told.clear();
@@ -142,13 +156,18 @@ pub async fn run(path: PathBuf, look: impl Look + 'static, mut tell: impl FnMut(
 
 /// A socket of ours; removes itself, unless the path is somebody else's by then.
 #[derive(Debug)]
-struct Bound {
+pub struct Bound {
     listener: UnixListener,
     path: PathBuf,
     inode: Option<(u64, u64)>,
 }
 
 impl Bound {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn is_still_ours(&self) -> bool {
         inode(&self.path) == self.inode
     }
@@ -166,7 +185,12 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
-async fn bind(path: &Path) -> Result<Bound, BindError> {
+/// Binds the socket, making its folder.
+///
+/// # Errors
+///
+/// [`BindError`], with the reason and what to do.
+pub async fn bind(path: &Path) -> Result<Bound, BindError> {
     let io = |source| BindError::Io { path: path.into(), source };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|source| BindError::Folder { folder: folder.into(), source })?;

@@ -154,23 +154,36 @@ impl Estimator {
             return false;
         }
         let history = feeder.history.clone();
-        if let Some((_, e)) = self.estimate() {
-            let sd = 3.0 * e.frequency_variance.sqrt() + 1e-6;
-            self.prior.frequency = (e.frequency, sd.min(200e-6));
+        let frequency = self.frequency_belief();
+        self.start_again_from(source, history, frequency);
+        true
+    }
+
+    /// What is believed of the frequency by a bank that starts afresh: what it is now, with some doubt
+    /// added. Mean and standard deviation, s/s.
+    pub fn frequency_belief(&self) -> (f64, f64) {
+        match self.estimate() {
+            Some((_, e)) => (e.frequency, (3.0 * e.frequency_variance.sqrt() + 1e-6).min(200e-6)),
+            None => self.prior.frequency,
         }
-        let origin = Origin { raw: m.raw, tai: m.tai };
+    }
+
+    /// Starts the bank afresh from what one source gave lately, and what is believed of the frequency
+    /// (mean and standard deviation, s/s).
+    pub fn start_again_from(&mut self, source: SourceId, history: Vec<Measurement>, frequency: (f64, f64)) {
+        let Some(last) = history.last() else { return };
+        self.prior.frequency = frequency;
+        let origin = Origin { raw: last.raw, tai: last.tai };
         self.origin = Some(origin);
         self.fed_by = FedBy::Only(source);
-        self.log = history.into_iter().map(|m| (source, m)).collect();
-        for (i, feeder) in &mut self.feeders {
-            if *i != source {
-                feeder.history.clear();
-            }
+        self.log = history.iter().map(|m| (source, *m)).collect();
+        for feeder in self.feeders.values_mut() {
+            feeder.history.clear();
         }
-        if let Some(noise) = self.feeders.get(&source).map(|f| f.initial_noise(origin)) {
-            self.filter_again(source, origin, noise);
-        }
-        true
+        let feeder = self.feeders.entry(source).or_default();
+        feeder.history = history;
+        let noise = feeder.initial_noise(origin);
+        self.filter_again(source, origin, noise);
     }
 
     /// A source that has fed the bank turned out false: filters the last measurements again without
@@ -218,6 +231,16 @@ impl Estimator {
     /// Doubts the estimate: adds variance to its phase, s^2, and to its frequency, (s/s)^2.
     pub fn doubt(&mut self, phase: f64, frequency: f64) {
         self.bank.doubt(phase, frequency);
+    }
+
+    /// Nothing is measured for a while: the frequency is held as it is, without drift.
+    pub fn hold_frequency(&mut self) {
+        self.bank.hold_frequency();
+    }
+
+    /// Something known from elsewhere has changed our crystal's frequency by so much, s/s.
+    pub fn shift_frequency(&mut self, by: f64) {
+        self.bank.shift_frequency(by);
     }
 
     /// Takes one measurement. Returns whether the estimate now rests on it (a source's first few

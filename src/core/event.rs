@@ -76,6 +76,20 @@ pub enum Event {
         /// What we had set, s/s.
         ours: f64,
     },
+    /// The machine slept, and its counter with it.
+    Slept {
+        /// For how long, s.
+        for_s: f64,
+    },
+    /// A source has moved against our counter, all at once and for good; we follow.
+    Moved {
+        /// The source's name.
+        source: String,
+        /// Our clock - the source, s.
+        by: f64,
+        /// Do its seconds have other names too, so that it was our counter that stood still?
+        seconds_too: bool,
+    },
     /// The clock is further off than it may be moved.
     Panic {
         /// local - reference, s.
@@ -96,9 +110,12 @@ impl Event {
             Self::Device { phase, .. } => {
                 matches!(phase, DevicePhase::Absent | DevicePhase::Faulty | DevicePhase::Stale)
             }
-            Self::ForeignStep { .. } | Self::ForeignRate { .. } | Self::Panic { .. } | Self::DateRepaired { .. } => {
-                true
-            }
+            Self::ForeignStep { .. }
+            | Self::ForeignRate { .. }
+            | Self::Panic { .. }
+            | Self::DateRepaired { .. }
+            | Self::Slept { .. }
+            | Self::Moved { .. } => true,
             Self::Numbered { .. } | Self::Stepped { .. } | Self::Server { .. } => false,
         }
     }
@@ -143,6 +160,18 @@ impl fmt::Display for Event {
                 "another program changed the rate of the system clock from {:+.3} to {:+.3} ppm; ours is set again. Stop that program",
                 ours * 1e6,
                 found * 1e6
+            ),
+            Self::Slept { for_s } => {
+                write!(f, "the machine slept for {}: what time it is must be learned anew", Magnitude(*for_s))
+            }
+            Self::Moved { source, seconds_too: true, .. } => write!(
+                f,
+                "{source}: its pulses have moved and have other names: this machine's counter stood still (a paused virtual machine?). What time it is must be learned anew"
+            ),
+            Self::Moved { source, by, .. } => write!(
+                f,
+                "{source}: it has moved by {} all at once and stays there; we follow. Either this machine's counter stood still or the source jumped",
+                Magnitude(by.abs())
             ),
             Self::Panic { offset, limit } => write!(
                 f,

@@ -18,6 +18,8 @@ const HYSTERESIS: f64 = 4.0;
 const PULSE_PATIENCE: f64 = 4.0;
 /// Messages count as present so long, s.
 const MESSAGE_PATIENCE: f64 = 10.0;
+/// A clock that may be off by more than this is told to nobody, s.
+const WRONG_SECOND: f64 = 0.4;
 /// A clock that was never locked coasts until its bound is this wide, s.
 const NEVER_LOCKED_BUDGET: f64 = 1.0;
 
@@ -26,13 +28,16 @@ const NEVER_LOCKED_BUDGET: f64 = 1.0;
 pub(super) struct Facts {
     pub now: Timestamp<Raw>,
     pub bound: f64,
-    /// Noise of the pulse that feeds the clock, s.
-    pub jitter: f64,
+    /// The part of the bound that is there because sources are against the clock, s.
+    pub doubted: f64,
+    /// A source that went astray, and by how much, s.
+    pub astray: Option<(String, f64)>,
     /// Seconds since something fed the clock, and its kind.
     pub since_feed: Option<(f64, SourceKind)>,
     /// How long a server may be silent, s.
     pub network_patience: f64,
-    pub pulse: Option<String>,
+    /// The pulse that feeds the clock, and its noise, s.
+    pub pulse: Option<(String, f64)>,
     pub message: Option<String>,
     pub calibrated: bool,
     pub servers: usize,
@@ -87,15 +92,25 @@ impl Labels {
         if let Some((offset_s, limit_s)) = f.panic {
             return (State::Unsynchronised, StateReason::Panic { offset_s, limit_s });
         }
+        if let Some((source, by_s)) = f.astray.clone().filter(|_| f.bound.is_finite()) {
+            let state = match self.state {
+                _ if by_s.abs() > WRONG_SECOND => self.fallback(f),
+                State::Locked if f.bound > f.budget => State::Coarse,
+                State::Locked => State::Holdover,
+                other => other,
+            };
+            return (state, StateReason::Astray { source, by_s });
+        }
         let Some((since, kind)) = f.since_feed.filter(|_| f.bound.is_finite()) else {
             return (self.fallback(f), self.nothing(f));
         };
-        match kind {
-            SourceKind::Pulse | SourceKind::NumberedPulse if since < PULSE_PATIENCE => {
-                let source = f.pulse.clone().unwrap_or_default();
-                let settled = (SETTLED_JITTERS * f.jitter).max(SETTLED_FLOOR);
+        match (kind, &f.pulse) {
+            (SourceKind::Pulse | SourceKind::NumberedPulse, Some((source, jitter))) if since < PULSE_PATIENCE => {
+                let source = source.clone();
+                let settled = (SETTLED_JITTERS * jitter).max(SETTLED_FLOOR);
                 let range = if self.state == State::Locked { HYSTERESIS * settled } else { settled };
-                if f.bound <= range {
+                // A moment's doubt widens the bound; it takes more to lose the lock.
+                if f.bound - f.doubted <= range {
                     return (State::Locked, StateReason::PulseAndSecondAgree { source });
                 }
                 let reason = StateReason::Settling { source, bound_s: f.bound };
@@ -108,11 +123,11 @@ impl Labels {
                 };
                 (state, reason)
             }
-            SourceKind::Message if since < MESSAGE_PATIENCE => {
+            (SourceKind::Message, _) if since < MESSAGE_PATIENCE => {
                 let source = f.message.clone().unwrap_or_default();
                 (State::Coarse, StateReason::MessagesOnly { source, calibrated: f.calibrated })
             }
-            SourceKind::Network if since < f.network_patience => {
+            (SourceKind::Network, _) if since < f.network_patience => {
                 (State::Network, StateReason::FollowingNetwork { servers: f.servers.max(1) })
             }
             _ => {

@@ -21,6 +21,8 @@ const LEAST_ERROR: f64 = 0.002;
 const DOUBT: f64 = 1e-6;
 /// A known delay still moves by so much (receivers jump by 200 ms), s.
 const KNOWN_DELAY_SD: f64 = 0.1;
+/// Numbers to either side of the likeliest that are weighed.
+const CANDIDATES: i64 = 2;
 /// Fewest messages that can number a pulse.
 const FEWEST: usize = 3;
 /// A gap in the pulses that the raw counter alone cannot bridge (1000 ppm of it is 0.1 s), s.
@@ -95,6 +97,11 @@ impl PulseTrain {
         self.last
     }
 
+    /// Has a second pulse just confirmed that the train began anew?
+    pub fn is_confirmed_anew(&self) -> bool {
+        self.generation > 0 && self.last.is_some_and(|(_, index)| index == 1)
+    }
+
     /// Changes whenever indices start anew.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -158,16 +165,19 @@ impl MessageRecord {
     pub fn judge(&self, train: &PulseTrain, clock: Option<Timestamp<Tai>>) -> Numbering {
         let Some((_, index)) = train.last() else { return Numbering::Nothing };
         let by_clock = clock.map(|tai| tai.round());
-        let by_messages = self.candidate();
+        // What was counted along an earlier train says nothing about this one.
+        let by_messages = if self.generation == train.generation() { self.candidate() } else { None };
         match (by_messages, by_clock) {
             (None, None) => Numbering::Nothing,
             (None, Some(tai)) => Numbering::Numbered { tai, evidence: None },
             (Some(c), clock) => {
                 let base = self.base.unwrap_or_default() + c.shift;
                 let tai = Timestamp::from_parts(base + index, 0);
+                let apart = clock.map_or(0, |clock| tai.whole_seconds() - clock.whole_seconds());
                 match clock {
-                    Some(clock) if c.doubt < DOUBT && clock != tai => {
-                        Numbering::Contradicted { seconds: tai.whole_seconds() - clock.whole_seconds() }
+                    // Further than the candidates reach is beyond doubt however few the messages are.
+                    Some(_) if apart != 0 && (c.doubt < DOUBT || apart.abs() > CANDIDATES) => {
+                        Numbering::Contradicted { seconds: apart }
                     }
                     Some(clock) => {
                         // Told under the clock's number, which may differ from what fits best.
@@ -211,7 +221,8 @@ impl MessageRecord {
             }
         };
         let around = -(mean.floor() as i64);
-        let candidates: Vec<(i64, f64)> = (around - 2..=around + 2).map(|s| (s, evidence_for(s))).collect();
+        let candidates: Vec<(i64, f64)> =
+            (around - CANDIDATES..=around + CANDIDATES).map(|s| (s, evidence_for(s))).collect();
         let total: f64 = candidates.iter().map(|c| c.1).sum();
         let (shift, best) = candidates.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a })?;
         let others: f64 = candidates.iter().filter(|c| c.0 != shift).map(|c| c.1).sum();

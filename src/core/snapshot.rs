@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub frequency: Option<Frequency>,
     /// One standard deviation of it, s/s.
     pub frequency_sd: f64,
+    /// The thermometer beside it, if there is one.
+    pub temperature: Option<CrystalTemperature>,
     /// The bound at which a coasting clock stops being stratum 1, s.
     pub holdover_budget: f64,
     /// Seconds that a clock that lost its reference now would stay within the budget, if known.
@@ -106,6 +108,16 @@ pub struct ErrorBound {
     pub coasting: Coasting,
     /// Standard deviations in the bound.
     pub factor: f64,
+}
+
+/// How warm our crystal is, and what that does to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CrystalTemperature {
+    /// Degrees Celsius, averaged over a minute.
+    pub celsius: f64,
+    /// What its frequency changes by, (s/s)/degree, once that is known well enough to be used while
+    /// the clock coasts.
+    pub coefficient: Option<f64>,
 }
 
 /// A clock left to itself: since when, and how far that may take it.

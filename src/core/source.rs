@@ -8,6 +8,7 @@ use refclocks::{DevicePhase, DeviceReason, DeviceState, Health, LeapIndicator, R
 use super::estimator::Measurement;
 use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
+use super::polling::Polling;
 use super::snapshot::{SourceKind, SourceReport};
 use super::state::Verdict;
 
@@ -56,6 +57,10 @@ pub struct ServerSays {
     pub refid: ReferenceId,
     /// Its leap indicator.
     pub leap: LeapIndicator,
+    /// The reference ID that stands for its address.
+    pub id: ReferenceId,
+    /// The reference ID that stands for ours, as it sees it.
+    pub our_id: ReferenceId,
 }
 
 /// Measurements remembered.
@@ -91,6 +96,11 @@ pub(super) struct Source {
     pub says: ServerSays,
     /// How the server stands, in words, and what to do about it.
     pub server_state: Option<(String, Option<String>)>,
+    /// Network: the operator wants it not to be asked.
+    pub offline: bool,
+    pub polling: Polling,
+    /// Offset from our line and excess delay of the last answer, s.
+    pub last_answer: Option<(f64, f64)>,
 }
 
 /// What a source stands for at an instant.
@@ -132,6 +142,9 @@ impl Source {
             contradicted_since: None,
             says: ServerSays::default(),
             server_state: None,
+            offline: false,
+            polling: Polling::default(),
+            last_answer: None,
             config,
         }
     }
@@ -143,6 +156,19 @@ impl Source {
             self.recent.pop_front();
         }
         self.samples += 1;
+    }
+
+    /// What it measured so far says nothing of what it measures from now on.
+    pub fn forget_measurements(&mut self) {
+        self.recent.clear();
+        self.samples = 0;
+        self.last_answer = None;
+    }
+
+    /// Network: by how much the round trip of an answer exceeds the least of the last ones, s.
+    pub fn excess_delay(&self, m: &Measurement) -> f64 {
+        let delay = m.delay.unwrap_or(0.0);
+        delay - self.recent.iter().filter_map(|m| m.delay).fold(delay, f64::min)
     }
 
     /// Messages: the record against this pulse source.
@@ -213,8 +239,10 @@ impl Source {
         rate_doubt: f64,
         local: impl Fn(Timestamp<Raw>) -> refclocks::Timestamp<refclocks::Tai>,
     ) -> Option<Interval> {
+        // However seldom a server is polled, its last few answers count.
+        let oldest = (libm::exp2(f64::from(self.poll)) * RECENT as f64).max(4096.0);
         let recent: Vec<&Measurement> =
-            self.recent.iter().rev().take(RECENT).take_while(|m| (now - m.raw).seconds() < 4096.0).collect();
+            self.recent.iter().rev().take(RECENT).take_while(|m| (now - m.raw).seconds() < oldest).collect();
         let newest = recent.first()?;
         let age = (now - newest.raw).seconds();
         let mut offsets: Vec<f64> = recent.iter().map(|m| (local(m.raw) - m.tai).seconds()).collect();

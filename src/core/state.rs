@@ -115,6 +115,13 @@ pub enum StateReason {
         /// How many are used.
         servers: usize,
     },
+    /// The source that sets the clock is far from it all at once; it is not known yet whether it stays there.
+    Astray {
+        /// Its name.
+        source: String,
+        /// Our clock - the source, s; its magnitude if seconds have other names too.
+        by_s: f64,
+    },
     /// The last reference went away.
     NoReference {
         /// Seconds without it.
@@ -158,7 +165,9 @@ impl StateReason {
             Self::Undisciplined => "Give it a receiver or a server: see `refclockd why`.",
             Self::Panic { .. } => "If the sources are right, allow the step: `refclockd set step`.",
             Self::SourcesDisagree { .. } => "Add a source, so that a majority can be found.",
-            Self::PulseAndSecondAgree { .. } | Self::Settling { .. } | Self::NothingYet => return None,
+            Self::PulseAndSecondAgree { .. } | Self::Settling { .. } | Self::Astray { .. } | Self::NothingYet => {
+                return None;
+            }
         })
     }
 }
@@ -186,6 +195,11 @@ impl fmt::Display for StateReason {
             }
             Self::FollowingNetwork { servers: 1 } => f.write_str("Following one network server, not satellites."),
             Self::FollowingNetwork { servers } => write!(f, "Following {servers} network servers, not satellites."),
+            Self::Astray { source, by_s } => write!(
+                f,
+                "{source} is {} off all at once; a few more of its samples tell whether it stays there.",
+                Magnitude(by_s.abs())
+            ),
             Self::NoReference { for_s, remaining_s } => {
                 write!(f, "No reference for {}. Coasting on the trained crystal", Duration(*for_s))?;
                 match remaining_s {
@@ -285,6 +299,8 @@ pub enum Verdict {
     ServerUnsynchronised,
     /// The configuration says so.
     NoSelect,
+    /// The operator has taken it offline.
+    Offline,
 }
 
 impl Verdict {
@@ -306,6 +322,7 @@ impl Verdict {
             Self::Unreachable => "unreachable",
             Self::ServerUnsynchronised => "has no time",
             Self::NoSelect => "noselect",
+            Self::Offline => "offline",
         }
     }
 
@@ -332,6 +349,7 @@ impl Verdict {
             Self::DelayUnknown => "Add a pulse or a network server to learn its delay, or set `delay`.".into(),
             Self::Unreachable => "Check the address, the network and firewalls (UDP port 123).".into(),
             Self::ServerUnsynchronised => "Wait for it, or use another server.".into(),
+            Self::Offline => "Bring it back: `refclockd set online`.".into(),
             Self::Selected | Self::NamesTheSecond { .. } | Self::Agrees { .. } | Self::NoData | Self::NoSelect => {
                 return None;
             }
@@ -375,6 +393,7 @@ impl fmt::Display for Verdict {
             Self::Unreachable => f.write_str("not used: it does not answer"),
             Self::ServerUnsynchronised => f.write_str("not used: it says that it has no time itself"),
             Self::NoSelect => f.write_str("not used: the configuration says `noselect`"),
+            Self::Offline => f.write_str("not used: the operator has taken it offline"),
         }
     }
 }

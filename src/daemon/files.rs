@@ -1,4 +1,5 @@
-//! The thread that writes files, so that the one that decides never waits for a disk.
+//! Files are written on a thread of their own, so that the one that decides never waits for a disk.
+//! A program that may have one thread only (`--single-thread`) writes them where it stands.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,12 +17,17 @@ struct Job {
     text: String,
 }
 
-/// The writer.
+/// Where files are written.
 #[derive(Debug)]
 pub struct Files {
-    queue: Option<SyncSender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    writer: Writer,
     dropped: u64,
+}
+
+#[derive(Debug)]
+enum Writer {
+    Thread { queue: SyncSender<Job>, thread: JoinHandle<()> },
+    Here(Disk),
 }
 
 impl Files {
@@ -29,35 +35,29 @@ impl Files {
     pub fn start() -> io::Result<Self> {
         let (queue, jobs) = sync_channel::<Job>(QUEUE);
         let thread = std::thread::Builder::new().name("files".into()).spawn(move || {
-            // An unwritable disk is told once, and its end is told once: time goes on meanwhile.
-            let mut failing = false;
-            for Job { path, text } in jobs {
-                match write_atomically(&path, &text) {
-                    Ok(()) if failing => {
-                        failing = false;
-                        info!("{} can be written again", path.display());
-                    }
-                    Ok(()) => {}
-                    Err(error) if !failing => {
-                        failing = true;
-                        warn!(
-                            "{} cannot be written: {error}. Time goes on; what was learned is lost at a restart.",
-                            path.display()
-                        );
-                    }
-                    Err(_) => {}
-                }
+            let mut disk = Disk::default();
+            for job in jobs {
+                disk.write(&job);
             }
         })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), dropped: 0 })
+        Ok(Self { writer: Writer::Thread { queue, thread }, dropped: 0 })
     }
 
-    /// Has a file written, soon. Never waits.
+    /// Writes on the calling thread, which waits for the disk.
+    pub fn here() -> Self {
+        Self { writer: Writer::Here(Disk::default()), dropped: 0 }
+    }
+
+    /// Has a file written, soon. With the thread, never waits.
     pub fn write(&mut self, path: &Path, text: String) {
-        if let Some(queue) = &self.queue
-            && let Err(TrySendError::Full(_)) = queue.try_send(Job { path: path.to_owned(), text })
-        {
-            self.dropped += 1;
+        let job = Job { path: path.to_owned(), text };
+        match &mut self.writer {
+            Writer::Here(disk) => disk.write(&job),
+            Writer::Thread { queue, .. } => {
+                if let Err(TrySendError::Full(_)) = queue.try_send(job) {
+                    self.dropped += 1;
+                }
+            }
         }
     }
 
@@ -67,11 +67,38 @@ impl Files {
     }
 
     /// Waits until all is written.
-    pub fn finish(mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
+    pub fn finish(self) {
+        if let Writer::Thread { queue, thread } = self.writer {
+            drop(queue);
             // The thread never panics; if it did, there is nothing left to write.
             let _ = thread.join();
+        }
+    }
+}
+
+/// The disk as we find it: that it cannot be written is told once, and so is the end of that. Time
+/// goes on meanwhile.
+#[derive(Debug, Default)]
+struct Disk {
+    failing: bool,
+}
+
+impl Disk {
+    fn write(&mut self, Job { path, text }: &Job) {
+        match write_atomically(path, text) {
+            Ok(()) if self.failing => {
+                self.failing = false;
+                info!("{} can be written again", path.display());
+            }
+            Ok(()) => {}
+            Err(error) if !self.failing => {
+                self.failing = true;
+                warn!(
+                    "{} cannot be written: {error}. Time goes on; what was learned is lost at a restart.",
+                    path.display()
+                );
+            }
+            Err(_) => {}
         }
     }
 }
@@ -94,16 +121,29 @@ pub fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn replaces_whole_files_and_survives_an_unwritable_place() {
+    fn replaces_whole_files_and_survives_an_unwritable_place(mut files: Files) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/drift.toml");
-        let mut files = Files::start().unwrap();
         files.write(&path, "one".into());
         files.write(Path::new("/proc/no-such-place/drift.toml"), "lost".into());
         files.write(&path, "two".into());
         files.finish();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn on_a_thread() {
+        replaces_whole_files_and_survives_an_unwritable_place(Files::start().unwrap());
+    }
+
+    #[test]
+    fn where_the_caller_stands() {
+        let mut files = Files::here();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("drift.toml");
+        files.write(&path, "at once".into());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "at once");
+        replaces_whole_files_and_survives_an_unwritable_place(files);
     }
 }

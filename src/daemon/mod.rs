@@ -5,24 +5,27 @@
 
 pub mod files;
 pub mod journal;
+pub mod privileges;
 pub mod start;
+pub mod supervisor;
+pub mod thermometer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use refclocks::shell::Delivery;
-use refclocks::sys::clock::{Bracket, bracket};
+use refclocks::sys::clock::{Bracket, asleep, bracket};
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use refclocks::{LocalStamp, Report};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::clock::DisciplinedClock;
-use crate::core::estimator::Measurement;
 use crate::core::snapshot::Snapshot;
-use crate::core::source::ServerSays;
-use crate::ntp::client::ClientEvent;
+use crate::core::source::{ServerSays, SourceId};
+use crate::ntp::client::{ClientEvent, ServerState};
+use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
 use crate::observe::{Look, Moment};
 use files::Files;
@@ -31,14 +34,18 @@ use journal::Journal;
 /// What was learned is written so long after the first lock, and then so often.
 const FIRST_SAVE: Span = Span::from_whole_seconds(60);
 const SAVE_EVERY: Span = Span::from_whole_seconds(3600);
+/// A shorter sleep cannot be told from the time that reading the clocks takes.
+const SHORTEST_SLEEP: Span = Span::from_millis(50);
 
 /// Something came.
 #[derive(Debug)]
 pub enum Input {
-    /// From a reference clock's shell, by the source's index.
-    Device(usize, Delivery),
-    /// From a server's shell, by the source's index.
-    Server(usize, ClientEvent),
+    /// From a reference clock's shell, by the source's number.
+    Device(SourceId, Delivery),
+    /// From a server's shell, by the source's number.
+    Server(SourceId, ClientEvent),
+    /// From the thermometer beside the crystal, degrees Celsius.
+    Temperature(f64),
 }
 
 /// Where the shells hand in.
@@ -53,6 +60,8 @@ pub struct Daemon {
     journal: Journal,
     drift: Option<(PathBuf, Files)>,
     save_at: Option<Timestamp<Raw>>,
+    /// How long this machine has slept since it was started.
+    asleep: Span,
 }
 
 impl Daemon {
@@ -63,15 +72,12 @@ impl Daemon {
         published: Arc<ArcSwap<Snapshot>>,
         journal: Journal,
     ) -> Self {
-        Self { clock, raw_map, published, journal, drift: None, save_at: None }
+        Self { clock, raw_map, published, journal, drift: None, save_at: None, asleep: asleep() }
     }
 
     /// Keeps what is learned in a file.
-    pub fn remember_in(&mut self, path: PathBuf) {
-        match Files::start() {
-            Ok(files) => self.drift = Some((path, files)),
-            Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),
-        }
+    pub fn remember_in(&mut self, path: PathBuf, files: Files) {
+        self.drift = Some((path, files));
     }
 
     /// The snapshot that was published last.
@@ -106,20 +112,21 @@ impl Daemon {
 
     /// Takes one input, and everything that follows from it but the publication.
     pub fn handle(&mut self, input: Input) {
-        let now = self.bracket();
+        let now = self.wake_up();
         match input {
             Input::Device(source, delivery) => {
                 let report = self.on_our_scale(delivery.report);
                 self.clock.handle_report(source, &report, &delivery.health, &now);
             }
             Input::Server(source, event) => self.handle_server(source, event, &now),
+            Input::Temperature(celsius) => self.clock.handle_temperature(celsius, now.raw_after),
         }
         self.tell(&now);
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self) {
-        let now = self.bracket();
+        let now = self.wake_up();
         self.clock.handle_timeout(&now);
         self.tell(&now);
         self.save_when_due(now.raw_after);
@@ -164,26 +171,32 @@ impl Daemon {
         }
     }
 
-    fn handle_server(&mut self, source: usize, event: ClientEvent, now: &Bracket) {
+    /// The present. If the machine slept, that is dealt with first.
+    fn wake_up(&mut self) -> Bracket {
+        let now = self.bracket();
+        let before = std::mem::replace(&mut self.asleep, asleep());
+        let slept = self.asleep - before;
+        if slept > SHORTEST_SLEEP {
+            self.clock.handle_sleep(slept, now.raw_after);
+        }
+        now
+    }
+
+    fn handle_server(&mut self, source: SourceId, event: ClientEvent, now: &Bracket) {
         match event {
             ClientEvent::Polled { reach, poll, .. } => self.clock.handle_reach(source, reach, poll),
-            ClientEvent::Measurement { measurement: m, .. } => {
+            ClientEvent::Measurement { measurement: m, address, local, .. } => {
                 let snapshot = self.published.load();
-                let measurement = Measurement {
-                    raw: self.raw_map.load().apply(m.at),
-                    tai: snapshot.utc.tai(m.reference, false),
-                    delay: Some(m.delay.seconds()),
-                };
+                let (measurement, says) = m.hand_over(self.raw_map.load().apply(m.at), &snapshot.utc);
                 let says = ServerSays {
-                    root_delay: m.root_delay,
-                    root_dispersion: m.root_dispersion,
-                    stratum: m.stratum,
-                    refid: m.refid,
-                    leap: m.leap,
+                    id: reference_id(address.ip()),
+                    our_id: local.map(reference_id).unwrap_or_default(),
+                    ..says
                 };
                 self.clock.handle_exchange(source, measurement, says, now.raw_after);
             }
             ClientEvent::State { state, .. } => {
+                self.clock.handle_offline(source, state == ServerState::Offline, now.raw_after);
                 self.clock.handle_server_state(source, state.to_string(), state.action())
             }
             ClientEvent::Rejected { .. } => {}

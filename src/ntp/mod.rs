@@ -7,6 +7,7 @@
 //! | [`access`] | who gets one |
 //! | [`worker`] | sockets, threads and the batches between them |
 //! | [`served`] | what the workers read of the rest of the daemon |
+//! | [`reference_id`] | what stands for a server's address |
 //! | [`client`] | one association with a server, without I/O, and the shell that gives it a socket |
 //!
 //! Nothing here changes the clock or the snapshot.
@@ -16,6 +17,7 @@ pub mod client;
 pub mod counters;
 pub mod extension;
 pub mod packet;
+pub mod reference_id;
 pub mod served;
 pub mod server;
 pub mod stamp;

@@ -14,6 +14,8 @@ const WRONG: f64 = 0.5;
 /// Collects.
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
+    /// When the statistics begin, s after the start, if the scenario says so.
+    from: Option<f64>,
     first_pulse: Option<f64>,
     locked_since: Option<f64>,
     squares: f64,
@@ -48,6 +50,12 @@ pub struct Score {
 }
 
 impl Judge {
+    /// A judge whose statistics begin `from` seconds after the start, or two minutes after the first
+    /// pulse.
+    pub fn new(from: Option<f64>) -> Self {
+        Self { from, ..Self::default() }
+    }
+
     /// The first pulse came, so many seconds after the start.
     pub fn pulse(&mut self, at: f64) {
         self.first_pulse.get_or_insert(at);
@@ -66,13 +74,14 @@ impl Judge {
         }
         self.last_state = Some(state);
         let since = at - self.first_pulse.unwrap_or(0.0);
-        if since >= SETTLED_AFTER {
+        if self.from.map_or(since >= SETTLED_AFTER, |from| at >= from) {
             self.squares += error * error;
             self.seconds += 1.0;
             self.max = self.max.max(error.abs());
             self.covered += f64::from(u8::from(error.abs() <= bound));
             self.bounds.push(bound);
-        } else if since >= EARLY_FROM {
+        }
+        if (EARLY_FROM..SETTLED_AFTER).contains(&since) {
             self.early_max = self.early_max.max(error.abs());
         }
     }

@@ -2,7 +2,7 @@
 
 use refclocks::calendar::CivilTime;
 use refclocks::nmea::write;
-use refclocks::time::{Span, Timestamp, Utc};
+use refclocks::time::{Timestamp, Utc};
 use refclocks::{Constellation, Satellite};
 
 use super::Rng;
@@ -28,14 +28,13 @@ struct InView {
 #[derive(Clone, Debug)]
 pub struct Receiver {
     rng: Rng,
-    weeks_off: i64,
     sky: Vec<InView>,
     cycles: u64,
 }
 
 impl Receiver {
-    /// A receiver whose date is off by so many weeks.
-    pub fn new(mut rng: Rng, weeks_off: i64) -> Self {
+    /// A receiver under a sky of its own.
+    pub fn new(mut rng: Rng) -> Self {
         let sky = (0..IN_VIEW)
             .map(|i| InView {
                 number: 1 + (3 * i as u16) % 32,
@@ -44,10 +43,10 @@ impl Receiver {
                 climb: 0.01 * (rng.uniform() - 0.5),
             })
             .collect();
-        Self { rng, weeks_off, sky, cycles: 0 }
+        Self { rng, sky, cycles: 0 }
     }
 
-    /// What it writes in the second `at`: with a fix if it sees the sky, else with none.
+    /// What it writes in the second that it takes for `at`: with a fix if it sees the sky, else with none.
     pub fn cycle(&mut self, at: Timestamp<Utc>, sees_sky: bool) -> Vec<u8> {
         self.cycles += 1;
         for s in &mut self.sky {
@@ -57,7 +56,7 @@ impl Receiver {
             }
             s.azimuth = (s.azimuth + 0.005).rem_euclid(360.0);
         }
-        let at = CivilTime::from_utc(at + Span::from_whole_seconds(self.weeks_off * 7 * 86_400));
+        let at = CivilTime::from_utc(at);
         let used: Vec<u16> =
             self.sky.iter().filter(|s| sees_sky && s.elevation > MASK).map(|s| s.number).take(12).collect();
         let fix = if sees_sky { 3 } else { 1 };

@@ -1,103 +1,99 @@
 //! A whole daemon's core and drivers in virtual time: no tokio, no pty, no socket.
 //!
-//! One loop pops the earliest of the world's next happening and the deadlines of engine and drivers,
-//! hands bytes and edges with their stamps to the same sans-IO drivers that the shells feed, and
-//! steers the simulated clock.
+//! One loop pops the earliest of the world's next happening and the deadlines of engine, drivers and
+//! associations, hands bytes, edges and packets with their stamps to the same sans-IO code that the
+//! shells feed, and steers the simulated clock.
+
+use std::net::{Ipv4Addr, SocketAddr};
 
 use refclocks::nmea;
 use refclocks::pps::{self, PpsInfo};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
-use refclocks::{Edge, Report};
+use refclocks::{Edge, Health, LocalStamp, Report, Sample};
 
 use super::judge::{Judge, Score};
+use super::scenario::Model;
 use super::{Happening, Scenario, World};
 use crate::clock::{DisciplinedClock, SoftwareClock};
-use crate::core::engine::EngineConfig;
+use crate::core::estimator::Measurement;
 use crate::core::event::Event;
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
 use crate::core::snapshot::Snapshot;
+use crate::ntp::client::{self, Association};
 
 /// How long the daemon takes to run after something happened, s: a quiet machine's wake-up.
 const WAKE_UP: f64 = 50e-6;
+/// The thermometer is read so often, s.
+const THERMOMETER_EVERY: i64 = 10;
 
 /// A rehearsal.
 pub struct Rehearsal {
     world: World,
     clock: DisciplinedClock,
-    nmea: nmea::Driver,
-    pps: Option<pps::Tracker>,
-    edge: PpsInfo,
+    devices: Vec<Device>,
     start: Timestamp<Tai>,
+    /// True time as far as it has been played.
+    now: Timestamp<Tai>,
     /// REALTIME - RAW of the simulated machine: its system clock is not ours to steer.
     realtime_at_zero: Timestamp<Realtime>,
     judge: Judge,
     utc: UtcMap,
 }
 
-/// The sources of every rehearsal and of the demo: what the configuration of a hat says.
-pub fn hat(pulse: bool) -> EngineConfig {
-    use crate::core::snapshot::SourceKind;
-    use crate::core::source::SourceConfig;
-    use refclocks::ReferenceId;
-    let source = |name: &str, driver, address: &str, kind| SourceConfig {
-        name: name.into(),
-        refid: ReferenceId::from_name(name).unwrap_or_default(),
-        driver,
-        address: address.into(),
-        kind,
-        lock: None,
-        delay: None,
-        offset: 0.0,
-        prefer: false,
-        noselect: false,
-        trust: false,
-        stratum: 0,
-    };
-    let mut sources = vec![source("GPS", "nmea", "/dev/gps0", SourceKind::Message)];
-    if pulse {
-        sources.push(source("PPS", "pps", "/dev/pps0", SourceKind::Pulse));
-    }
-    EngineConfig { sources, holdover_budget: 1e-3, ..EngineConfig::default() }
+/// What stands between a source and the engine.
+enum Device {
+    Messages(Box<nmea::Driver>),
+    Pulse { tracker: Box<pps::Tracker>, edge: PpsInfo },
+    Numbered(Health),
+    Server(Box<Association>),
 }
 
 impl Rehearsal {
-    /// Sets the stage: the world begins at `start`.
-    pub fn new(scenario: Scenario, seed: u64, start: Timestamp<Utc>) -> Self {
+    /// Sets the stage: the world begins at `start`, and the daemon remembers what it is told to.
+    pub fn new(scenario: Scenario, seed: u64, start: Timestamp<Utc>, memory: &Memory) -> Self {
         let utc = UtcMap::default();
         let start = utc.tai(start, false);
         // The machine has been up for a while: its raw counter reads something odd.
         let raw = Timestamp::<Raw>::from_parts(40, 123_456_789);
-        let pulse = scenario.pulse;
+        let devices = scenario.sources.iter().zip(0..).map(|(s, i)| Device::new(&s.model, seed ^ (i << 32))).collect();
+        let judge = Judge::new(scenario.judged_from);
+        let engine = scenario.engine();
         let world = World::new(scenario, seed, start, raw);
         let system = world.system_clock_at_start();
-        let clock = SoftwareClock::new(raw, system);
-        let clock = DisciplinedClock::new(hat(pulse), &Memory::default(), Box::new(clock), raw);
+        let clock = DisciplinedClock::new(engine, memory, Box::new(SoftwareClock::new(raw, system)), raw);
         let realtime: Timestamp<Realtime> = utc.utc(system).0.reinterpret();
         Self {
             world,
             clock,
-            nmea: nmea::Driver::new(nmea::Config { not_before: crate::NOT_BEFORE, ..nmea::Config::default() }),
-            pps: pulse.then(|| pps::Tracker::new(Edge::Assert)),
-            edge: PpsInfo::default(),
+            devices,
             start,
+            now: start,
             realtime_at_zero: realtime - (raw - Timestamp::EPOCH),
-            judge: Judge::default(),
+            judge,
             utc,
         }
     }
 
-    /// Plays so many seconds. `see` is shown each true second's snapshot and error (s), and every
-    /// event with its time.
+    /// What the daemon would write to its drift file now.
+    pub fn memory(&mut self) -> Memory {
+        let raw = self.world.crystal().raw_at(self.now);
+        self.clock.memory(raw)
+    }
+
+    /// Plays until so many seconds after the start. `see` is shown each true second's snapshot and
+    /// error (s), every measurement, and every event.
     pub fn play(&mut self, seconds: f64, mut see: impl FnMut(Scene<'_>)) -> Score {
         let end = self.start + Span::from_seconds(seconds);
         loop {
             let next = self.world.next_at();
-            let deadline = self.next_deadline();
+            // What is due at once, or was missed, is done now.
+            let deadline = self.next_deadline().max(self.now);
             if next.min(deadline) > end {
                 return self.judge.score();
             }
+            self.now = next.min(deadline);
             if deadline < next {
                 self.handle_timeouts(deadline);
             } else if let Some((at, happening)) = self.world.next_happening() {
@@ -110,6 +106,7 @@ impl Rehearsal {
     }
 
     fn handle(&mut self, at: Timestamp<Tai>, happening: Happening, see: &mut impl FnMut(Scene<'_>)) {
+        let now = self.bracket(at + Span::from_seconds(WAKE_UP));
         match happening {
             Happening::Second => {
                 let raw = self.world.crystal().raw_at(at);
@@ -118,33 +115,84 @@ impl Rehearsal {
                 let since = (at - self.start).seconds();
                 let serving = snapshot.system_at(raw).stratum < 16;
                 self.judge.second(since, error, snapshot.bound_at(raw), snapshot.state, serving);
-                see(Scene::Second { at: self.utc.utc(at).0, error, snapshot: &snapshot });
+                see(Scene::Second { at: self.utc.utc(at).0, tai: at, raw, error, snapshot: &snapshot });
+                if at.whole_seconds() % THERMOMETER_EVERY == 0
+                    && let Some(celsius) = self.world.read_temperature()
+                {
+                    self.clock.handle_temperature(celsius, raw);
+                }
             }
-            Happening::Edge { late } => {
+            Happening::Edge { source, late } => {
                 self.judge.pulse((at - self.start).seconds());
                 let raw = self.world.crystal().raw_at(at) + Span::from_seconds(late);
-                self.edge.assert_sequence = self.edge.assert_sequence.wrapping_add(1);
                 // The kernel stamps in whole nanoseconds.
-                self.edge.assert = Timestamp::from_nanos(self.realtime(raw).to_nanos());
+                let stamp = Timestamp::from_nanos(self.realtime(raw).to_nanos());
+                if let Some(Device::Pulse { edge, .. }) = self.devices.get_mut(source) {
+                    edge.assert_sequence = edge.assert_sequence.wrapping_add(1);
+                    edge.assert = stamp;
+                }
+                let m = Measurement { raw, tai: at.round(), delay: None };
+                see(Scene::Measured { source, measurement: &m });
             }
-            Happening::Bytes(bytes) => {
-                let now = self.bracket(at + Span::from_seconds(WAKE_UP));
-                self.nmea.handle_bytes(&bytes, now.raw_after);
+            Happening::Stamp { source, at: edge, late, says } => {
+                self.judge.pulse((edge - self.start).seconds());
+                let raw = self.world.crystal().raw_at(edge) + Span::from_seconds(late);
+                let local = LocalStamp::Realtime(self.realtime(raw));
+                let sample = Sample { local, reference: says, second60: false, quantum: Span::ZERO, leap: None };
+                let Some(Device::Numbered(health)) = self.devices.get_mut(source) else { return };
+                health.frames += 1;
+                let health = *health;
+                let m = Measurement { raw, tai: self.utc.tai(says, false), delay: None };
+                see(Scene::Measured { source, measurement: &m });
+                self.clock.handle_report(source, &Report::Sample(sample), &health, &now);
+            }
+            Happening::Bytes { source, bytes } => {
+                if let Some(Device::Messages(driver)) = self.devices.get_mut(source) {
+                    driver.handle_bytes(&bytes, now.raw_after);
+                }
                 self.deliver(&now);
+            }
+            Happening::Reply { source, bytes } => {
+                let stamp_error = self.world.stamp_error(source);
+                let received = self.world.crystal().raw_at(at) + Span::from_seconds(stamp_error);
+                let Some(Device::Server(association)) = self.devices.get_mut(source) else { return };
+                let answer = association.handle_receive(&bytes, received, now.raw_after);
+                self.clock.handle_reach(source, association.reach(), association.poll());
+                if let Ok(m) = answer {
+                    let (measurement, says) = m.hand_over(m.at, &self.utc);
+                    see(Scene::Measured { source, measurement: &measurement });
+                    self.clock.handle_exchange(source, measurement, says, now.raw_after);
+                }
             }
         }
     }
 
     fn handle_timeouts(&mut self, at: Timestamp<Tai>) {
-        let now = self.bracket(at + Span::from_seconds(WAKE_UP));
+        let awake = at + Span::from_seconds(WAKE_UP);
+        let now = self.bracket(awake);
         let raw = now.raw_after;
-        if self.nmea.poll_timeout().is_some_and(|due| due <= raw) {
-            self.nmea.handle_timeout(raw);
-        }
-        if let Some(pps) = &mut self.pps
-            && pps.poll_timeout().is_none_or(|due| due <= raw)
-        {
-            pps.handle_fetch(&self.edge, &now);
+        for (source, device) in self.devices.iter_mut().enumerate() {
+            match device {
+                Device::Messages(driver) => {
+                    if driver.poll_timeout().is_some_and(|due| due <= raw) {
+                        driver.handle_timeout(raw);
+                    }
+                }
+                Device::Pulse { tracker, edge } => {
+                    if tracker.poll_timeout().is_none_or(|due| due <= raw) {
+                        tracker.handle_fetch(edge, &now);
+                    }
+                }
+                Device::Numbered(_) => {}
+                Device::Server(association) => {
+                    if let Some(request) = association.poll_transmit(raw) {
+                        let stamp_error = self.world.stamp_error(source);
+                        association.handle_transmitted(raw + Span::from_seconds(stamp_error));
+                        self.world.ask(source, &request.bytes, awake);
+                        self.clock.handle_reach(source, association.reach(), association.poll());
+                    }
+                }
+            }
         }
         self.deliver(&now);
         if self.clock.poll_timeout() <= raw {
@@ -152,28 +200,31 @@ impl Rehearsal {
         }
     }
 
+    /// Hands over what the drivers have to report.
     fn deliver(&mut self, now: &Bracket) {
-        while let Some(report) = self.nmea.poll_report() {
-            self.clock.handle_report(0, &report, &self.nmea.health(), now);
-        }
-        let Some(pps) = &mut self.pps else { return };
-        let mut reports: Vec<Report> = Vec::new();
-        while let Some(report) = pps.poll_report() {
-            reports.push(report);
-        }
-        let health = pps.health();
-        for report in reports {
-            self.clock.handle_report(1, &report, &health, now);
+        for (source, device) in self.devices.iter_mut().enumerate() {
+            loop {
+                let (report, health) = match device {
+                    Device::Messages(driver) => (driver.poll_report(), driver.health()),
+                    Device::Pulse { tracker, .. } => (tracker.poll_report(), tracker.health()),
+                    Device::Numbered(_) | Device::Server(_) => break,
+                };
+                let Some(report) = report else { break };
+                self.clock.handle_report(source, &report, &health, now);
+            }
         }
     }
 
     fn next_deadline(&self) -> Timestamp<Tai> {
         let mut due = self.clock.poll_timeout();
-        if let Some(nmea) = self.nmea.poll_timeout() {
-            due = due.min(nmea);
-        }
-        if let Some(pps) = &self.pps {
-            due = due.min(pps.poll_timeout().unwrap_or(Timestamp::EPOCH));
+        for device in &self.devices {
+            let own = match device {
+                Device::Messages(driver) => driver.poll_timeout(),
+                Device::Pulse { tracker, .. } => Some(tracker.poll_timeout().unwrap_or(Timestamp::EPOCH)),
+                Device::Numbered(_) => None,
+                Device::Server(association) => association.poll_timeout(),
+            };
+            due = own.map_or(due, |own| own.min(due));
         }
         self.world.tai_of(due)
     }
@@ -188,16 +239,49 @@ impl Rehearsal {
     }
 }
 
+impl Device {
+    fn new(model: &Model, seed: u64) -> Self {
+        match model {
+            Model::Messages(_) => {
+                let config = nmea::Config { not_before: crate::NOT_BEFORE, ..nmea::Config::default() };
+                Self::Messages(Box::new(nmea::Driver::new(config)))
+            }
+            Model::Pulse(_) => {
+                Self::Pulse { tracker: Box::new(pps::Tracker::new(Edge::Assert)), edge: PpsInfo::default() }
+            }
+            Model::Numbered(_) => Self::Numbered(Health::default()),
+            Model::Server(model) => Self::Server(Box::new(association(model.poll, model.iburst, seed))),
+        }
+    }
+}
+
+/// An association with a simulated server.
+pub fn association(poll: i8, iburst: bool, seed: u64) -> Association {
+    let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 123));
+    Association::new(client::Config { address, iburst, minpoll: poll, maxpoll: poll.max(10), version: 4, seed })
+}
+
 /// What a spectator is shown.
 pub enum Scene<'a> {
     /// A true second begins.
     Second {
         /// True UTC.
         at: Timestamp<Utc>,
+        /// The same on the continuous scale.
+        tai: Timestamp<Tai>,
+        /// The raw counter there.
+        raw: Timestamp<Raw>,
         /// Clock - true time, s.
         error: f64,
         /// What readers know.
         snapshot: &'a Snapshot,
+    },
+    /// A source gave a measurement.
+    Measured {
+        /// Which source.
+        source: usize,
+        /// What it says. Of a pulse without a number: the second it marks.
+        measurement: &'a Measurement,
     },
     /// Something an operator would read.
     Event(&'a Event),

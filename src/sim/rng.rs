@@ -55,6 +55,28 @@ impl Rng {
     pub fn exponential(&mut self) -> f64 {
         -libm::log(self.uniform())
     }
+
+    /// Gamma with shape `k` and scale 1: mean k (Marsaglia and Tsang 2000).
+    pub fn gamma(&mut self, k: f64) -> f64 {
+        if k < 1.0 {
+            return self.gamma(k + 1.0) * libm::pow(self.uniform(), 1.0 / k);
+        }
+        let d = k - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = 1.0 + c * x;
+            let v = v * v * v;
+            if v > 0.0 && libm::log(self.uniform()) < 0.5 * x * x + d - d * v + d * libm::log(v) {
+                return d * v;
+            }
+        }
+    }
+
+    /// A generator of its own for one part of the world, so that parts added later change nothing.
+    pub fn fork(&mut self) -> Self {
+        Self::new(self.bits())
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
-//! The world around the daemon: true time, a crystal, a receiver. What happens, and when.
+//! The world around the daemon: true time, a crystal, receivers, servers. What happens, and when.
 
-use std::collections::VecDeque;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 
-use refclocks::time::{Raw, Span, Tai, Timestamp};
+use refclocks::time::{Raw, Span, Tai, Timestamp, Utc};
 
-use super::{Oscillator, Receiver, Rng, Scenario};
+use super::fault::{Condition, What};
+use super::scenario::{ClockAtStart, MessageModel, Model};
+use super::server::Server;
+use super::{Oscillator, PulseNoise, Receiver, Rng, Scenario};
 use crate::core::leap::UtcMap;
 
 /// Something that happens at a true time.
@@ -12,13 +16,52 @@ use crate::core::leap::UtcMap;
 pub enum Happening {
     /// A true second begins: the moment to judge the clock.
     Second,
-    /// The pulse's edge was stamped by the kernel, with so much error, s.
+    /// An edge was stamped by the kernel.
     Edge {
-        /// Stamp minus true second.
+        /// Whose.
+        source: usize,
+        /// Stamp minus the instant it happened, s.
         late: f64,
     },
-    /// These bytes have come from the receiver, the last of them just now.
-    Bytes(Vec<u8>),
+    /// A stamp that comes with its second is handed over.
+    Stamp {
+        /// Whose.
+        source: usize,
+        /// The true instant that was stamped.
+        at: Timestamp<Tai>,
+        /// Stamp minus that instant, s.
+        late: f64,
+        /// The time it says that was.
+        says: Timestamp<Utc>,
+    },
+    /// Bytes have come from a receiver, the last of them just now.
+    Bytes {
+        /// From which.
+        source: usize,
+        /// They.
+        bytes: Vec<u8>,
+    },
+    /// A server's reply arrives.
+    Reply {
+        /// From which.
+        source: usize,
+        /// Its octets.
+        bytes: Vec<u8>,
+    },
+}
+
+/// A program that hands stamps over does so this long after it took them, s.
+const HANDED_OVER: f64 = 0.003;
+/// Seconds that are made ahead: what a fault moves to the second before must not come too late.
+const AHEAD: i64 = 2;
+
+/// One source at work.
+#[derive(Clone, Debug)]
+enum Part {
+    Messages { rng: Rng, receiver: Receiver, model: MessageModel },
+    Pulse(PulseNoise),
+    Numbered(PulseNoise),
+    Server(Box<Server>),
 }
 
 /// The world.
@@ -28,40 +71,54 @@ pub struct World {
     start: Timestamp<Tai>,
     utc: UtcMap,
     crystal: Oscillator,
-    receiver: Receiver,
-    rng: Rng,
+    parts: Vec<Part>,
     second: i64,
-    ahead: VecDeque<(Timestamp<Tai>, Happening)>,
+    /// Which of the faults of the crystal are on.
+    crystal_faults: Vec<bool>,
+    queue: BinaryHeap<Reverse<Entry>>,
+    queued: u64,
     start_offset: f64,
+    /// The noise of the thermometer.
+    thermometer: Rng,
 }
+
+/// What a thermometer reads when it is as warm as on the average, degrees Celsius.
+const WARM: f64 = 45.0;
 
 impl World {
     /// A world that begins at a true time, with the counter at `raw`.
     pub fn new(scenario: Scenario, seed: u64, start: Timestamp<Tai>, raw: Timestamp<Raw>) -> Self {
         let mut rng = Rng::new(seed);
-        let crystal = Oscillator::new(Rng::new(rng.bits()), start, raw, scenario.frequency, scenario.wander);
-        let receiver = Receiver::new(Rng::new(rng.bits()), scenario.weeks_off);
+        let crystal = Oscillator::new(rng.fork(), start, raw, scenario.crystal);
         let sign = if rng.uniform() < 0.5 { -1.0 } else { 1.0 };
         let start_offset = sign * (0.010 + 0.090 * rng.uniform());
-        Self {
+        let parts = scenario.sources.iter().map(|s| Part::new(&s.model, &mut rng)).collect();
+        let crystal_faults = vec![false; scenario.faults.len()];
+        let mut world = Self {
             scenario,
             start,
             utc: UtcMap::default(),
             crystal,
-            receiver,
-            rng,
+            parts,
             second: 0,
-            ahead: VecDeque::new(),
+            crystal_faults,
+            queue: BinaryHeap::new(),
+            queued: 0,
             start_offset,
+            thermometer: Rng::new(seed ^ 0x7e3b),
+        };
+        for _ in 0..AHEAD {
+            world.make_second();
         }
+        world
     }
 
-    /// What the system clock says when the world begins: 10 to 100 ms off, or 1970.
+    /// What the system clock says when the world begins.
     pub fn system_clock_at_start(&self) -> Timestamp<Tai> {
-        if self.scenario.starts_in_1970 {
-            self.utc.tai(Timestamp::from_parts(5, 0), false)
-        } else {
-            self.start + Span::from_seconds(self.start_offset)
+        match self.scenario.start {
+            ClockAtStart::Drawn => self.start + Span::from_seconds(self.start_offset),
+            ClockAtStart::Ahead(by) => self.start + Span::from_seconds(by),
+            ClockAtStart::In1970 => self.utc.tai(Timestamp::from_parts(5, 0), false),
         }
     }
 
@@ -75,45 +132,175 @@ impl World {
         &mut self.crystal
     }
 
+    /// What the thermometer beside the crystal reads now, degrees Celsius, if there is one.
+    pub fn read_temperature(&mut self) -> Option<f64> {
+        let sensor = self.scenario.crystal.temperature?.sensor?;
+        Some(sensor.read(WARM + self.crystal.temperature(), &mut self.thermometer))
+    }
+
     /// The true time at which the counter will read `raw`.
     pub fn tai_of(&self, raw: Timestamp<Raw>) -> Timestamp<Tai> {
         self.crystal.tai_of(raw)
     }
 
     /// When the next thing happens.
-    pub fn next_at(&mut self) -> Timestamp<Tai> {
-        self.fill();
-        self.ahead.front().map_or(self.start, |(at, _)| *at)
+    pub fn next_at(&self) -> Timestamp<Tai> {
+        self.queue.peek().map_or(self.start, |Reverse(entry)| entry.at)
     }
 
     /// The next thing that happens.
     pub fn next_happening(&mut self) -> Option<(Timestamp<Tai>, Happening)> {
-        self.fill();
-        self.ahead.pop_front()
+        let Reverse(Entry { at, happening, .. }) = self.queue.pop()?;
+        if happening == Happening::Second {
+            self.make_second();
+            self.treat_crystal((at - self.start).seconds());
+        }
+        Some((at, happening))
     }
 
-    /// Keeps one second of happenings ahead.
-    fn fill(&mut self) {
-        if !self.ahead.is_empty() {
-            return;
+    /// A request leaves for a server at `sent`. A reply happens by itself.
+    pub fn ask(&mut self, source: usize, request: &[u8], sent: Timestamp<Tai>) {
+        let since = (sent - self.start).seconds();
+        let detour = Condition::of(source, &self.scenario.faults, since).detour();
+        if let Some(Part::Server(server)) = self.parts.get_mut(source)
+            && let Some(reply) = server.ask(request, sent, &detour, &self.utc)
+        {
+            self.queue(reply.at, Happening::Reply { source, bytes: reply.bytes });
         }
+    }
+
+    /// The error of one of our own stamps of a server's packets, s.
+    pub fn stamp_error(&mut self, source: usize) -> f64 {
+        match self.parts.get_mut(source) {
+            Some(Part::Server(server)) => server.stamp_error(),
+            _ => 0.0,
+        }
+    }
+
+    /// Makes what happens in and around one more second.
+    fn make_second(&mut self) {
         // The world begins between two seconds of true time: pulses come on whole ones.
         let at = Timestamp::<Tai>::from_parts(self.start.whole_seconds() + 1 + self.second, 0);
+        let k = self.second;
         self.second += 1;
         let since = (at - self.start).seconds();
-        let sky = self.scenario.sees_sky(since);
-        self.ahead.push_back((at, Happening::Second));
-        let mut late = self.scenario.pulse_jitter * self.rng.normal();
-        let (how_often, how_much) = self.scenario.pulse_late;
-        if self.rng.uniform() < how_often {
-            late += how_much * self.rng.exponential();
+        self.queue(at, Happening::Second);
+        for source in 0..self.parts.len() {
+            let condition = Condition::of(source, &self.scenario.faults, since);
+            for (at, happening) in self.happenings_of(source, k, at, &condition) {
+                self.queue(at, happening);
+            }
         }
-        if self.scenario.pulse && sky {
-            self.ahead.push_back((at, Happening::Edge { late }));
+    }
+
+    fn happenings_of(
+        &mut self,
+        source: usize,
+        k: i64,
+        at: Timestamp<Tai>,
+        condition: &Condition,
+    ) -> Vec<(Timestamp<Tai>, Happening)> {
+        let Some(part) = self.parts.get_mut(source) else { return Vec::new() };
+        let whole = condition.ahead.round();
+        let fraction = condition.ahead - whole;
+        let utc = self.utc.utc(at).0;
+        match part {
+            Part::Server(_) => Vec::new(),
+            Part::Messages { rng, receiver, model } => {
+                let delay = (model.delay + model.jitter * rng.normal()).clamp(0.001, 1.9);
+                let says = utc + Span::from_seconds(whole) + Span::from_whole_seconds(condition.weeks * 7 * 86_400);
+                let bytes = receiver.cycle(says, !condition.no_fix);
+                let happening = Happening::Bytes { source, bytes };
+                let comes = at + Span::from_seconds(delay - fraction);
+                if condition.silent { Vec::new() } else { vec![(comes, happening)] }
+            }
+            Part::Pulse(noise) => {
+                let edges = noise.edges_in(k);
+                let seen = edges.filter_map(|after| Some((after, noise.draw()?)));
+                let is_dead = condition.silent || condition.no_fix;
+                seen.filter(|_| !is_dead)
+                    .map(|(after, late)| (at + Span::from_seconds(after - fraction), Happening::Edge { source, late }))
+                    .collect()
+            }
+            Part::Numbered(noise) => {
+                let edges = noise.edges_in(k);
+                let seen = edges.filter_map(|after| Some((after, noise.draw()?)));
+                let is_dead = condition.silent || condition.no_fix;
+                let weeks = Span::from_whole_seconds(condition.weeks * 7 * 86_400);
+                seen.filter(|_| !is_dead)
+                    .map(|(after, late)| {
+                        let edge = at + Span::from_seconds(after);
+                        let says = utc + Span::from_seconds(after + condition.ahead) + weeks;
+                        let comes = edge + Span::from_seconds(late.max(0.0) + HANDED_OVER);
+                        (comes, Happening::Stamp { source, at: edge, late, says })
+                    })
+                    .collect()
+            }
         }
-        let (mean, sd) = self.scenario.message_delay;
-        let delay = (mean + sd * self.rng.normal()).clamp(0.001, 0.9);
-        let text = self.receiver.cycle(self.utc.utc(at).0, sky);
-        self.ahead.push_back((at + Span::from_seconds(delay), Happening::Bytes(text)));
+    }
+
+    /// Lets the crystal's faults begin and end.
+    fn treat_crystal(&mut self, since: f64) {
+        for i in 0..self.scenario.faults.len() {
+            let fault = &self.scenario.faults[i];
+            let is_on = fault.is_on(since);
+            if std::mem::replace(&mut self.crystal_faults[i], is_on) == is_on {
+                continue;
+            }
+            match fault.what {
+                What::Frequency(by) => self.crystal.step(if is_on { by } else { -by }),
+                What::Phase(by) => self.crystal.jump(if is_on { by } else { -by }),
+                What::Wander(wander) => {
+                    self.crystal.set_wander(if is_on { wander } else { self.scenario.crystal.wander });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn queue(&mut self, at: Timestamp<Tai>, happening: Happening) {
+        self.queued += 1;
+        self.queue.push(Reverse(Entry { at, number: self.queued, happening }));
+    }
+}
+
+impl Part {
+    fn new(model: &Model, rng: &mut Rng) -> Self {
+        match model {
+            Model::Messages(model) => {
+                Self::Messages { receiver: Receiver::new(rng.fork()), rng: rng.fork(), model: *model }
+            }
+            Model::Pulse(model) => Self::Pulse(PulseNoise::new(rng.fork(), model.clone())),
+            Model::Numbered(model) => Self::Numbered(PulseNoise::new(rng.fork(), model.clone())),
+            Model::Server(model) => Self::Server(Box::new(Server::new(rng.fork(), model.clone()))),
+        }
+    }
+}
+
+/// What is queued: the earliest first, and of the same instant what was queued first.
+#[derive(Clone, Debug)]
+struct Entry {
+    at: Timestamp<Tai>,
+    number: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at.cmp(&other.at).then(self.number.cmp(&other.number))
     }
 }

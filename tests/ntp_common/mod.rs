@@ -56,6 +56,7 @@ pub fn made_up_snapshot() -> Snapshot {
         offset: Some(0.0),
         frequency: None,
         frequency_sd: 0.0,
+        temperature: None,
         holdover_budget: 1e-3,
         would_last_s: None,
         sources: Arc::new([]),

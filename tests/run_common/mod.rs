@@ -65,7 +65,12 @@ pub fn daemon(folder: &Path, sources: &str) -> (Running, u16) {
 }
 
 /// The same, by a command of one's own that ends in the program's name.
-pub fn daemon_by(mut program: Command, folder: &Path, sources: &str) -> (Running, u16) {
+pub fn daemon_by(program: Command, folder: &Path, sources: &str) -> (Running, u16) {
+    daemon_with(program, &[], folder, sources)
+}
+
+/// The same, with more options for `run`.
+pub fn daemon_with(mut program: Command, options: &[&str], folder: &Path, sources: &str) -> (Running, u16) {
     let port = free_port();
     let configuration = format!(
         "{sources}\n[serve]\nlisten = [\"127.0.0.1:{port}\"]\n[state]\ndir = \"{0}/state\"\n[control]\nsocket = \"{0}/api.sock\"\n",
@@ -74,7 +79,7 @@ pub fn daemon_by(mut program: Command, folder: &Path, sources: &str) -> (Running
     let file = folder.join("refclockd.toml");
     std::fs::write(&file, configuration).unwrap();
     let log = File::create(folder.join("log")).unwrap();
-    let child = program.args(["run", "-c"]).arg(file).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let child = program.arg("run").args(options).arg("-c").arg(file).stdout(Stdio::null()).stderr(log).spawn().unwrap();
     (Running(child), port)
 }
 

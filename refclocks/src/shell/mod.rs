@@ -25,13 +25,18 @@ pub mod serial;
 pub mod shm;
 pub mod sock;
 
+use std::path::Path;
+
 use crate::device::{DevicePhase, DeviceReason};
 
 /// Why a path could not be opened.
 fn explain_open(path: String, error: &std::io::Error) -> (DevicePhase, DeviceReason) {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => (DevicePhase::Absent, DeviceReason::NoSuchDevice { path }),
-        Some(libc::EACCES | libc::EPERM) => (DevicePhase::Faulty, DeviceReason::PermissionDenied { path }),
+        Some(libc::EACCES | libc::EPERM) => {
+            let remedy = crate::sys::access::remedy(Path::new(&path));
+            (DevicePhase::Faulty, DeviceReason::PermissionDenied { path, remedy })
+        }
         Some(libc::EBUSY) => (DevicePhase::Faulty, DeviceReason::Busy { path }),
         _ => (DevicePhase::Faulty, DeviceReason::Io { path, error: error.to_string() }),
     }

@@ -28,17 +28,18 @@ pub async fn run(config: PpsConfig, mut sink: impl FnMut(Delivery)) {
     let mut tracker = Tracker::new(config.edge);
     let mut backoff = Backoff::default();
     loop {
-        match open(&config) {
+        // A device that cannot be fetched from is not open: it would only come and go.
+        match open(&config).and_then(|(device, port)| Ok((tried(device).map_err(OpenError::Io)?, port))) {
             Ok((device, _port)) => {
                 tracker.handle_open(raw_now());
                 let error = follow(&device, &mut tracker, &mut backoff, &mut sink).await;
-                let reason = match error.raw_os_error() {
+                let (phase, reason) = match error.raw_os_error() {
                     Some(libc::ENODEV | libc::ENXIO | libc::EIO | libc::EBADF) => {
-                        DeviceReason::Unplugged { path: config.path.clone() }
+                        (DevicePhase::Absent, DeviceReason::Unplugged { path: config.path.clone() })
                     }
-                    _ => DeviceReason::Io { path: config.path.clone(), error: error.to_string() },
+                    _ => super::explain_open(config.path.clone(), &error),
                 };
-                tracker.handle_fault(DevicePhase::Absent, reason, raw_now());
+                tracker.handle_fault(phase, reason, raw_now());
             }
             Err(error) => {
                 let (phase, reason) = explain(&config.path, &error);
@@ -70,8 +71,7 @@ async fn follow(
     loop {
         let info = match device.fetch() {
             Ok(info) => info,
-            // A kernel whose zero timeout means "nothing new".
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ETIMEDOUT | libc::EINTR | libc::EAGAIN)) => {
+            Err(error) if is_nothing_new(&error) => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -85,6 +85,19 @@ async fn follow(
         let wait = tracker.poll_timeout().map_or(Duration::ZERO, |due| (due - raw_now()).to_duration());
         tokio::time::sleep(wait).await;
     }
+}
+
+/// The device, once a fetch from it has not failed.
+fn tried(device: PpsDevice) -> io::Result<PpsDevice> {
+    match device.fetch() {
+        Err(error) if !is_nothing_new(&error) => Err(error),
+        _ => Ok(device),
+    }
+}
+
+/// There are kernels for whom a timeout of zero means that.
+fn is_nothing_new(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETIMEDOUT | libc::EINTR | libc::EAGAIN))
 }
 
 fn deliver(tracker: &mut Tracker, sink: &mut impl FnMut(Delivery)) {

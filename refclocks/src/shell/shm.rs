@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Delivery;
-use crate::device::{Backoff, DevicePhase, DeviceReason, DeviceState};
+use crate::device::{Backoff, DevicePhase, DeviceReason, DeviceState, Remedy};
 use crate::report::Report;
 use crate::shm::ShmReader;
 use crate::sys::clock::{bracket, raw_now};
@@ -24,13 +24,17 @@ pub struct ShmConfig {
     pub trust_owner: bool,
 }
 
-/// Reads a unit for ever.
-pub async fn run(config: ShmConfig, mut sink: impl FnMut(Delivery)) {
+/// Reads a unit for ever. `attached` is its segment, if it is attached already.
+pub async fn run(config: ShmConfig, mut attached: Option<ShmSegment>, mut sink: impl FnMut(Delivery)) {
     let mut shell = Shell { reader: ShmReader::default(), phase: None, sink: &mut sink };
     let mut backoff = Backoff::default();
     loop {
-        match find(config.unit).map_err(Ok).and_then(|f| judge(f, &config).map(|()| f).map_err(Err)) {
-            Ok(facts) => match ShmSegment::attach(facts) {
+        let found = match &attached {
+            Some(segment) => Ok(segment.facts()),
+            None => find(config.unit),
+        };
+        match found.map_err(Ok).and_then(|f| judge(f, &config).map(|()| f).map_err(Err)) {
+            Ok(facts) => match attached.take().map_or_else(|| ShmSegment::attach(facts), Ok) {
                 Ok(segment) => {
                     backoff.reset();
                     // What lies there from before we came is not a sample of now.
@@ -40,7 +44,11 @@ pub async fn run(config: ShmConfig, mut sink: impl FnMut(Delivery)) {
                 Err(error) => shell.io(&config, &error),
             },
             Err(Ok(error)) => shell.io(&config, &error),
-            Err(Err(reason)) => shell.become_state(DevicePhase::Faulty, reason),
+            Err(Err(reason)) => {
+                // Somebody may mend it; then it is another one.
+                attached = None;
+                shell.become_state(DevicePhase::Faulty, reason);
+            }
         }
         tokio::time::sleep(backoff.next_delay().to_duration()).await;
     }
@@ -111,7 +119,14 @@ impl<S: FnMut(Delivery)> Shell<'_, S> {
     }
 
     fn io(&mut self, config: &ShmConfig, error: &std::io::Error) {
-        let (phase, reason) = super::explain_open(format!("SHM unit {}", config.unit), error);
+        let path = format!("SHM unit {}", config.unit);
+        let (phase, reason) = match error.raw_os_error() {
+            // Units 0 and 1 are root's by custom.
+            Some(libc::EACCES | libc::EPERM) => {
+                (DevicePhase::Faulty, DeviceReason::PermissionDenied { path, remedy: Remedy::StartAsRoot })
+            }
+            _ => super::explain_open(path, error),
+        };
         self.become_state(phase, reason);
     }
 }

@@ -2,18 +2,22 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net;
 use std::path::Path;
 
 use tokio::net::UnixDatagram;
 
 use super::Delivery;
-use crate::device::{Backoff, DevicePhase, DeviceReason, DeviceState};
+use crate::device::{Backoff, DevicePhase, DeviceReason, DeviceState, Remedy};
 use crate::report::{Edge, LocalStamp, Pulse, Report, Sample};
 use crate::sock::SockReader;
 use crate::sys::clock::raw_now;
 
 /// Silence after which the producer is stale.
 const QUIET: std::time::Duration = std::time::Duration::from_secs(8);
+
+/// Permission bits of a socket that its producers' group may write.
+pub const USUAL_MODE: u32 = 0o660;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +28,8 @@ pub struct SockConfig {
     pub mode: u32,
 }
 
-/// Receives samples for ever.
-pub async fn run(config: SockConfig, mut sink: impl FnMut(Delivery)) {
+/// Receives samples for ever. `bound` is the socket, if it is bound already.
+pub async fn run(config: SockConfig, mut bound: Option<net::UnixDatagram>, mut sink: impl FnMut(Delivery)) {
     let mut reader = SockReader::default();
     let mut backoff = Backoff::default();
     let mut tell = |reader: &SockReader, report| sink(Delivery { at: raw_now(), report, health: reader.health() });
@@ -36,10 +40,18 @@ pub async fn run(config: SockConfig, mut sink: impl FnMut(Delivery)) {
         }
     };
     loop {
-        let socket = match bind(&config) {
+        let ready = bound.take().map_or_else(|| bind(Path::new(&config.path), config.mode), Ok);
+        let socket = match ready.and_then(UnixDatagram::from_std) {
             Ok(socket) => socket,
             Err(error) => {
-                let (phase, reason) = super::explain_open(config.path.clone(), &error);
+                let (phase, reason) = match error.raw_os_error() {
+                    // The path is to be made, and its folder is not ours.
+                    Some(libc::EACCES | libc::EPERM) => {
+                        let (path, remedy) = (config.path.clone(), Remedy::StartAsRoot);
+                        (DevicePhase::Faulty, DeviceReason::PermissionDenied { path, remedy })
+                    }
+                    _ => super::explain_open(config.path.clone(), &error),
+                };
                 become_state(&reader, &mut tell, phase, reason);
                 tokio::time::sleep(backoff.next_delay().to_duration()).await;
                 continue;
@@ -85,12 +97,18 @@ fn edge_of(sample: &Sample) -> Option<Report> {
     Some(Report::Pulse(Pulse { local, edge: Edge::Assert, sequence: 0, missed: 0 }))
 }
 
-fn bind(config: &SockConfig) -> io::Result<UnixDatagram> {
-    match std::fs::remove_file(&config.path) {
+/// Makes the socket, in the place of whatever has its path.
+///
+/// # Errors
+///
+/// The system's.
+pub fn bind(path: &Path, mode: u32) -> io::Result<net::UnixDatagram> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let socket = UnixDatagram::bind(&config.path)?;
-    std::fs::set_permissions(&config.path, std::fs::Permissions::from_mode(config.mode))?;
+    let socket = net::UnixDatagram::bind(path)?;
+    socket.set_nonblocking(true)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(socket)
 }

@@ -1,6 +1,6 @@
 //! The kernel's clocks, read.
 
-use crate::time::{Raw, Realtime, Timestamp};
+use crate::time::{Raw, Realtime, Span, Timestamp};
 
 /// A reading of CLOCK_REALTIME between two readings of CLOCK_MONOTONIC_RAW: how the two relate now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +39,22 @@ pub fn bracket() -> Bracket {
     best
 }
 
+/// How long this machine has slept since it was started: CLOCK_BOOTTIME, which counts on while it
+/// sleeps, less CLOCK_MONOTONIC, which like the raw one does not.
+pub fn asleep() -> Span {
+    let nanos = |clock| {
+        let (seconds, nanos) = read(clock);
+        i128::from(seconds) * 1_000_000_000 + i128::from(nanos)
+    };
+    let (before, boot, after) =
+        (nanos(libc::CLOCK_MONOTONIC), nanos(libc::CLOCK_BOOTTIME), nanos(libc::CLOCK_MONOTONIC));
+    Span::from_nanos((boot - (before + after) / 2) as i64)
+}
+
 #[allow(clippy::unnecessary_cast, reason = "time_t has 32 bits on some targets")]
 fn read(clock: libc::clockid_t) -> (i64, u32) {
     let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `at` is a valid timespec for the kernel to fill. The call cannot fail for these two
+    // SAFETY: `at` is a valid timespec for the kernel to fill. The call cannot fail for these
     // clocks, which every Linux has; if it did, `at` would stay zero.
     unsafe { libc::clock_gettime(clock, &mut at) };
     (at.tv_sec as i64, at.tv_nsec as u32)

@@ -99,7 +99,7 @@ impl PpsDevice {
         };
         let device = Self { file };
         let mut capabilities = 0i32;
-        device.ioctl(GET_CAP, &mut capabilities).map_err(|_| OpenError::NotPps)?;
+        device.ioctl(GET_CAP, &mut capabilities).map_err(not_pps)?;
         let wanted = match edge {
             Edge::Assert => CAPTURE_ASSERT,
             Edge::Clear => CAPTURE_CLEAR,
@@ -108,12 +108,15 @@ impl PpsDevice {
             return Err(OpenError::EdgeNotCaptured);
         }
         let mut params = Params::default();
-        device.ioctl(GET_PARAMS, &mut params).map_err(|_| OpenError::NotPps)?;
+        device.ioctl(GET_PARAMS, &mut params).map_err(not_pps)?;
         if params.mode & wanted == 0 {
             params.api_version = 1;
             params.mode |= wanted | FORMAT_TIMESPEC;
             // Needs CAP_SYS_TIME.
-            device.ioctl(SET_PARAMS, &mut params).map_err(|_| OpenError::EdgeNotCaptured)?;
+            device.ioctl(SET_PARAMS, &mut params).map_err(|error| match error.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES | libc::EINVAL) => OpenError::EdgeNotCaptured,
+                _ => OpenError::Io(error),
+            })?;
         }
         Ok(device)
     }
@@ -136,6 +139,14 @@ impl PpsDevice {
         // the type it reads and writes, and `argument` is a valid, exclusive reference to one.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), request as _, std::ptr::from_mut(argument)) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// What is no PPS device does not know its requests; one that fails otherwise is a PPS device in trouble.
+fn not_pps(error: io::Error) -> OpenError {
+    match error.raw_os_error() {
+        Some(libc::ENOTTY | libc::EINVAL | libc::EOPNOTSUPP) => OpenError::NotPps,
+        _ => OpenError::Io(error),
     }
 }
 

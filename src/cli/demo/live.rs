@@ -16,6 +16,7 @@ use crate::control;
 use crate::core::state::{Magnitude, direction, round_up};
 use crate::observe::Look;
 use crate::observe::report::{SatellitesReport, SourcesReport, StatusReport};
+use crate::sim::Scenario;
 
 /// Without a view: a line this often, besides every event.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -25,9 +26,9 @@ const DRAW_EVERY: Duration = Duration::from_millis(500);
 const EVENTS_SHOWN: usize = 16;
 
 /// Runs until told to stop, or until the duration is over.
-pub fn run(args: DemoArgs) -> ExitCode {
+pub fn run(args: &DemoArgs, scenario: &Scenario) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let played = runtime.and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, play(&args)));
+    let played = runtime.and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, play(args, scenario)));
     match played {
         Ok(result) => {
             result.print(args.json);
@@ -40,12 +41,12 @@ pub fn run(args: DemoArgs) -> ExitCode {
     }
 }
 
-async fn play(args: &DemoArgs) -> io::Result<DemoResult> {
-    let mut stage = Stage::set(args)?;
+async fn play(args: &DemoArgs, scenario: &Scenario) -> io::Result<DemoResult> {
+    let mut stage = Stage::set(args, scenario)?;
     let socket = args.socket.clone().unwrap_or_else(own_socket);
     tokio::task::spawn_local(control::server::run(socket.clone(), stage.daemon.reader(), |_| ()));
     let asks = how_to_ask(&stage, &socket);
-    let mut teller = Teller::new(args, &asks)?;
+    let mut teller = Teller::new(args, scenario, &asks)?;
     let (inbox, mut inputs) = mpsc::unbounded_channel();
     stage.plug_in(&inbox);
     let began = Instant::now();
@@ -73,8 +74,9 @@ async fn play(args: &DemoArgs) -> io::Result<DemoResult> {
             }
             () = tokio::time::sleep(wait) => {
                 stage.follow_crystal();
-                stage.let_happen();
-                stage.fetch_pulse(&inbox);
+                stage.let_happen(&inbox);
+                stage.fetch_pulses(&inbox);
+                stage.ask_servers(&inbox);
                 stage.daemon.handle_timeout();
             }
         }
@@ -89,7 +91,7 @@ async fn play(args: &DemoArgs) -> io::Result<DemoResult> {
         workers.stop();
     }
     let seconds = began.elapsed().as_secs_f64();
-    Ok(DemoResult::new(args, seconds, seconds, score))
+    Ok(DemoResult::new(scenario, args.seed, seconds, seconds, score))
 }
 
 /// A socket that no other user's demo has.
@@ -117,17 +119,17 @@ enum Teller {
 }
 
 impl Teller {
-    fn new(args: &DemoArgs, asks: &[String]) -> io::Result<Self> {
+    fn new(args: &DemoArgs, scenario: &Scenario, asks: &[String]) -> io::Result<Self> {
         if args.json {
             return Ok(Self::Silent);
         }
         if args.headless || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-            println!("{}", args.scenario.shows);
+            println!("{}", scenario.shows);
             println!("Ask it: {}. Ctrl-C ends.", asks.join("; "));
             return Ok(Self::Lines { told: 0, next_line: Instant::now() });
         }
         let screen = Box::new(Screen::open(Style::of_stdout(args.ascii))?);
-        let title = format!("demo {}: {}", args.scenario.name, args.scenario.shows);
+        let title = format!("demo {}: {}", scenario.name, scenario.shows);
         Ok(Self::View { screen, title, footer: asks.join(" · ") })
     }
 

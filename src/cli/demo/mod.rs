@@ -3,6 +3,7 @@
 mod live;
 mod stage;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -11,25 +12,32 @@ use clap::{Args, ValueEnum};
 use refclocks::time::{Timestamp, Utc};
 use serde::Serialize;
 
+use crate::config::diagnostic;
+use crate::core::memory::Memory;
 use crate::sim::Scenario;
 use crate::sim::judge::Score;
 use crate::sim::rehearsal::{Rehearsal, Scene};
 
 /// When a rehearsal begins: 2026-01-01T00:00:00Z.
 const BEGINNING: Timestamp<Utc> = Timestamp::from_parts(1_767_225_600, 0);
+/// sysexits: the file cannot be understood, or not be read.
+const EX_CONFIG: u8 = 78;
+const EX_NOINPUT: u8 = 66;
 /// The seed when none is given.
 const SEED: u64 = 1;
 
 /// Options of `refclockd demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// The story: gps-hat, antenna-loss, nmea-only, wrong-week or cold-start.
-    #[arg(long, default_value = "gps-hat", value_parser = scenario)]
-    pub scenario: Scenario,
+    /// The story: gps-hat, antenna-loss, nmea-only, wrong-week or cold-start; or a file with one of
+    /// your own (docs/scenarios.md).
+    #[arg(long, default_value = "gps-hat", value_name = "STORY|FILE")]
+    pub scenario: String,
     /// How fast time passes. At `max` nothing waits, and no pty, socket or NTP server is involved.
     #[arg(long, value_enum, default_value = "real")]
     pub speed: Speed,
-    /// Stop after this much simulated time, e.g. 90s, 10m, 1h. Without it: until you quit, or an hour at `--speed max`.
+    /// Stop after this much simulated time, e.g. 90s, 10m, 1h. Without it: as the story says, or until
+    /// you quit, or an hour at `--speed max`.
     #[arg(long, value_parser = duration)]
     pub duration: Option<f64>,
     /// The same seed gives the same crystal, pulses and messages.
@@ -65,7 +73,7 @@ pub enum Speed {
 /// What the demo prints at its end.
 #[derive(Debug, Serialize)]
 pub struct DemoResult {
-    scenario: &'static str,
+    scenario: String,
     seed: u64,
     simulated_s: f64,
     wall_s: f64,
@@ -75,8 +83,8 @@ pub struct DemoResult {
 
 impl DemoResult {
     /// A result.
-    pub fn new(args: &DemoArgs, simulated_s: f64, wall_s: f64, score: Score) -> Self {
-        Self { scenario: args.scenario.name, seed: args.seed, simulated_s, wall_s, score }
+    pub fn new(scenario: &Scenario, seed: u64, simulated_s: f64, wall_s: f64, score: Score) -> Self {
+        Self { scenario: scenario.name.clone(), seed, simulated_s, wall_s, score }
     }
 
     /// Prints it for a program or for a person.
@@ -112,35 +120,50 @@ impl DemoResult {
 }
 
 /// Runs the demo.
-pub fn run(args: DemoArgs) -> ExitCode {
+pub fn run(mut args: DemoArgs) -> ExitCode {
+    let scenario = match scenario(&args.scenario) {
+        Ok(scenario) => scenario,
+        Err(code) => return code,
+    };
+    args.duration = args.duration.or(scenario.duration);
     match args.speed {
-        Speed::Max => rehearse(&args),
-        Speed::Real => live::run(args),
+        Speed::Max => rehearse(&args, &scenario),
+        Speed::Real => live::run(&args, &scenario),
     }
 }
 
-fn rehearse(args: &DemoArgs) -> ExitCode {
+fn rehearse(args: &DemoArgs, scenario: &Scenario) -> ExitCode {
     let seconds = args.duration.unwrap_or(3600.0);
     let began = Instant::now();
     let quiet = args.json;
     if !quiet {
-        println!("{}", args.scenario.shows);
+        println!("{}", scenario.shows);
     }
-    let mut rehearsal = Rehearsal::new(args.scenario.clone(), args.seed, BEGINNING);
+    let mut rehearsal = Rehearsal::new(scenario.clone(), args.seed, BEGINNING, &Memory::default());
     let mut clock = BEGINNING;
     let score = rehearsal.play(seconds, |scene| match scene {
         Scene::Second { at, .. } => clock = at,
         Scene::Event(event) if !quiet => println!("{clock}  {event}"),
-        Scene::Event(_) => {}
+        Scene::Event(_) | Scene::Measured { .. } => {}
     });
-    DemoResult::new(args, seconds, began.elapsed().as_secs_f64(), score).print(args.json);
+    DemoResult::new(scenario, args.seed, seconds, began.elapsed().as_secs_f64(), score).print(args.json);
     ExitCode::SUCCESS
 }
 
-fn scenario(name: &str) -> Result<Scenario, String> {
-    Scenario::by_name(name).ok_or_else(|| {
-        let names: Vec<&str> = Scenario::all().iter().map(|s| s.name).collect();
-        format!("the stories are {}", names.join(", "))
+/// The story of that name, or the one in that file. What is wrong goes to standard error.
+fn scenario(name: &str) -> Result<Scenario, ExitCode> {
+    if let Some(story) = Scenario::by_name(name) {
+        return Ok(story);
+    }
+    let text = std::fs::read_to_string(name).map_err(|error| {
+        let names: Vec<String> = Scenario::all().into_iter().map(|s| s.name).collect();
+        eprintln!("{name} is no story of ours, and no file to read: {error}. The stories are {}.", names.join(", "));
+        ExitCode::from(EX_NOINPUT)
+    })?;
+    Scenario::from_toml(&text).map_err(|all| {
+        eprint!("{}", diagnostic::render(name, &text, &all, std::io::stderr().is_terminal()));
+        eprintln!("Nothing was started.");
+        ExitCode::from(EX_CONFIG)
     })
 }
 

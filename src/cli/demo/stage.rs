@@ -15,7 +15,7 @@ use refclocks::pps::{self, PpsInfo};
 use refclocks::shell::{Delivery, serial};
 use refclocks::sys::clock::{bracket, raw_now, realtime_now};
 use refclocks::time::{Raw, Span, Tai, Timestamp};
-use refclocks::{Edge, nmea};
+use refclocks::{Edge, Health, LocalStamp, Report, Sample, nmea};
 
 use super::DemoArgs;
 use crate::clock::{DisciplinedClock, SoftwareClock};
@@ -25,11 +25,13 @@ use crate::core::snapshot::Snapshot;
 use crate::daemon::journal::Journal;
 use crate::daemon::{Daemon, Inbox, Input};
 use crate::ntp::access::Access;
+use crate::ntp::client::{Association, ClientEvent};
 use crate::ntp::served::{RawMap, Served};
 use crate::ntp::worker;
 use crate::sim::judge::Judge;
-use crate::sim::rehearsal::hat;
-use crate::sim::{Happening, World};
+use crate::sim::rehearsal::association;
+use crate::sim::scenario::Model;
+use crate::sim::{Happening, Scenario, World};
 
 /// The world, the daemon in it, and how their times relate.
 pub(super) struct Stage {
@@ -40,23 +42,33 @@ pub(super) struct Stage {
     published: Arc<ArcSwap<Snapshot>>,
     pub(super) ntp: Option<worker::Workers>,
     pub(super) judge: Judge,
-    receiver: Option<File>,
+    devices: Vec<Device>,
     /// True time and this machine's counter when it began.
     start: Timestamp<Tai>,
     host_start: Timestamp<Raw>,
-    pps: Option<pps::Tracker>,
-    edge: PpsInfo,
+}
+
+/// What stands between a source of the world and the daemon.
+enum Device {
+    /// The receiver's end of a pty whose other end the serial driver reads.
+    Messages(Option<File>),
+    Pulse {
+        tracker: Box<pps::Tracker>,
+        edge: PpsInfo,
+    },
+    Numbered(Health),
+    Server(Box<Association>),
 }
 
 impl Stage {
-    pub(super) fn set(args: &DemoArgs) -> io::Result<Self> {
+    pub(super) fn set(args: &DemoArgs, scenario: &Scenario) -> io::Result<Self> {
         let utc = UtcMap::default();
         let host_start = raw_now();
         let start = utc.tai(realtime_now().reinterpret(), false);
-        let mut world = World::new(args.scenario.clone(), args.seed, start, host_start);
+        let world = World::new(scenario.clone(), args.seed, start, host_start);
         let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
         let clock = SoftwareClock::new(host_start, world.system_clock_at_start());
-        let clock = DisciplinedClock::new(hat(args.scenario.pulse), &Memory::default(), Box::new(clock), host_start);
+        let clock = DisciplinedClock::new(scenario.engine(), &Memory::default(), Box::new(clock), host_start);
         let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(host_start)));
         // The port answers before anything else is ready: "not synchronised" is an answer.
         let mut served = Served::new(Arc::clone(&published), Access::from_lists([], []));
@@ -64,48 +76,18 @@ impl Stage {
         let ntp = bind_near(args.ntp).and_then(|listener| listener.spawn(&served).ok());
         let daemon = Daemon::new(clock, Arc::clone(&raw_map), Arc::clone(&published), Journal::silent());
         let next_at = world.next_at();
-        let (judge, receiver) = (Judge::default(), None);
-        let pps = args.scenario.pulse.then(|| pps::Tracker::new(Edge::Assert));
-        Ok(Self {
-            world,
-            next_at,
-            daemon,
-            raw_map,
-            published,
-            ntp,
-            judge,
-            receiver,
-            start,
-            host_start,
-            pps,
-            edge: PpsInfo::default(),
-        })
+        let judge = Judge::new(scenario.judged_from);
+        let devices = scenario.sources.iter().map(|s| Device::new(&s.model, host_start)).collect();
+        Ok(Self { world, next_at, daemon, raw_map, published, ntp, judge, devices, start, host_start })
     }
 
-    /// Starts the serial driver on one end of a pty whose other end the simulated receiver writes.
+    /// Starts the serial driver on one end of a pty for each receiver, which writes to the other.
     pub(super) fn plug_in(&mut self, inbox: &Inbox) {
-        if let Some(pps) = &mut self.pps {
-            pps.handle_open(raw_now());
+        for (source, device) in self.devices.iter_mut().enumerate() {
+            if let Device::Messages(receiver) = device {
+                *receiver = plug_in_receiver(source, inbox);
+            }
         }
-        let Ok(OpenptyResult { master, slave }) = openpty(None, None) else {
-            eprintln!("no pseudo-terminal is to be had: the receiver stays silent");
-            return;
-        };
-        let Ok(path) = nix::unistd::ttyname(&slave) else { return };
-        self.receiver = Some(master.into());
-        let config = serial::SerialConfig {
-            path: path.to_string_lossy().into_owned(),
-            baud: None,
-            shared: false,
-            nmea: nmea::Config { not_before: crate::NOT_BEFORE, ..nmea::Config::default() },
-        };
-        let inbox = inbox.clone();
-        tokio::task::spawn_local(async move {
-            // Held open, or the pty would hang up before the driver has opened it.
-            let _slave = slave;
-            // The receiver ends with the demo; who is gone need not be told.
-            serial::run(config, move |delivery| drop(inbox.send(Input::Device(0, delivery)))).await;
-        });
     }
 
     /// This machine's counter at a true time.
@@ -123,7 +105,7 @@ impl Stage {
     }
 
     /// Lets everything happen that is due.
-    pub(super) fn let_happen(&mut self) {
+    pub(super) fn let_happen(&mut self, inbox: &Inbox) {
         while self.host_time_of(self.next_at) <= raw_now() {
             let Some((at, happening)) = self.world.next_happening() else { return };
             self.next_at = self.world.next_at();
@@ -136,40 +118,85 @@ impl Stage {
                     let serving = snapshot.system_at(raw).stratum < 16;
                     self.judge.second(since, error, snapshot.bound_at(raw), snapshot.state, serving);
                 }
-                Happening::Edge { late } => {
+                Happening::Edge { source, late } => {
                     self.judge.pulse(since);
                     // As the kernel would stamp it.
                     let now = bracket();
-                    let edge = self.host_time_of(at) + Span::from_seconds(late);
-                    self.edge.assert = now.realtime - (now.raw_after - edge);
-                    self.edge.assert_sequence = self.edge.assert_sequence.wrapping_add(1);
+                    let at = self.host_time_of(at) + Span::from_seconds(late);
+                    if let Some(Device::Pulse { edge, .. }) = self.devices.get_mut(source) {
+                        edge.assert = now.realtime - (now.raw_after - at);
+                        edge.assert_sequence = edge.assert_sequence.wrapping_add(1);
+                    }
                 }
-                Happening::Bytes(bytes) => {
-                    if let Some(receiver) = &mut self.receiver {
+                Happening::Stamp { source, at: edge, late, says } => {
+                    self.judge.pulse(since);
+                    let local = LocalStamp::Raw(self.host_time_of(edge) + Span::from_seconds(late));
+                    let sample = Sample { local, reference: says, second60: false, quantum: Span::ZERO, leap: None };
+                    if let Some(Device::Numbered(health)) = self.devices.get_mut(source) {
+                        health.frames += 1;
+                        let delivery = Delivery { at: raw_now(), report: Report::Sample(sample), health: *health };
+                        drop(inbox.send(Input::Device(source, delivery)));
+                    }
+                }
+                Happening::Bytes { source, bytes } => {
+                    if let Some(Device::Messages(Some(receiver))) = self.devices.get_mut(source) {
                         // A full pty loses bytes as a UART would.
                         let _ = receiver.write_all(&bytes);
                     }
                 }
+                Happening::Reply { source, bytes } => self.hear(source, &bytes, self.host_time_of(at), inbox),
             }
         }
     }
 
-    /// Fetches the last edge when it is time, as the shell of the driver would.
-    pub(super) fn fetch_pulse(&mut self, inbox: &Inbox) {
-        let Some(pps) = &mut self.pps else { return };
-        if pps.poll_timeout().is_some_and(|due| due <= raw_now()) {
-            pps.handle_fetch(&self.edge, &bracket());
+    /// A reply came from a server.
+    fn hear(&mut self, source: usize, bytes: &[u8], received: Timestamp<Raw>, inbox: &Inbox) {
+        let stamp_error = Span::from_seconds(self.world.stamp_error(source));
+        let Some(Device::Server(association)) = self.devices.get_mut(source) else { return };
+        let at = raw_now();
+        if let Ok(measurement) = association.handle_receive(bytes, received + stamp_error, at) {
+            let event = ClientEvent::Measurement { at, address: association.address(), local: None, measurement };
+            drop(inbox.send(Input::Server(source, event)));
         }
-        while let Some(report) = pps.poll_report() {
-            drop(inbox.send(Input::Device(1, Delivery { at: raw_now(), report, health: pps.health() })));
+        drop(inbox.send(Input::Server(source, polled(association, at))));
+    }
+
+    /// Sends the requests that are due.
+    pub(super) fn ask_servers(&mut self, inbox: &Inbox) {
+        for (source, device) in self.devices.iter_mut().enumerate() {
+            let Device::Server(association) = device else { continue };
+            let now = raw_now();
+            if let Some(request) = association.poll_transmit(now) {
+                association.handle_transmitted(now + Span::from_seconds(self.world.stamp_error(source)));
+                self.world.ask(source, &request.bytes, self.start + (now - self.host_start));
+                drop(inbox.send(Input::Server(source, polled(association, now))));
+            }
+        }
+        self.next_at = self.world.next_at();
+    }
+
+    /// Fetches the last edges when it is time, as the shell of the driver would.
+    pub(super) fn fetch_pulses(&mut self, inbox: &Inbox) {
+        for (source, device) in self.devices.iter_mut().enumerate() {
+            let Device::Pulse { tracker, edge } = device else { continue };
+            if tracker.poll_timeout().is_some_and(|due| due <= raw_now()) {
+                tracker.handle_fetch(edge, &bracket());
+            }
+            while let Some(report) = tracker.poll_report() {
+                let delivery = Delivery { at: raw_now(), report, health: tracker.health() };
+                drop(inbox.send(Input::Device(source, delivery)));
+            }
         }
     }
 
-    /// How long until something happens in the world, or an edge is to be fetched.
+    /// How long until something happens in the world, an edge is to be fetched or a server asked.
     pub(super) fn until_next(&self) -> Duration {
-        let happens = self.host_time_of(self.next_at);
-        let fetch = self.pps.as_ref().and_then(pps::Tracker::poll_timeout);
-        (fetch.map_or(happens, |fetch| fetch.min(happens)) - raw_now()).to_duration()
+        let due = self.devices.iter().filter_map(|device| match device {
+            Device::Pulse { tracker, .. } => tracker.poll_timeout(),
+            Device::Server(association) => association.poll_timeout(),
+            Device::Messages(_) | Device::Numbered(_) => None,
+        });
+        (due.fold(self.host_time_of(self.next_at), Timestamp::min) - raw_now()).to_duration()
     }
 
     /// Served clock - true time now, s: what only a demo knows.
@@ -178,6 +205,51 @@ impl Stage {
         let raw = self.raw_map.load().apply(host);
         (self.published.load().clock.at(raw) - (self.start + (host - self.host_start))).seconds()
     }
+}
+
+impl Device {
+    fn new(model: &Model, now: Timestamp<Raw>) -> Self {
+        match model {
+            Model::Messages(_) => Self::Messages(None),
+            Model::Pulse(_) => {
+                let mut tracker = pps::Tracker::new(Edge::Assert);
+                tracker.handle_open(now);
+                Self::Pulse { tracker: Box::new(tracker), edge: PpsInfo::default() }
+            }
+            Model::Numbered(_) => Self::Numbered(Health::default()),
+            Model::Server(model) => {
+                Self::Server(Box::new(association(model.poll, model.iburst, now.to_nanos().unsigned_abs())))
+            }
+        }
+    }
+}
+
+fn polled(association: &Association, at: Timestamp<Raw>) -> ClientEvent {
+    let (address, reach, poll) = (association.address(), association.reach(), association.poll());
+    ClientEvent::Polled { at, address, reach, poll, tally: association.tally() }
+}
+
+/// Starts the serial driver on one end of a pty; the receiver writes to the other, if there is a pty.
+fn plug_in_receiver(source: usize, inbox: &Inbox) -> Option<File> {
+    let Ok(OpenptyResult { master, slave }) = openpty(None, None) else {
+        eprintln!("no pseudo-terminal is to be had: the receiver stays silent");
+        return None;
+    };
+    let path = nix::unistd::ttyname(&slave).ok()?;
+    let config = serial::SerialConfig {
+        path: path.to_string_lossy().into_owned(),
+        baud: None,
+        shared: false,
+        nmea: nmea::Config { not_before: crate::NOT_BEFORE, ..nmea::Config::default() },
+    };
+    let inbox = inbox.clone();
+    tokio::task::spawn_local(async move {
+        // Held open, or the pty would hang up before the driver has opened it.
+        let _slave = slave;
+        // The receiver ends with the demo; who is gone need not be told.
+        serial::run(config, move |delivery| drop(inbox.send(Input::Device(source, delivery)))).await;
+    });
+    Some(master.into())
 }
 
 /// The address asked for, or the next free port after it.

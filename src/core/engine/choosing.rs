@@ -19,8 +19,6 @@ const PULSE_PATIENCE: f64 = 30.0;
 /// may take for that, s: the first to answer must not set the clock alone.
 const SERVER_SAMPLES: u64 = 3;
 const SERVER_PATIENCE: f64 = 6.0;
-/// So many intervals without a measurement, and the clock has coasted.
-const MISSED: f64 = 8.0;
 
 impl Engine {
     /// Judges every source and decides which feed the clock.
@@ -38,7 +36,7 @@ impl Engine {
         let mut claims = Vec::new();
         for (i, interval) in &intervals {
             let s = &self.sources[i];
-            if s.is_fresh(now.raw) && !s.config.noselect && self.may_vote(*i, s, now) {
+            if s.is_fresh(now.raw) && !s.config.noselect && !s.offline && self.may_vote(*i, s, now) {
                 let (offset, width) = (interval.offset, interval.width);
                 claims.push(Claim { source: *i, offset, interval: width, trusted: s.config.trust });
             }
@@ -48,6 +46,7 @@ impl Engine {
         let survivors: Vec<SourceId> =
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
         self.disagreement = (outcome.agreed.is_none() && !claims.is_empty()).then_some(claims.len());
+        self.against_the_agreed = outcome.agreed.map_or(0.0, |(low, high)| low.max(-high).max(0.0));
         self.choose_feeders(&survivors, &intervals, now);
         let agreed = outcome.agreed.map(|(low, high)| 0.5 * (low + high));
         let claimed: Vec<SourceId> = claims.iter().map(|c| c.source).collect();
@@ -84,7 +83,9 @@ impl Engine {
             return s.samples >= SERVER_SAMPLES
                 && (waited > SERVER_PATIENCE || servers.all(|s| s.samples >= SERVER_SAMPLES));
         }
-        !self.sources.values().any(|p| p.numbered_by == Some(i) && matches!(p.numbering, Numbering::Numbered { .. }))
+        // Those that contradict a pulse train that goes on as before have lost theirs.
+        let judged = |n: &Numbering| matches!(n, Numbering::Numbered { .. } | Numbering::Contradicted { .. });
+        !self.sources.values().any(|p| p.numbered_by == Some(i) && judged(&p.numbering))
             || s.config.kind != SourceKind::Message
     }
 
@@ -150,6 +151,9 @@ impl Engine {
         if s.config.noselect {
             return Verdict::NoSelect;
         }
+        if s.offline {
+            return Verdict::Offline;
+        }
         if s.config.kind == SourceKind::Pulse && s.last.is_some_and(|last| (now.raw - last).seconds() < 4.0) {
             match s.numbering {
                 Numbering::Nothing => return Verdict::NothingNumbersIt,
@@ -196,14 +200,16 @@ impl Engine {
         Verdict::Agrees { interval_s }
     }
 
-    /// Lets one measurement into the estimate, if its source feeds it.
-    pub(super) fn feed(&mut self, source: SourceId, m: Measurement, now: Now) {
+    /// Lets one measurement into the estimate, if its source feeds it. Returns what it took away of
+    /// the doubt about our clock, nats.
+    pub(super) fn feed(&mut self, source: SourceId, m: Measurement, now: Now) -> f64 {
         if self.panic.is_some() || !self.feeding.contains(&source) {
             self.estimator.abandon_take_over(source);
-            return;
+            return 0.0;
         }
         self.doubt_what_coasted(m.raw);
-        let Some(s) = self.sources.get(&source) else { return };
+        let doubt_before = self.doubt_at(m.raw);
+        let Some(s) = self.sources.get(&source) else { return 0.0 };
         let kind = s.config.kind;
         let fixed = self.feeders_fixed(now);
         let far_better = self.estimator.estimate().is_some() && fixed < 0.25 * self.fixed;
@@ -219,6 +225,9 @@ impl Engine {
             // What it gave while it had no voice yet counts as well.
             let so_far: Vec<Measurement> = s.recent.iter().copied().collect();
             so_far.into_iter().fold(false, |_, m| self.estimator.measure(source, m))
+        } else if let Some(by) = self.has_moved(source, m) {
+            self.follow_the_move(by);
+            true
         } else {
             if far_better && self.fixed.is_finite() {
                 // What fed the clock so far may have been wrong by its fixed part.
@@ -231,32 +240,16 @@ impl Engine {
             self.updates += 1;
             self.last_feed = Some((m.raw, kind));
         }
+        match (doubt_before, self.doubt_at(m.raw)) {
+            (Some(before), Some(after)) => (0.5 * libm::log(before / after)).max(0.0),
+            _ => 0.0,
+        }
     }
 
-    /// The first measurement after a time without: the clock may have gone further than its model
-    /// says, and what comes now must not look like an outlier.
-    fn doubt_what_coasted(&mut self, raw: Timestamp<Raw>) {
-        let Some((fed, _)) = self.last_feed else { return };
-        let coasted = (raw - fed).seconds();
-        if coasted < self.feeding_interval() * MISSED {
-            return;
-        }
+    /// Variance of our clock's phase, let go until an instant, s^2.
+    fn doubt_at(&mut self, raw: Timestamp<Raw>) -> Option<f64> {
         self.estimator.advance(raw);
-        let by_experience = self.record.growth().variance(coasted);
-        if let Some((_, e)) = self.estimator.estimate() {
-            let phase = (by_experience - e.phase_variance).max(0.0);
-            // Of a random walk over h: Vx = q h^3 / 3, Vy = q h.
-            self.estimator.doubt(phase, 3.0 * phase / (coasted * coasted));
-        }
-    }
-
-    /// The longest interval at which measurements are expected of what feeds the clock, s.
-    pub(super) fn feeding_interval(&self) -> f64 {
-        let of = |i: &SourceId| match self.sources.get(i) {
-            Some(s) if s.config.kind == SourceKind::Network => libm::exp2(f64::from(s.poll.max(0))),
-            _ => 1.0,
-        };
-        self.feeding.iter().map(of).fold(1.0, f64::max)
+        self.estimator.estimate().map(|(_, e)| e.phase_variance).filter(|v| *v > 0.0)
     }
 
     fn feeders_fixed(&self, now: Now) -> f64 {

@@ -15,6 +15,7 @@ const BOUND_FACTOR: f64 = 2.576 * 1.3;
 impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
     pub(super) fn finish(&mut self, now: Now) {
+        self.hold_while_coasting(now);
         self.estimator.advance(now.raw);
         self.gain_experience(now);
         let now = self.steer(now);
@@ -66,30 +67,22 @@ impl Engine {
         ErrorBound {
             raw: at,
             fixed: self.fixed,
-            residual: (offset.abs() - e.phase_variance.sqrt()).max(0.0),
+            residual: (offset.abs() - e.phase_variance.sqrt()).max(0.0) + self.doubted(),
             variance: self.estimator.bank().variance_ahead(),
             coasting: Coasting { since: self.last_feed.map_or(at, |(fed, _)| fed), growth: self.record.growth() },
             factor,
         }
     }
 
-    /// How wrong would the clock be, had it coasted until now?
-    fn gain_experience(&mut self, now: Now) {
-        if let (Some(origin), Some((_, e)), Some((fed, _))) =
-            (self.estimator.origin(), self.estimator.estimate(), self.last_feed)
-        {
-            self.record.note(now.raw, origin, e, self.estimator.bank().measurements(), fed);
-        }
-    }
-
     fn label(&mut self, now: Now) {
         let offset = self.offset(now);
         let bound = self.bound(offset.unwrap_or(0.0)).at(now.raw);
-        let name = |kind: SourceKind| {
-            let of =
-                |i: &SourceId| self.sources.get(i).filter(|s| s.config.kind == kind).map(|s| s.config.name.clone());
-            self.feeding.iter().find_map(of)
+        let feeder = |kinds: &[SourceKind]| {
+            let of_these =
+                |i: &SourceId| self.sources.get(i).filter(|s| kinds.contains(&s.config.kind)).map(|s| (*i, s));
+            self.feeding.iter().find_map(of_these)
         };
+        let pulse = feeder(&[SourceKind::Pulse, SourceKind::NumberedPulse]);
         let live = |kind: SourceKind| {
             let s = self
                 .sources
@@ -97,11 +90,11 @@ impl Engine {
                 .find(|s| s.config.kind == kind && s.last.is_some_and(|l| (now.raw - l).seconds() < 4.0));
             s.map(|s| s.config.name.clone())
         };
-        let jitter = self.feeding.iter().filter_map(|i| self.estimator.jitter(*i)).fold(f64::INFINITY, f64::min);
         let facts = Facts {
             now: now.raw,
             bound,
-            jitter,
+            doubted: self.doubted(),
+            astray: self.strays(),
             since_feed: self.last_feed.map(|(at, kind)| ((now.raw - at).seconds(), kind)),
             network_patience: 3.5
                 * self
@@ -110,8 +103,8 @@ impl Engine {
                     .filter_map(|i| self.sources.get(i))
                     .map(|s| libm::exp2(f64::from(s.poll.max(3))))
                     .fold(8.0, f64::max),
-            pulse: name(SourceKind::Pulse).or_else(|| name(SourceKind::NumberedPulse)),
-            message: name(SourceKind::Message),
+            pulse: pulse.map(|(i, s)| (s.config.name.clone(), self.estimator.jitter(i).unwrap_or(f64::INFINITY))),
+            message: feeder(&[SourceKind::Message]).map(|(_, s)| s.config.name.clone()),
             calibrated: self.feeding.iter().all(|i| self.sources.get(i).is_some_and(Source::is_calibrated)),
             servers: self.feeding.iter().filter(|i| self.sources[i].config.kind == SourceKind::Network).count(),
             any_source: !self.sources.is_empty(),

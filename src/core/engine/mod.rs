@@ -5,9 +5,12 @@
 //! not go backwards.
 
 mod choosing;
+mod coasting;
 mod coming;
 mod finishing;
+mod jumps;
 mod numbering;
+mod servers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,15 +19,16 @@ use refclocks::sys::clock::Bracket;
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
 use refclocks::{Health, LocalStamp, Report};
 
+use self::jumps::Astray;
 use crate::core::bank::Prior;
-use crate::core::estimator::{Estimator, Measurement};
+use crate::core::estimator::Estimator;
 use crate::core::event::Event;
 use crate::core::holdover::HorizonRecord;
 use crate::core::labels::Labels;
 use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
-use crate::core::snapshot::{ClockKind, ClockReading, Snapshot, SourceKind};
-use crate::core::source::{ServerSays, Source, SourceConfig, SourceId, without_offset};
+use crate::core::snapshot::{ClockKind, ClockReading, CrystalTemperature, Snapshot, SourceKind};
+use crate::core::source::{Source, SourceConfig, SourceId, without_offset};
 use crate::core::state::{State, StateReason};
 use crate::core::steering::StepPolicy;
 use crate::core::timebase::TimeBase;
@@ -63,6 +67,13 @@ pub struct EngineConfig {
     pub steers_realtime: bool,
 }
 
+impl EngineConfig {
+    /// A time base that has seen nothing.
+    fn time_base(&self) -> TimeBase {
+        TimeBase::new(self.steers_realtime.then_some(self.step.max_slew))
+    }
+}
+
 /// What to do with the clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ClockCommand {
@@ -98,6 +109,10 @@ pub struct Engine {
     /// When somebody else last moved the system clock.
     rival_seen: Option<Timestamp<Raw>>,
     disagreement: Option<usize>,
+    /// How far the estimate lies outside what the sources agree on, s.
+    against_the_agreed: f64,
+    /// A source that feeds the clock and is far from it.
+    astray: Option<Astray>,
     first_message: Option<Timestamp<Raw>>,
     first_exchange: Option<Timestamp<Raw>>,
     numbered_at: Option<Timestamp<Raw>>,
@@ -105,6 +120,8 @@ pub struct Engine {
     rate: f64,
     next_tick: Timestamp<Raw>,
     commands: VecDeque<ClockCommand>,
+    /// Servers that ought to be polled at another interval, log2 s.
+    wanted_polls: VecDeque<(SourceId, i8)>,
     events: VecDeque<Event>,
 }
 
@@ -123,7 +140,7 @@ impl Engine {
         let mut engine = Self {
             estimator: Estimator::new(prior),
             started: now,
-            base: TimeBase::new(config.steers_realtime.then_some(config.step.max_slew)),
+            base: config.time_base(),
             sources: BTreeMap::new(),
             next_source: 0,
             remembered: memory.clone(),
@@ -137,6 +154,8 @@ impl Engine {
             take_back: false,
             rival_seen: None,
             disagreement: None,
+            against_the_agreed: 0.0,
+            astray: None,
             first_message: None,
             first_exchange: None,
             numbered_at: None,
@@ -144,6 +163,7 @@ impl Engine {
             rate,
             next_tick: now.raw + TICK,
             commands: VecDeque::new(),
+            wanted_polls: VecDeque::new(),
             events: VecDeque::new(),
             config,
         };
@@ -215,35 +235,6 @@ impl Engine {
         }
     }
 
-    /// A packet exchange with a server: true time was `tai` when the raw counter read `raw`.
-    pub fn handle_exchange(&mut self, source: SourceId, m: Measurement, says: ServerSays, now: Now) {
-        let Some(s) = self.sources.get_mut(&source) else { return };
-        s.says = says;
-        s.last = Some(m.raw);
-        let m = Measurement { raw: without_offset(m.raw, &s.config), ..m };
-        s.push(m);
-        self.first_exchange.get_or_insert(m.raw);
-        self.select(now);
-        self.feed(source, m, now);
-        self.finish(now);
-    }
-
-    /// Reach and poll of a server, whether it answers or not.
-    pub fn handle_reach(&mut self, source: SourceId, reach: u8, poll: i8) {
-        if let Some(s) = self.sources.get_mut(&source) {
-            s.reach = reach;
-            s.poll = poll;
-        }
-    }
-
-    /// How a server stands, in the client's words, and what to do about it.
-    pub fn handle_server_state(&mut self, source: SourceId, text: String, action: Option<String>) {
-        if let Some(s) = self.sources.get_mut(&source) {
-            self.events.push_back(Event::Server { source: s.config.name.clone(), text: text.clone() });
-            s.server_state = Some((text, action));
-        }
-    }
-
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
         if now.raw >= self.next_tick {
@@ -260,6 +251,11 @@ impl Engine {
     /// The next thing to do with the clock.
     pub fn poll_command(&mut self) -> Option<ClockCommand> {
         self.commands.pop_front()
+    }
+
+    /// The next server that ought to be polled at another interval, log2 s.
+    pub fn poll_wanted_poll(&mut self) -> Option<(SourceId, i8)> {
+        self.wanted_polls.pop_front()
     }
 
     /// The next thing to tell the operator.
@@ -352,6 +348,10 @@ impl Engine {
             offset,
             frequency: estimated.map(|(_, e)| Frequency(e.frequency)),
             frequency_sd: estimated.map_or(f64::INFINITY, |(_, e)| e.frequency_variance.sqrt()),
+            temperature: self
+                .record
+                .temperature(now.raw)
+                .map(|celsius| CrystalTemperature { celsius, coefficient: self.record.compensation() }),
             holdover_budget: self.config.holdover_budget,
             would_last_s: self.would_last(now),
             rival_seen: self.rival_seen,

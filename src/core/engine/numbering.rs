@@ -4,8 +4,7 @@ use refclocks::Sample;
 use refclocks::time::{Raw, Span, Tai, Timestamp};
 
 use super::{Engine, Now};
-use crate::core::bank::Prior;
-use crate::core::estimator::{Estimator, Measurement};
+use crate::core::estimator::Measurement;
 use crate::core::event::Event;
 use crate::core::pairing::{LearnedDelay, Numbering, PulseTrain};
 use crate::core::snapshot::SourceKind;
@@ -27,6 +26,10 @@ impl Engine {
         let Some(s) = self.sources.get_mut(&source) else { return };
         s.arrived(raw);
         s.train.push(raw, rate);
+        if s.train.is_confirmed_anew() {
+            // What came before belongs to another train.
+            s.recent.clear();
+        }
         self.number(source, raw, now);
         let Some(s) = self.sources.get_mut(&source) else { return };
         if let Numbering::Numbered { tai, .. } = s.numbering {
@@ -35,6 +38,9 @@ impl Engine {
             self.select(now);
             self.feed(source, m, now);
         } else {
+            if let Numbering::Contradicted { seconds } = s.numbering {
+                self.handle_lost_time(source, raw, seconds);
+            }
             self.select(now);
         }
         self.finish(now);
@@ -144,15 +150,7 @@ impl Engine {
                 let untrusted = self.labels.state == State::Unsynchronised;
                 if (now.raw - since).seconds() > CONTRADICTION_PATIENCE && (young || untrusted) {
                     // The messages have changed their mind for good, and what we hold is no better.
-                    self.estimator = Estimator::new(self.estimator_prior());
-                    self.numbered_at = None;
-                    self.feeding.clear();
-                    self.fixed = f64::INFINITY;
-                    self.allow_step();
-                    for s in self.sources.values_mut() {
-                        s.recent.clear();
-                        s.contradicted_since = None;
-                    }
+                    self.start_anew();
                 }
             }
             _ => {}
@@ -163,13 +161,5 @@ impl Engine {
         }
         p.numbering = numbering;
         p.numbered_by = by;
-    }
-
-    fn estimator_prior(&self) -> Prior {
-        let mut prior = Prior::default();
-        if let Some((_, e)) = self.estimator.estimate() {
-            prior.frequency = (e.frequency, (3.0 * e.frequency_variance.sqrt() + 1e-6).min(200e-6));
-        }
-        prior
     }
 }

@@ -24,19 +24,19 @@ pub fn listen(config: &Config, published: &Arc<ArcSwap<Snapshot>>) -> Rc<RefCell
     let Some(serve) = &config.serve else { return serving };
     let access = Access::from_lists(serve.allow.iter().copied(), serve.deny.iter().copied());
     let served = Served::new(Arc::clone(published), access);
-    let threads = serve.workers.max(1);
+    let threads = serve.workers;
     for address in serve.listen.iter().copied() {
-        match start_workers(address, threads, &served) {
-            Ok(workers) => serving.borrow_mut().push(workers),
+        match serve_on(address, threads, &served) {
+            Ok(workers) => serving.borrow_mut().extend(workers),
             Err(error) => {
                 warn!("NTP is not served on {address}: {error}. Trying again every 5 s.");
                 let (serving, served) = (Rc::clone(&serving), served.clone());
                 tokio::task::spawn_local(async move {
                     loop {
                         tokio::time::sleep(BIND_AGAIN).await;
-                        if let Ok(workers) = start_workers(address, threads, &served) {
+                        if let Ok(workers) = serve_on(address, threads, &served) {
                             info!("NTP is served on {address} now");
-                            return serving.borrow_mut().push(workers);
+                            return serving.borrow_mut().extend(workers);
                         }
                     }
                 });
@@ -46,10 +46,15 @@ pub fn listen(config: &Config, published: &Arc<ArcSwap<Snapshot>>) -> Rc<RefCell
     serving
 }
 
-fn start_workers(address: SocketAddr, threads: usize, served: &Served) -> Result<Workers, String> {
+/// Serves one address on that many threads, and returns them; with none, on a task of this one.
+fn serve_on(address: SocketAddr, threads: usize, served: &Served) -> Result<Option<Workers>, String> {
     let listener = worker::bind(address, threads).map_err(|e| match e.action() {
         Some(action) => format!("{e}. {action}"),
         None => e.to_string(),
     })?;
-    listener.spawn(served).map_err(|e| e.to_string())
+    if threads > 0 {
+        return listener.spawn(served).map(Some).map_err(|e| e.to_string());
+    }
+    tokio::task::spawn_local(listener.inline(served).map_err(|e| e.to_string())?.run());
+    Ok(None)
 }

@@ -13,6 +13,7 @@ use crate::core::leap::UtcMap;
 use crate::core::snapshot::SourceKind;
 use crate::core::source::SourceConfig;
 use crate::core::steering::StepPolicy;
+use crate::daemon::privileges::Taken;
 use crate::daemon::{Inbox, Input};
 use crate::ntp::client::names::Names;
 use crate::ntp::client::{self, ClientConfig};
@@ -89,14 +90,13 @@ fn server(server: &Server) -> SourceConfig {
     }
 }
 
-/// Starts a shell for each source; they end with the daemon.
-pub fn start_sources(config: &Config, not_before: Timestamp<Utc>, inbox: &Inbox) {
+/// Starts a shell for each source, with what was taken for it; they end with the daemon.
+pub fn start_sources(config: &Config, taken: &mut Taken, not_before: Timestamp<Utc>, names: &Names, inbox: &Inbox) {
     let mut next = 0;
     for clock in &config.refclocks {
-        start_refclock(config, clock, next, not_before, inbox);
+        start_refclock(config, clock, taken, next, not_before, inbox);
         next += if matches!(clock.driver, Driver::Gpsd { .. }) { 2 } else { 1 };
     }
-    let names = Names::new();
     for server in &config.servers {
         let inbox = inbox.clone();
         let at = next;
@@ -109,7 +109,7 @@ pub fn start_sources(config: &Config, not_before: Timestamp<Utc>, inbox: &Inbox)
             ..ClientConfig::new(server.host.clone())
         };
         let sink = move |event| drop(inbox.send(Input::Server(at, event)));
-        tokio::task::spawn_local(client::shell::run(client, names.clone(), sink));
+        tokio::task::spawn_local(client::shell::run(client, names.clone(), client::Orders::none(), sink));
     }
 }
 
@@ -118,7 +118,14 @@ fn carries_pulse(port: &Path, config: &Config) -> bool {
     config.refclocks.iter().any(|other| matches!(&other.driver, Driver::Pps { device, .. } if device == port))
 }
 
-fn start_refclock(config: &Config, clock: &Refclock, at: usize, not_before: Timestamp<Utc>, inbox: &Inbox) {
+fn start_refclock(
+    config: &Config,
+    clock: &Refclock,
+    taken: &mut Taken,
+    at: usize,
+    not_before: Timestamp<Utc>,
+    inbox: &Inbox,
+) {
     let inbox = inbox.clone();
     // An inbox that is closed means that the daemon ends; nobody is left to tell.
     let send = move |at, delivery| drop(inbox.send(Input::Device(at, delivery)));
@@ -141,11 +148,11 @@ fn start_refclock(config: &Config, clock: &Refclock, at: usize, not_before: Time
         }
         Driver::Shm { unit, trust_owner, .. } => {
             let config = shm::ShmConfig { unit: *unit, trust_owner: *trust_owner };
-            tokio::task::spawn_local(shm::run(config, move |d| send(at, d)));
+            tokio::task::spawn_local(shm::run(config, taken.segment(*unit), move |d| send(at, d)));
         }
         Driver::Sock { path, .. } => {
-            let config = sock::SockConfig { path: path.to_string_lossy().into_owned(), mode: 0o660 };
-            tokio::task::spawn_local(sock::run(config, move |d| send(at, d)));
+            let config = sock::SockConfig { path: path.to_string_lossy().into_owned(), mode: sock::USUAL_MODE };
+            tokio::task::spawn_local(sock::run(config, taken.socket(path), move |d| send(at, d)));
         }
     }
 }

@@ -25,6 +25,9 @@ const ERA_PIVOT: Timestamp<Utc> = Timestamp::from_parts(ERA_FLOOR.whole_seconds(
 /// A server further from its reference than this is useless (RFC 5905: MAXDISP), s.
 const MAX_ROOT_DISTANCE: f64 = 16.0;
 
+/// No server's stamps are believed to be coarser than this, whatever it says: log2 of 1 ms, s.
+const COARSEST_PRECISION: i8 = -10;
+
 /// What an association needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -237,6 +240,16 @@ impl Association {
         Some(Request { bytes: Header::request(self.config.version, cookie).to_octets() })
     }
 
+    /// This interval between polls is wanted from now on, log2 s.
+    pub fn handle_wanted_poll(&mut self, exponent: i8) {
+        self.poll.want(exponent);
+    }
+
+    /// A few quick polls are wanted now.
+    pub fn handle_burst(&mut self, now: Timestamp<Raw>) {
+        self.poll.burst(now);
+    }
+
     /// When the request left (T1): the best stamp there is, taken before or after.
     pub fn handle_transmitted(&mut self, stamp: Timestamp<Raw>) {
         if let Some(outstanding) = &mut self.outstanding {
@@ -357,7 +370,10 @@ fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<Raw>) -> Op
     let (t2, t3) = (reply.receive.to_utc(ERA_PIVOT), reply.transmit.to_utc(ERA_PIVOT));
     let there_and_back = received - sent;
     let served_for = t3 - t2;
-    if served_for < Span::ZERO || there_and_back < Span::ZERO {
+    // Servers fill what is finer than their precision with random bits: two stamps of nearly the same
+    // instant can come out in the wrong order.
+    let quantum = libm::exp2(f64::from(reply.precision.clamp(-32, COARSEST_PRECISION)));
+    if served_for < -Span::from_seconds(2.0 * quantum) || there_and_back < Span::ZERO {
         return None;
     }
     // On a short wire the server's clock and ours, of different rates and quanta, can make the delay

@@ -73,6 +73,17 @@ fn a_good_reply_is_a_measurement() {
 }
 
 #[test]
+fn stamps_of_one_instant_may_come_out_in_the_wrong_order() {
+    let (mut association, request) = asked();
+    let reply = reply(&request);
+    let hasty = Header { transmit: NtpTimestamp(reply.receive.0 - (2 << 12)), ..reply };
+    let measurement = answer(&mut association, &hasty).unwrap();
+    // There and back 32 ms, and the server's -2 us.
+    assert!((measurement.delay - Span::from_nanos(32_001_907)).abs() < Span::from_nanos(2), "{measurement:?}");
+    assert!((measurement.reference - (SERVER - Span::from_nanos(954))).abs() < Span::from_nanos(2), "{measurement:?}");
+}
+
+#[test]
 fn reach_shifts_with_each_request() {
     let (mut association, request) = asked();
     answer(&mut association, &reply(&request)).unwrap();
@@ -111,7 +122,7 @@ fn a_late_reply_is_bogus() {
 fn bad_replies_are_told_apart() {
     type Change = fn(Header) -> Header;
     type Expected = fn(&Rejected) -> bool;
-    let cases: [(Change, Expected); 13] = [
+    let cases: [(Change, Expected); 14] = [
         (|h| Header { mode: Mode::Client, ..h }, |r| matches!(r, Rejected::NotAReply { mode: Mode::Client })),
         (|h| Header { version: 5, ..h }, |r| matches!(r, Rejected::NotAReply { .. })),
         (|h| Header { leap: LeapIndicator::Unsynchronised, ..h }, |r| matches!(r, Rejected::Unsynchronised { .. })),
@@ -124,7 +135,13 @@ fn bad_replies_are_told_apart() {
         (|h| Header { root_delay: NtpShort::MAX, ..h }, |r| matches!(r, Rejected::RootDistance { .. })),
         (|h| Header { receive: NtpTimestamp(0), ..h }, |r| *r == Rejected::ImpossibleTimes),
         (|h| Header { transmit: NtpTimestamp(0), ..h }, |r| *r == Rejected::ImpossibleTimes),
-        (|h| Header { transmit: NtpTimestamp(h.receive.0 - 1), ..h }, |r| *r == Rejected::ImpossibleTimes),
+        // 2 us at a precision of 1 us, and a tick.
+        (|h| Header { transmit: NtpTimestamp(h.receive.0 - (2 << 12) - 1), ..h }, |r| *r == Rejected::ImpossibleTimes),
+        // 10 ms, whatever it says of its precision.
+        (
+            |h| Header { precision: 3, transmit: NtpTimestamp(h.receive.0 - (10 << 22)), ..h },
+            |r| *r == Rejected::ImpossibleTimes,
+        ),
         // Longer in the server than there and back.
         (|h| Header { transmit: NtpTimestamp(h.receive.0 + (1 << 32)), ..h }, |r| *r == Rejected::ImpossibleTimes),
         (

@@ -3,16 +3,24 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`association`] | requests, replies, reach, validation: pure |
+//! | `handover` | an exchange as the core takes it |
 //! | [`poll`] | when the next request is due: pure |
 //! | [`once`] | a few quick exchanges, then an end: for `refclockd query` |
 //! | [`names`] | host names, resolved on a thread of their own |
+//! | [`standing`] | how a server stands, in words |
+//! | [`order`] | what the owner wants of a client while it runs |
 //! | [`shell`] | sockets and timers |
 
 pub mod association;
+mod handover;
 pub mod names;
 pub mod once;
+pub mod order;
 pub mod poll;
 pub mod shell;
+pub mod standing;
 
 pub use association::{Association, Config, KissCode, Measurement, Rejected, Request, Tally};
-pub use shell::{ClientConfig, ClientEvent, ServerState};
+pub use order::{Order, Orders};
+pub use shell::{ClientConfig, ClientEvent};
+pub use standing::ServerState;

@@ -15,9 +15,12 @@ pub(super) struct Poll {
     min: i8,
     max: i8,
     current: i8,
+    /// The server asked for no shorter interval than this.
+    floor: i8,
     /// Place in the ramp, if in it.
     ramp: Option<usize>,
     ramped: bool,
+    sent: Option<Timestamp<Raw>>,
     due: Option<Timestamp<Raw>>,
 }
 
@@ -29,8 +32,10 @@ impl Poll {
             min,
             max: max.clamp(min, 17),
             current: min,
+            floor: min,
             ramp: ramped.then_some(0),
             ramped,
+            sent: None,
             due: Some(Timestamp::EPOCH),
         }
     }
@@ -53,6 +58,7 @@ impl Poll {
         // The ramp is short and its intervals matter to the frequency estimate: no spreading there.
         let spread = if self.ramp.is_some() { 0.0 } else { (noise - 0.5) * 0.03 };
         self.due = Some(now + Span::from_seconds(interval * (1.0 + spread)));
+        self.sent = Some(now);
         // The ramp is over where it meets the poll interval.
         self.ramp =
             self.ramp.map(|place| place + 1).filter(|place| RAMP.get(*place).is_some_and(|ramp| *ramp < self.current));
@@ -73,9 +79,30 @@ impl Poll {
     pub(super) fn slow_down(&mut self, now: Timestamp<Raw>, asked: i8) {
         let ceiling = self.max.max(PATIENCE);
         self.current = (self.current + 1).max(asked.min(ceiling)).min(ceiling);
+        self.floor = self.current;
         self.ramp = None;
         self.ramped = false;
         self.due = Some(now + Span::from_whole_seconds(1 << self.current));
+    }
+
+    /// This interval is wanted from now on, log2 s; as far as the operator and the server allow.
+    pub(super) fn want(&mut self, exponent: i8) {
+        let wanted = exponent.clamp(self.floor, self.max.max(self.floor));
+        if std::mem::replace(&mut self.current, wanted) <= wanted {
+            return;
+        }
+        // The next one was to come after the longer interval.
+        if let (Some(sent), Some(due)) = (self.sent, &mut self.due) {
+            *due = (*due).min(sent + Span::from_seconds(f64::from(1u32 << wanted.clamp(0, 17))));
+        }
+    }
+
+    /// A few quick polls are wanted, beginning now. Not of a server that asked for fewer.
+    pub(super) fn burst(&mut self, now: Timestamp<Raw>) {
+        if self.floor == self.min && self.due.is_some() {
+            self.ramp = Some(0);
+            self.due = Some(now);
+        }
     }
 
     /// The server wants no requests at all (kiss codes DENY and RSTR).
@@ -134,6 +161,38 @@ mod tests {
         assert_eq!(poll.exponent(), PATIENCE);
         poll.returned();
         assert_eq!(poll.exponent(), PATIENCE);
+    }
+
+    #[test]
+    fn a_wanted_interval_is_taken_within_the_limits() {
+        let mut poll = Poll::new(6, 10, false);
+        let now = Timestamp::from_parts(1000, 0);
+        poll.want(8);
+        poll.sent(now, 0.5);
+        assert_eq!(poll.due(), Some(now + Span::from_whole_seconds(256)));
+        // A longer one begins with the next poll, a shorter one at once.
+        poll.want(12);
+        assert_eq!((poll.exponent(), poll.due()), (10, Some(now + Span::from_whole_seconds(256))));
+        poll.want(3);
+        assert_eq!((poll.exponent(), poll.due()), (6, Some(now + Span::from_whole_seconds(64))));
+        // What the server asked for is the least from then on.
+        poll.slow_down(now, 8);
+        poll.want(6);
+        assert_eq!(poll.exponent(), 8);
+    }
+
+    #[test]
+    fn a_burst_is_a_ramp() {
+        let mut poll = Poll::new(6, 10, false);
+        intervals(&mut poll, 3);
+        let now = Timestamp::from_parts(5000, 0);
+        poll.burst(now);
+        assert_eq!(poll.due(), Some(now));
+        assert_eq!(intervals(&mut poll, 9), [2, 2, 2, 4, 8, 16, 32, 64, 64]);
+        poll.slow_down(now, 7);
+        let due = poll.due();
+        poll.burst(now);
+        assert_eq!(poll.due(), due);
     }
 
     #[test]

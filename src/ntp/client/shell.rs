@@ -1,17 +1,18 @@
 //! The shell around an [`Association`]: name, socket, stamps and timers. It comes back whenever the
 //! network does, and never ends.
 
-use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 use tokio::io::unix::AsyncFd;
 
 use super::association::{Association, Config, KissCode, Measurement, Rejected, Tally};
-use super::names::{Names, ResolveError};
+use super::names::Names;
+use super::order::{Order, Orders};
+use super::standing::ServerState;
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
 use crate::sys::udp::UdpSocket;
@@ -47,75 +48,6 @@ impl ClientConfig {
     }
 }
 
-/// How a server stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ServerState {
-    /// Its name is being resolved.
-    Resolving,
-    /// Its name has no address; tried again.
-    Unresolved(ResolveError),
-    /// The system says that it cannot be reached; tried again.
-    Unreachable {
-        /// The address tried.
-        address: SocketAddr,
-        /// The system's words.
-        error: String,
-    },
-    /// Asked, and nothing came yet.
-    Silent {
-        /// The address asked.
-        address: SocketAddr,
-    },
-    /// It answers.
-    Answering {
-        /// Its address.
-        address: SocketAddr,
-    },
-    /// It answers, but nothing that could be used.
-    Unusable {
-        /// Its address.
-        address: SocketAddr,
-        /// Why not.
-        reason: Rejected,
-    },
-    /// It wants no requests from us, and gets none until the daemon starts anew.
-    Refused {
-        /// Its address.
-        address: SocketAddr,
-        /// How it said so.
-        kiss: KissCode,
-    },
-}
-
-impl fmt::Display for ServerState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Resolving => f.write_str("looking up its address"),
-            Self::Unresolved(error) => write!(f, "{error}"),
-            Self::Unreachable { address, error } => write!(f, "{address} cannot be reached: {error}"),
-            Self::Silent { address } => write!(f, "{address} does not answer"),
-            Self::Answering { address } => write!(f, "{address} answers"),
-            Self::Unusable { address, reason } => write!(f, "{address} answers, but {reason}"),
-            Self::Refused { address, kiss } => write!(f, "{address} wants no requests from us ({})", kiss.as_str()),
-        }
-    }
-}
-
-impl ServerState {
-    /// What a person can do about it.
-    pub fn action(&self) -> Option<String> {
-        match self {
-            Self::Unresolved(_) => Some("Check the name, and that this machine can resolve names.".into()),
-            Self::Unreachable { address, .. } => Some(format!("Check the route: `ip route get {}`.", address.ip())),
-            Self::Silent { address } => {
-                Some(format!("Check that UDP port {} of {} is not blocked.", address.port(), address.ip()))
-            }
-            Self::Refused { .. } => Some("Use another server, or ask its operator.".into()),
-            Self::Resolving | Self::Answering { .. } | Self::Unusable { .. } => None,
-        }
-    }
-}
-
 /// What a shell hands to its owner.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientEvent {
@@ -145,6 +77,8 @@ pub enum ClientEvent {
         at: Timestamp<Raw>,
         /// The server's address.
         address: SocketAddr,
+        /// Ours, as it sees it; `None` if the system does not tell.
+        local: Option<IpAddr>,
         /// What it says.
         measurement: Measurement,
     },
@@ -160,30 +94,49 @@ pub enum ClientEvent {
 }
 
 /// Polls a server for ever. Dropping the future closes its socket.
-pub async fn run(config: ClientConfig, names: Names, mut sink: impl FnMut(ClientEvent)) {
+pub async fn run(config: ClientConfig, names: Names, mut orders: Orders, mut sink: impl FnMut(ClientEvent)) {
     let mut tell = Teller { sink: &mut sink, last: None };
     let mut next = 0usize;
+    loop {
+        let address = tokio::select! {
+            address = resolve(&config, &names, next, &mut tell) => Some(address),
+            () = orders.wait_for(Order::Offline) => None,
+        };
+        if let Some(address) = address {
+            next = next.wrapping_add(1);
+            match associate(&config, address, &mut orders, &mut tell).await {
+                End::Anew => continue,
+                End::Offline => {}
+            }
+        }
+        tell.state(ServerState::Offline);
+        orders.wait_for(Order::Online).await;
+    }
+}
+
+/// The address to use: round those of the name, one at each return. Names that have none are tried
+/// again, the sooner the younger the failure.
+async fn resolve<S: FnMut(ClientEvent)>(
+    config: &ClientConfig,
+    names: &Names,
+    next: usize,
+    tell: &mut Teller<'_, S>,
+) -> SocketAddr {
     let mut wait = 2;
     loop {
         if !is_literal(&config.host) {
             tell.state(ServerState::Resolving);
         }
-        let address = match names.resolve(&config.host, config.port).await {
-            // Round the addresses, one at each return.
-            Ok(addresses) => addresses.iter().copied().cycle().nth(next % addresses.len().max(1)),
-            Err(error) => {
-                tell.state(ServerState::Unresolved(error));
-                None
+        match names.resolve(&config.host, config.port).await {
+            Ok(addresses) => {
+                if let Some(address) = addresses.iter().copied().cycle().nth(next % addresses.len().max(1)) {
+                    return address;
+                }
             }
-        };
-        let Some(address) = address else {
-            tokio::time::sleep(std::time::Duration::from_secs(wait)).await;
-            wait = (wait * 2).min(64);
-            continue;
-        };
-        wait = 2;
-        next = next.wrapping_add(1);
-        associate(&config, address, &mut tell).await;
+            Err(error) => tell.state(ServerState::Unresolved(error)),
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(wait)).await;
+        wait = (wait * 2).min(64);
     }
 }
 
@@ -191,8 +144,21 @@ fn is_literal(host: &str) -> bool {
     host.parse::<std::net::IpAddr>().is_ok()
 }
 
-/// Polls one address until it has been silent for long and there is a name to resolve again.
-async fn associate<S: FnMut(ClientEvent)>(config: &ClientConfig, address: SocketAddr, tell: &mut Teller<'_, S>) {
+/// Why an association ended.
+enum End {
+    /// It has been silent for long and there is a name to resolve again, or it is to be tried anew.
+    Anew,
+    /// The operator wants it not to be asked.
+    Offline,
+}
+
+/// Polls one address until there is a reason to end.
+async fn associate<S: FnMut(ClientEvent)>(
+    config: &ClientConfig,
+    address: SocketAddr,
+    orders: &mut Orders,
+    tell: &mut Teller<'_, S>,
+) -> End {
     let mut association = Association::new(Config {
         address,
         iburst: config.iburst,
@@ -206,31 +172,43 @@ async fn associate<S: FnMut(ClientEvent)>(config: &ClientConfig, address: Socket
     let mut unanswered = 0;
     loop {
         let Some(due) = association.poll_timeout() else {
-            // It has refused: asking again would be rude, and a name may lead elsewhere only after a
-            // restart.
-            return std::future::pending().await;
+            // It has refused: asking again would be rude, unless the operator knows better.
+            return match orders.next().await {
+                Order::Online => End::Anew,
+                Order::Offline => End::Offline,
+                Order::Poll(_) | Order::Burst => continue,
+            };
         };
-        let arrived = tokio::select! {
-            () = tokio::time::sleep(until(due)) => None,
-            arrived = arrivals(socket.as_ref(), &mut batch) => Some(arrived),
-        };
-        match arrived {
-            Some(Ok(count)) => {
-                if digest(&mut batch, count, &mut association, tell) {
-                    unanswered = 0;
+        tokio::select! {
+            () = tokio::time::sleep(until(due)) => {}
+            arrived = arrivals(socket.as_ref(), &mut batch) => {
+                match arrived {
+                    Ok(count) => {
+                        let local = socket.as_ref().and_then(|s| s.get_ref().local_address().ok()).map(|a| a.ip());
+                        if digest(&mut batch, count, local, &mut association, tell) {
+                            unanswered = 0;
+                        }
+                    }
+                    Err(error) => {
+                        // What ICMP said of our request. The socket is spent: the next poll opens another.
+                        tell.state(ServerState::Unreachable { address, error: error.to_string() });
+                        socket = None;
+                    }
                 }
                 continue;
             }
-            Some(Err(error)) => {
-                // What ICMP said of our request. The socket is spent: the next poll opens another.
-                tell.state(ServerState::Unreachable { address, error: error.to_string() });
-                socket = None;
+            order = orders.next() => {
+                match order {
+                    Order::Poll(exponent) => association.handle_wanted_poll(exponent),
+                    Order::Burst => association.handle_burst(clock::raw_now()),
+                    Order::Online => {}
+                    Order::Offline => return End::Offline,
+                }
                 continue;
             }
-            None => {}
         }
         if unanswered >= PATIENCE && !is_literal(&config.host) {
-            return;
+            return End::Anew;
         }
         if unanswered > 0 && unanswered % SOCKET_PATIENCE == 0 {
             socket = None;
@@ -281,6 +259,7 @@ fn transmit(
 fn digest<S: FnMut(ClientEvent)>(
     batch: &mut Batch,
     count: usize,
+    local: Option<IpAddr>,
     association: &mut Association,
     tell: &mut Teller<'_, S>,
 ) -> bool {
@@ -296,7 +275,7 @@ fn digest<S: FnMut(ClientEvent)>(
                 spoken = true;
                 tell.state(ServerState::Answering { address });
                 tell.polled(association);
-                (tell.sink)(ClientEvent::Measurement { at, address, measurement });
+                (tell.sink)(ClientEvent::Measurement { at, address, local, measurement });
             }
             Err(reason) => {
                 match reason {

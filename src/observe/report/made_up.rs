@@ -10,7 +10,8 @@ use refclocks::{
 
 use crate::core::leap::UtcMap;
 use crate::core::snapshot::{
-    ClockKind, ClockReading, Coasting, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables,
+    ClockKind, ClockReading, Coasting, CrystalTemperature, ErrorBound, Snapshot, SourceKind, SourceReport,
+    SystemVariables,
 };
 use crate::core::state::{State, StateReason, Verdict};
 
@@ -178,6 +179,7 @@ pub(crate) fn locked() -> Snapshot {
         offset: Some(-230e-9),
         frequency: Some(Frequency(-4.231e-6)),
         frequency_sd: 0.8e-9,
+        temperature: Some(CrystalTemperature { celsius: 48.3, coefficient: Some(-61e-9) }),
         holdover_budget: 1e-3,
         would_last_s: Some(21_600.0),
         sources: Arc::from([pps, gps, near, far]),
@@ -260,6 +262,7 @@ pub(crate) fn starting() -> Snapshot {
         offset: None,
         frequency: None,
         frequency_sd: f64::INFINITY,
+        temperature: None,
         would_last_s: None,
         sources: Arc::from([pps, gps, server]),
         ..base

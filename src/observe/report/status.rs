@@ -134,6 +134,10 @@ pub struct CrystalReport {
     pub error_ppb: f64,
     /// One standard deviation.
     pub uncertainty_ppb: Option<f64>,
+    /// How warm it is, where there is a thermometer.
+    pub temperature_c: Option<f64>,
+    /// What its frequency changes by with that, once it is known well enough to be used in holdover.
+    pub ppb_per_degree: Option<f64>,
     /// In one sentence.
     pub text: String,
 }
@@ -346,6 +350,8 @@ fn crystal(snapshot: &Snapshot) -> Option<CrystalReport> {
     Some(CrystalReport {
         error_ppb: finite(frequency.0 * 1e9)?,
         uncertainty_ppb: finite(snapshot.frequency_sd * 1e9),
+        temperature_c: snapshot.temperature.and_then(|t| finite(t.celsius)),
+        ppb_per_degree: snapshot.temperature.and_then(|t| finite(t.coefficient? * 1e9)),
         text: format!("Crystal runs {}.", Crystal(frequency.0)),
     })
 }

@@ -1,0 +1,169 @@
+//! Time that passed without our counter, and sources whose phase moved.
+//!
+//! A machine that sleeps, or a virtual one that is paused, stops the raw counter. The first is told to
+//! us; the second shows itself only as a source that is off from one moment to the next, far beyond
+//! its noise, and stays there. One late pulse is no such thing: the clock starts anew only when
+//! several in a row agree, and until then the bound covers what they say.
+
+use refclocks::time::{Raw, Span, Timestamp};
+
+use super::{Engine, Now};
+use crate::core::bank::Prior;
+use crate::core::estimator::{Estimator, Measurement};
+use crate::core::event::Event;
+use crate::core::numerics::median;
+use crate::core::snapshot::SourceKind;
+use crate::core::source::SourceId;
+
+/// Far beyond noise: so many standard deviations of a source's noise, and of the estimate.
+const FAR_IN_JITTERS: f64 = 12.0;
+const FAR_IN_SIGMAS: f64 = 6.0;
+/// Nothing nearer than this is far, s.
+const FAR: f64 = 2e-6;
+/// So many in a row make a jump: from a clock that ticks each second, and from a server.
+const TICKS: usize = 8;
+const EXCHANGES: usize = 4;
+/// Before that, so many make the bound grow.
+const DOUBTFUL: usize = 2;
+/// So many put the second's name in doubt as well, if messages contradict it.
+const DOUBTFUL_SECOND: usize = 3;
+/// And so many are worth a word.
+const WORTH_TELLING: usize = 4;
+/// The estimate must rest on so many measurements to be held against a source.
+const SETTLED: u64 = 64;
+
+/// Measurements of one source in a row that are far from the estimate.
+#[derive(Clone, Debug)]
+pub(super) struct Astray {
+    source: SourceId,
+    measurements: Vec<Measurement>,
+    /// Estimate - source, s.
+    offsets: Vec<f64>,
+    /// By how many seconds their names are off as well.
+    seconds: i64,
+    /// What was believed of the frequency before the first of them came.
+    frequency: (f64, f64),
+}
+
+impl Astray {
+    fn offset(&self) -> f64 {
+        median(&mut self.offsets.clone()).unwrap_or(0.0)
+    }
+
+    /// How far the clock would be off if they were right, s.
+    fn distance(&self) -> f64 {
+        let seconds = if self.offsets.len() >= DOUBTFUL_SECOND { self.seconds.unsigned_abs() } else { 0 };
+        self.offset().abs() + seconds as f64
+    }
+
+    fn agree(&self) -> bool {
+        let offset = self.offset();
+        self.offsets.iter().all(|o| (o - offset).abs() < 0.25 * offset.abs())
+    }
+}
+
+impl Engine {
+    /// The machine slept for so long, and its counter with it. The crystal is the same; what time it
+    /// is must be learned anew.
+    pub fn handle_sleep(&mut self, slept: Span, now: Now) {
+        self.events.push_back(Event::Slept { for_s: slept.seconds() });
+        self.base = self.config.time_base();
+        self.take_back = false;
+        self.start_anew();
+        self.finish(now);
+    }
+
+    /// Holds a measurement of a source that feeds the clock, or should, against the estimate.
+    /// Returns by how much the source has moved, once that is beyond doubt, s.
+    pub(super) fn has_moved(&mut self, source: SourceId, m: Measurement) -> Option<f64> {
+        let offset = (self.estimator.tai_at(m.raw)? - m.tai).seconds();
+        if self.estimator.bank().measurements() < SETTLED {
+            return None;
+        }
+        let kind = self.sources.get(&source)?.config.kind;
+        let jitter = self.estimator.jitter(source)?;
+        let noise = FAR_IN_JITTERS * jitter + 0.5 * m.delay.unwrap_or(0.0);
+        let far = noise.max(FAR_IN_SIGMAS * self.bound(0.0).sigma(m.raw)).max(FAR);
+        if offset.abs() < far {
+            if self.astray.as_ref().is_some_and(|a| a.source == source) {
+                self.astray = None;
+            }
+            return None;
+        }
+        let frequency = self.estimator.frequency_belief();
+        let astray = match &mut self.astray {
+            Some(astray) if astray.source == source => astray,
+            other => {
+                other.insert(Astray { source, measurements: Vec::new(), offsets: Vec::new(), seconds: 0, frequency })
+            }
+        };
+        let needed = if kind == SourceKind::Network { EXCHANGES } else { TICKS };
+        if astray.offsets.len() == needed {
+            astray.offsets.remove(0);
+            astray.measurements.remove(0);
+        }
+        astray.offsets.push(offset);
+        astray.measurements.push(m);
+        (astray.offsets.len() == needed && astray.agree()).then(|| astray.offset())
+    }
+
+    /// How far the clock would be off if the source that went astray were right, or all that agree
+    /// against it, s.
+    pub(super) fn doubted(&self) -> f64 {
+        let astray = self.astray.as_ref().filter(|a| a.offsets.len() >= DOUBTFUL).map_or(0.0, Astray::distance);
+        astray.max(self.against_the_agreed)
+    }
+
+    /// The source that went astray, when it is worth telling, and by how much, s.
+    pub(super) fn strays(&self) -> Option<(String, f64)> {
+        let astray = self
+            .astray
+            .as_ref()
+            .filter(|a| a.offsets.len() >= WORTH_TELLING || (a.seconds != 0 && a.offsets.len() >= DOUBTFUL_SECOND))?;
+        Some((self.sources.get(&astray.source)?.config.name.clone(), astray.distance()))
+    }
+
+    /// A source that feeds the clock has moved, and the clock goes with it.
+    pub(super) fn follow_the_move(&mut self, by: f64) {
+        let Some(Astray { source, measurements, frequency, .. }) = self.astray.take() else { return };
+        self.tell_move(source, by, false);
+        self.estimator.start_again_from(source, measurements, frequency);
+        self.updates = 0;
+    }
+
+    /// The pulses have moved and the messages name other seconds for them: it was our counter that
+    /// stood still.
+    pub(super) fn handle_lost_time(&mut self, source: SourceId, raw: Timestamp<Raw>, seconds: i64) {
+        let Some(nearest) = self.estimator.tai_at(raw).map(|tai| tai.round()) else { return };
+        if let Some(by) = self.has_moved(source, Measurement { raw, tai: nearest, delay: None }) {
+            self.tell_move(source, by, true);
+            self.start_anew();
+        } else if let Some(astray) = &mut self.astray {
+            astray.seconds = seconds;
+        }
+    }
+
+    fn tell_move(&mut self, source: SourceId, by: f64, seconds_too: bool) {
+        if let Some(s) = self.sources.get(&source) {
+            self.events.push_back(Event::Moved { source: s.config.name.clone(), by, seconds_too });
+        }
+    }
+
+    /// Forgets what time it is. The crystal's frequency is kept, with some doubt; so is what was
+    /// learned of the sources.
+    pub(super) fn start_anew(&mut self) {
+        let frequency = match self.astray.take() {
+            Some(astray) => astray.frequency,
+            None => self.estimator.frequency_belief(),
+        };
+        self.estimator = Estimator::new(Prior { frequency, ..Prior::default() });
+        self.numbered_at = None;
+        self.feeding.clear();
+        self.fixed = f64::INFINITY;
+        self.allow_step();
+        for s in self.sources.values_mut() {
+            s.recent.clear();
+            s.contradicted_since = None;
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! How a server stands, in words.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::association::{KissCode, Rejected};
+use super::names::ResolveError;
+
+/// How a server stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerState {
+    /// The operator wants it not to be asked.
+    Offline,
+    /// Its name is being resolved.
+    Resolving,
+    /// Its name has no address; tried again.
+    Unresolved(ResolveError),
+    /// The system says that it cannot be reached; tried again.
+    Unreachable {
+        /// The address tried.
+        address: SocketAddr,
+        /// The system's words.
+        error: String,
+    },
+    /// Asked, and nothing came yet.
+    Silent {
+        /// The address asked.
+        address: SocketAddr,
+    },
+    /// It answers.
+    Answering {
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// It answers, but nothing that could be used.
+    Unusable {
+        /// Its address.
+        address: SocketAddr,
+        /// Why not.
+        reason: Rejected,
+    },
+    /// It wants no requests from us, and gets none until the operator says otherwise.
+    Refused {
+        /// Its address.
+        address: SocketAddr,
+        /// How it said so.
+        kiss: KissCode,
+    },
+}
+
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offline => f.write_str("taken offline by the operator"),
+            Self::Resolving => f.write_str("looking up its address"),
+            Self::Unresolved(error) => write!(f, "{error}"),
+            Self::Unreachable { address, error } => write!(f, "{address} cannot be reached: {error}"),
+            Self::Silent { address } => write!(f, "{address} does not answer"),
+            Self::Answering { address } => write!(f, "{address} answers"),
+            Self::Unusable { address, reason } => write!(f, "{address} answers, but {reason}"),
+            Self::Refused { address, kiss } => write!(f, "{address} wants no requests from us ({})", kiss.as_str()),
+        }
+    }
+}
+
+impl ServerState {
+    /// What a person can do about it.
+    pub fn action(&self) -> Option<String> {
+        match self {
+            Self::Offline => Some("Bring it back with `refclockd set online`.".into()),
+            Self::Unresolved(_) => Some("Check the name, and that this machine can resolve names.".into()),
+            Self::Unreachable { address, .. } => Some(format!("Check the route: `ip route get {}`.", address.ip())),
+            Self::Silent { address } => {
+                Some(format!("Check that UDP port {} of {} is not blocked.", address.port(), address.ip()))
+            }
+            Self::Refused { .. } => Some("Use another server, or ask its operator.".into()),
+            Self::Resolving | Self::Answering { .. } | Self::Unusable { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What the simulated world does: the stories of `refclockd demo --scenario`, as files.
+
+mod read;
+
+use refclocks::ReferenceId;
+
+use super::{Crystal, Fault, PulseModel, ServerModel};
+use crate::config::Diagnostic;
+use crate::core::engine::EngineConfig;
+use crate::core::snapshot::SourceKind;
+use crate::core::source::SourceConfig;
+
+/// One story.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: String,
+    /// What it will show, in one or two sentences.
+    pub shows: String,
+    /// How long it lasts unless told otherwise, s.
+    pub duration: Option<f64>,
+    /// When the statistics begin, s after the start. `None`: two minutes after the first pulse.
+    pub judged_from: Option<f64>,
+    /// What the machine's clock says at the start.
+    pub start: ClockAtStart,
+    /// Our crystal.
+    pub crystal: Crystal,
+    /// The sources, in the order of the file.
+    pub sources: Vec<SourceModel>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// What the machine's clock says when the world begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ClockAtStart {
+    /// Off by something drawn from 10 to 100 ms, either way.
+    Drawn,
+    /// Ahead by this much, s.
+    Ahead(f64),
+    /// No battery: it stands at 1970.
+    In1970,
+}
+
+/// One source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceModel {
+    /// Its name.
+    pub name: String,
+    /// What it gives, and how well.
+    pub model: Model,
+    /// As in the configuration: use it first, only watch it, vouch for it.
+    pub prefer: bool,
+    /// Only watch it.
+    pub noselect: bool,
+    /// Vouch for it.
+    pub trust: bool,
+}
+
+/// What a source gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Model {
+    /// A receiver's sentences.
+    Messages(MessageModel),
+    /// Edges without a number, through the kernel.
+    Pulse(PulseModel),
+    /// Stamps that come with their second: gpsd's pulses, or a coarse reference clock.
+    Numbered(PulseModel),
+    /// Packets.
+    Server(ServerModel),
+}
+
+/// When messages come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MessageModel {
+    /// When the first byte comes after the second it names: mean, s.
+    pub delay: f64,
+    /// Its standard deviation, s.
+    pub jitter: f64,
+}
+
+/// The stories that the program brings along, the default first.
+const STORIES: [(&str, &str); 5] = [
+    ("gps-hat.toml", include_str!("../stories/gps-hat.toml")),
+    ("antenna-loss.toml", include_str!("../stories/antenna-loss.toml")),
+    ("nmea-only.toml", include_str!("../stories/nmea-only.toml")),
+    ("wrong-week.toml", include_str!("../stories/wrong-week.toml")),
+    ("cold-start.toml", include_str!("../stories/cold-start.toml")),
+];
+
+impl Scenario {
+    /// Reads a scenario file.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, in the order of the text.
+    pub fn from_toml(text: &str) -> Result<Self, Vec<Diagnostic>> {
+        read::scenario(text)
+    }
+
+    /// All stories that the program brings along, the default first.
+    pub fn all() -> Vec<Self> {
+        STORIES.iter().filter_map(|(_, text)| Self::from_toml(text).ok()).collect()
+    }
+
+    /// The story of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|s| s.name == name)
+    }
+
+    /// The engine as its configuration would set it up for these sources.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            sources: self.sources.iter().map(SourceModel::config).collect(),
+            holdover_budget: 1e-3,
+            ..EngineConfig::default()
+        }
+    }
+}
+
+impl SourceModel {
+    fn config(&self) -> SourceConfig {
+        let (driver, address, kind, usual) = match self.model {
+            Model::Messages(_) => ("nmea", "/dev/gps0", SourceKind::Message, *b"GPS\0"),
+            Model::Pulse(_) => ("pps", "/dev/pps0", SourceKind::Pulse, *b"PPS\0"),
+            Model::Numbered(_) => ("shm", "unit 1", SourceKind::NumberedPulse, *b"PPS\0"),
+            Model::Server(_) => ("ntp", "192.0.2.1:123", SourceKind::Network, [0; 4]),
+        };
+        SourceConfig {
+            name: self.name.clone(),
+            refid: ReferenceId::from_name(&self.name).unwrap_or(ReferenceId(usual)),
+            driver,
+            address: address.into(),
+            kind,
+            lock: None,
+            delay: None,
+            offset: 0.0,
+            prefer: self.prefer,
+            noselect: self.noselect,
+            trust: self.trust,
+            stratum: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::diagnostic::render;
+
+    #[test]
+    fn every_story_of_ours_can_be_read_and_is_called_as_its_file() {
+        for (file, text) in STORIES {
+            let story = Scenario::from_toml(text).unwrap_or_else(|all| panic!("{}", render(file, text, &all, false)));
+            assert_eq!(format!("{}.toml", story.name), file);
+            assert!(!story.shows.is_empty());
+        }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let text = r#"name = "mine"
+durration = "1 h"
+
+[crystal]
+wander_ppb = -1
+
+[[pulse]]
+jiter = "1 us"
+late = { share = 2, by = "20 parsec" }
+
+[[server]]
+name = "LAN"
+shape = "paretto"
+
+[[fault]]
+what = "no-fix"
+source = ["PSP", "LAN"]
+
+[[fault]]
+what = "ahead"
+source = "PPS"
+"#;
+        let all = Scenario::from_toml(text).unwrap_err();
+        insta::assert_snapshot!(render("mine.toml", text, &all, false));
+    }
+
+    #[test]
+    fn what_is_no_toml_and_what_has_no_source_is_refused() {
+        let wrong = |text| Scenario::from_toml(text).unwrap_err();
+        assert!(wrong("[[pulse").iter().any(|d| d.title.starts_with("not TOML")));
+        assert_eq!(wrong("")[0].title, "no source at all");
+        assert_eq!(wrong("[[pulse]]\n[[pulse]]")[0].title, "two sources are named `PPS`");
+    }
+}
