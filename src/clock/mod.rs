@@ -11,7 +11,7 @@ mod disciplined;
 mod kernel;
 mod software;
 
-pub use disciplined::DisciplinedClock;
+pub use disciplined::{DisciplinedClock, Unmoved};
 pub use kernel::KernelClock;
 pub use software::SoftwareClock;
 

@@ -160,7 +160,7 @@ mod tests {
                 Scene::Event(_) => {}
             });
         }
-        let rms: f64 = (squares / n as f64).sqrt();
+        let rms: f64 = (squares / n).sqrt();
         assert!((rms / 218e-9 - 1.0).abs() < 0.06, "{rms:e}");
     }
 }
