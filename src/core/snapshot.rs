@@ -239,6 +239,8 @@ pub enum SourceKind {
     Message,
     /// An NTP server.
     Network,
+    /// The operator, who sets the time by hand.
+    Manual,
 }
 
 /// One source, as its readers see it.
@@ -306,8 +308,12 @@ impl Snapshot {
         }
     }
 
-    /// Root dispersion at a raw instant, s: what of the bound is not half the root delay.
+    /// Root dispersion at a raw instant, s: what of the bound is not half the root delay. A clock that
+    /// is served as its own reference is its own root, however far that is from UTC.
     pub fn root_dispersion_at(&self, raw: Timestamp<Raw>) -> f64 {
+        if self.state == State::Local && raw <= self.valid_until {
+            return 0.0;
+        }
         (self.bound.at(raw) - self.system.root_delay / 2.0).max(0.0)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{DevicePhase, DeviceReason, DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
+use super::by_hand::{FIXED, NOISE};
 use super::estimator::Measurement;
 use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
@@ -119,7 +120,7 @@ pub(super) struct Interval {
 impl Source {
     pub fn new(config: SourceConfig, known_delay: Option<LearnedDelay>) -> Self {
         let delay = config.delay.map(given).or(known_delay);
-        let is_device = config.kind != SourceKind::Network;
+        let is_device = !matches!(config.kind, SourceKind::Network | SourceKind::Manual);
         Self {
             device: is_device.then_some(DeviceState {
                 phase: DevicePhase::Opening,
@@ -171,6 +172,13 @@ impl Source {
         delay - self.recent.iter().filter_map(|m| m.delay).fold(delay, f64::min)
     }
 
+    /// A server that has its time from us knows nothing that we do not. On a loopback address many
+    /// servers are one.
+    pub fn follows_us(&self) -> bool {
+        let ServerSays { stratum, refid, our_id, .. } = self.says;
+        stratum > 1 && refid == our_id && our_id != ReferenceId::default() && our_id.0[0] != 127
+    }
+
     /// Messages: the record against this pulse source.
     pub fn record(&mut self, pulse: SourceId) -> &mut MessageRecord {
         let known = self.delay.filter(LearnedDelay::is_settled).map(|d| d.mean);
@@ -190,7 +198,7 @@ impl Source {
     }
 
     fn reach_at(&self, now: Timestamp<Raw>) -> u8 {
-        match self.last.filter(|_| self.config.kind != SourceKind::Network) {
+        match self.last.filter(|_| self.device.is_some()) {
             // The next one may be late by half a second before it is missed.
             Some(last) => shifted(self.reach, ((now - last).seconds() - 0.5).floor()),
             None => self.reach,
@@ -203,6 +211,8 @@ impl Source {
             SourceKind::Network => 3.5 * libm::exp2(f64::from(self.poll.max(2))),
             SourceKind::Message => 5.0,
             SourceKind::Pulse | SourceKind::NumberedPulse => 4.0,
+            // What was set stays set.
+            SourceKind::Manual => f64::INFINITY,
         };
         self.recent.back().is_some_and(|m| (now - m.raw).seconds() < patience)
     }
@@ -240,9 +250,12 @@ impl Source {
         local: impl Fn(Timestamp<Raw>) -> refclocks::Timestamp<refclocks::Tai>,
     ) -> Option<Interval> {
         // However seldom a server is polled, its last few answers count.
-        let oldest = (libm::exp2(f64::from(self.poll)) * RECENT as f64).max(4096.0);
+        let (most, oldest) = match self.config.kind {
+            SourceKind::Manual => (1, f64::INFINITY),
+            _ => (RECENT, (libm::exp2(f64::from(self.poll)) * RECENT as f64).max(4096.0)),
+        };
         let recent: Vec<&Measurement> =
-            self.recent.iter().rev().take(RECENT).take_while(|m| (now - m.raw).seconds() < oldest).collect();
+            self.recent.iter().rev().take(most).take_while(|m| (now - m.raw).seconds() < oldest).collect();
         let newest = recent.first()?;
         let age = (now - newest.raw).seconds();
         let mut offsets: Vec<f64> = recent.iter().map(|m| (local(m.raw) - m.tai).seconds()).collect();
@@ -257,6 +270,7 @@ impl Source {
         let fixed = match self.config.kind {
             SourceKind::Pulse | SourceKind::NumberedPulse => 0.0,
             SourceKind::Message => self.delay_uncertainty(),
+            SourceKind::Manual => FIXED + 4.0 * NOISE,
             SourceKind::Network => {
                 0.5 * (least.delay.unwrap_or(0.0) + self.says.root_delay) + self.says.root_dispersion
             }

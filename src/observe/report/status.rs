@@ -303,6 +303,10 @@ pub(super) fn reason_at(snapshot: &Snapshot, raw: Timestamp<Raw>) -> StateReason
         StateReason::WaitingForPulse { source, wait_s } => {
             StateReason::WaitingForPulse { source, wait_s: (wait_s - since).max(0.0) }
         }
+        StateReason::SetByHand { ago_s, .. } => {
+            StateReason::SetByHand { ago_s: ago_s + since, bound_s: snapshot.bound_at(raw) }
+        }
+        StateReason::LocalWaits { left_s } => StateReason::LocalWaits { left_s: (left_s - since).max(0.0) },
         StateReason::Settling { source, .. } => StateReason::Settling { source, bound_s: snapshot.bound_at(raw) },
         other => other,
     }
