@@ -233,6 +233,11 @@ impl Estimator {
         self.bank.doubt(phase, frequency);
     }
 
+    /// Forgets which way the frequency drifts; it stays what it is.
+    pub fn forget_drift(&mut self) {
+        self.bank.forget_drift();
+    }
+
     /// Takes one measurement. Returns whether the estimate now rests on it (a source's first few
     /// are only collected).
     pub fn measure(&mut self, source: SourceId, m: Measurement) -> bool {

@@ -12,10 +12,14 @@ use crate::core::steering::{Move, decide};
 /// Standard deviations in the error bound: 99 % two-sided, and 1.3 for what the model leaves out.
 const BOUND_FACTOR: f64 = 2.576 * 1.3;
 
+/// The drift of the frequency is believed for so many intervals between measurements.
+const DRIFT_LASTS: f64 = 4.0;
+
 impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
     pub(super) fn finish(&mut self, now: Now) {
         self.estimator.advance(now.raw);
+        self.forget_old_drift(now);
         self.gain_experience(now);
         let now = self.steer(now);
         self.label(now);
@@ -70,6 +74,16 @@ impl Engine {
             variance: self.estimator.bank().variance_ahead(),
             coasting: Coasting { since: self.last_feed.map_or(at, |(fed, _)| fed), growth: self.record.growth() },
             factor,
+        }
+    }
+
+    /// A frequency that drifts with the temperature of its room does not do so for ever: a clock that
+    /// coasts keeps the frequency it had.
+    fn forget_old_drift(&mut self, now: Now) {
+        if let Some((fed, _)) = self.last_feed
+            && (now.raw - fed).seconds() > self.feeding_interval() * DRIFT_LASTS
+        {
+            self.estimator.forget_drift();
         }
     }
 
