@@ -352,7 +352,7 @@ mod tests {
         }
         let before = *bank.estimate();
         assert!((before.drift - 1e-9).abs() < 0.3e-9, "{before:?}");
-        bank.forget_drift();
+        bank.hold_frequency();
         bank.predict(3600.0);
         let after = bank.estimate();
         assert_eq!(after.drift, 0.0);
