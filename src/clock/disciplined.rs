@@ -3,17 +3,32 @@
 use std::collections::VecDeque;
 
 use refclocks::sys::clock::Bracket;
-use refclocks::time::{Raw, Span, Timestamp};
+use refclocks::time::{Raw, Span, Tai, Timestamp};
 use refclocks::{Health, LeapIndicator, Report};
+use thiserror::Error;
 
 use super::{Announcement, Clock};
+use crate::core::by_hand::Outcome;
 use crate::core::engine::{ClockCommand, Engine, EngineConfig, Now};
 use crate::core::estimator::Measurement;
 use crate::core::event::Event;
+use crate::core::local::LocalPolicy;
 use crate::core::memory::Memory;
 use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot};
 use crate::core::source::{ServerSays, SourceConfig, SourceId};
-use crate::core::state::State;
+use crate::core::state::{State, Verdict};
+use crate::core::steering::StepPolicy;
+
+/// Why the operator's command did not move the clock.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unmoved {
+    /// Nobody steers it.
+    #[error("the clock is only watched")]
+    Watched,
+    /// The system refused.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// The loop. Every input settles at once: commands are applied before the call returns.
 pub struct DisciplinedClock {
@@ -97,6 +112,58 @@ impl DisciplinedClock {
         self.engine.handle_temperature(celsius, self.now(raw));
     }
 
+    /// The operator wants the offset stepped away; see [`Engine::handle_step`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unmoved`], if the clock is not ours to step.
+    pub fn handle_step(&mut self, raw: Timestamp<Raw>) -> Result<Option<(f64, bool)>, Unmoved> {
+        self.is_steered()?;
+        let stepped = self.engine.handle_step(self.now(raw));
+        self.settle_at_once(raw)?;
+        Ok(stepped)
+    }
+
+    /// The operator says that it is `tai` now; see [`Engine::handle_set`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unmoved`], if the clock is not ours to set.
+    pub fn handle_set(&mut self, tai: Timestamp<Tai>, raw: Timestamp<Raw>) -> Result<Outcome, Unmoved> {
+        self.is_steered()?;
+        let outcome = self.engine.handle_set(tai, self.now(raw));
+        self.settle_at_once(raw)?;
+        Ok(outcome)
+    }
+
+    fn is_steered(&self) -> Result<(), Unmoved> {
+        if self.clock.kind() == ClockKind::Watched { Err(Unmoved::Watched) } else { Ok(()) }
+    }
+
+    /// Carries out what is to be done, and tells if the system refuses it.
+    fn settle_at_once(&mut self, raw: Timestamp<Raw>) -> Result<(), Unmoved> {
+        let before = self.refusal.take();
+        self.settle(raw);
+        let refused = self.refusal.clone().map(|refusal| Unmoved::Refused(refusal.to_string()));
+        self.refusal = self.refusal.take().or(before);
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// The operator wants something else than before; see [`Engine::configure`].
+    pub fn configure(&mut self, step: StepPolicy, holdover_budget: f64, local: Option<LocalPolicy>) {
+        self.engine.configure(step, holdover_budget, local);
+    }
+
+    /// How far the clock is off, s, if that is further than it may be moved; see [`Engine::panic`].
+    pub fn panic(&self) -> Option<f64> {
+        self.engine.panic()
+    }
+
+    /// What is thought of a source.
+    pub fn verdict_of(&self, source: SourceId) -> Option<&Verdict> {
+        self.engine.verdict_of(source)
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, bracket: &Bracket) {
         self.engine.handle_bracket(bracket);
@@ -124,7 +191,7 @@ impl DisciplinedClock {
         let system = snapshot.system_at(snapshot.at);
         let announcement = Announcement {
             synchronised: system.stratum < 16 && snapshot.state != State::Local,
-            max_error: snapshot.bound_at(snapshot.at),
+            max_error: snapshot.distance_at(snapshot.at),
             estimated_error: snapshot.bound.sigma(snapshot.at) + snapshot.bound.residual,
             utc: snapshot.utc,
             leap_today: match system.leap {

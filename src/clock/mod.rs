@@ -14,7 +14,7 @@ mod kernel;
 mod software;
 mod system;
 
-pub use disciplined::DisciplinedClock;
+pub use disciplined::{DisciplinedClock, Unmoved};
 pub use kernel::KernelClock;
 pub use software::SoftwareClock;
 pub use system::{Instead, SystemClock};

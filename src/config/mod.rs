@@ -21,6 +21,6 @@ pub(crate) mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use model::{
-    ClockSettings, Config, Discipline, Driver, Local, Otherwise, Process, Refclock, Serve, Server, Thermometer,
+    ClockSettings, Config, Discipline, Driver, Otherwise, Pool, Process, Refclock, Serve, Server, Thermometer,
 };
 pub use value::parse_duration;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use refclocks::{Edge, ReferenceId};
 
+use crate::core::local::LocalPolicy;
+
 /// The port of NTP, RFC 5905 section 7.2.
 pub const NTP_PORT: u16 = 123;
 /// The port of gpsd.
@@ -18,8 +20,10 @@ pub struct Config {
     pub refclocks: Vec<Refclock>,
     /// `[[server]]`: network servers, in the order of the file.
     pub servers: Vec<Server>,
+    /// `[[pool]]`: names with several servers behind each, in the order of the file.
+    pub pools: Vec<Pool>,
     /// `[local]`: serve the undisciplined clock when all else is gone.
-    pub local: Option<Local>,
+    pub local: Option<LocalPolicy>,
     /// `[serve]`: answer NTP requests. Nobody is answered without it.
     pub serve: Option<Serve>,
     /// `[clock]`: what is done to the clock.
@@ -41,6 +45,7 @@ impl Default for Config {
         Self {
             refclocks: Vec::new(),
             servers: Vec::new(),
+            pools: Vec::new(),
             local: None,
             serve: None,
             clock: ClockSettings::default(),
@@ -226,16 +231,19 @@ impl Server {
     }
 }
 
-/// Serving the undisciplined clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Local {
-    /// The stratum to serve it at.
-    pub stratum: u8,
+/// A name with several servers behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// What each of its servers is like; name and host are the pool's.
+    pub each: Server,
+    /// How many of them are used.
+    pub maxsources: usize,
 }
 
-impl Default for Local {
-    fn default() -> Self {
-        Self { stratum: 10 }
+impl Pool {
+    /// A pool with the usual settings: four servers.
+    pub fn new(host: impl Into<String>) -> Self {
+        Self { each: Server::new(host), maxsources: 4 }
     }
 }
 
@@ -305,6 +313,8 @@ pub struct ClockSettings {
     pub panic: f64,
     /// Fastest slew, on top of the crystal's correction, s/s.
     pub max_slew: f64,
+    /// End the program then.
+    pub panic_exit: bool,
 }
 
 impl Default for ClockSettings {
@@ -317,6 +327,7 @@ impl Default for ClockSettings {
             step_updates: 10,
             panic: 1000.0,
             max_slew: 500e-6,
+            panic_exit: false,
         }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! e_h(t) = x(t) - x(t - h) - h y(t - h)          h = 64, 128, ... 4096 s, once every 64 s
-//! v_h    = (v0_h + sum w e_h^2) / (1 + sum w)    w = 64 s / h: windows that overlap count once
+//! v_h    = (v0_h / 4 + sum w e_h^2) / (1/4 + W) (1 + 2 / (1 + W))
+//!                                                w = 64 s / h: windows that overlap count once; W = sum w
 //! ```
 //!
 //! With a thermometer the same is asked of a clock that would have coasted with its temperature
@@ -31,6 +32,8 @@ const HORIZONS: usize = 7;
 const STEP: f64 = 64.0;
 /// What is believed of an unknown crystal: its frequency changes by so much while nobody looks, s/s.
 const PRIOR_CHANGE: f64 = 1e-7;
+/// How many observations that belief is worth.
+const PRIOR_WEIGHT: f64 = 0.25;
 /// Experience older than this fades, s: a season is not a day.
 const MEMORY: f64 = 7.0 * 86_400.0;
 /// Compensation proves itself from the horizon of 512 s on (0 is 64 s), each seen with such a weight...
@@ -244,7 +247,9 @@ impl Experience {
         let mut least: f64 = 0.0;
         let mut growth = *prior;
         for (variance, (weight, squares)) in growth.0.iter_mut().zip(self.0) {
-            let mean = (*variance + squares) / (1.0 + weight);
+            let mean = (PRIOR_WEIGHT * *variance + squares) / (PRIOR_WEIGHT + weight);
+            // A mean of few is itself uncertain.
+            let mean = mean * (1.0 + 2.0 / (1.0 + weight));
             // A horizon that was hardly ever seen is not better than the one below lets expect.
             let expected = if weight < 1.0 { 8.0 * least } else { least };
             *variance = mean.max(expected);

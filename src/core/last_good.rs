@@ -33,6 +33,13 @@ impl LastGood {
         self.0.filter(|last| says < *last - MARGIN)
     }
 
+    /// The operator says what time it is, and is believed.
+    pub fn overrule(&mut self, says: Timestamp<Tai>) {
+        if self.after(says).is_some() {
+            self.0 = None;
+        }
+    }
+
     /// Hears the witnesses. If two of them agree on an earlier time, it is forgotten, and returned with
     /// the two.
     pub fn hear<'w>(&mut self, witnesses: &'w [Witness]) -> Option<(Timestamp<Tai>, [&'w Witness; 2])> {
@@ -86,5 +93,10 @@ mod tests {
         assert!(last.hear(&[witness("a", false, 991), witness("b", false, 991)]).is_some());
         assert_eq!(last.after(at(0)), None);
         assert_eq!(LastGood::default().after(at(0)), None);
+        let mut last = LastGood::new(Some(at(999)));
+        last.overrule(at(1000));
+        assert!(last.after(at(991)).is_some());
+        last.overrule(at(991));
+        assert_eq!(last.after(at(991)), None);
     }
 }

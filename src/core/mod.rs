@@ -3,6 +3,7 @@
 //! year of operation replays in seconds, bit for bit.
 
 pub mod bank;
+pub mod by_hand;
 pub mod engine;
 pub mod estimator;
 pub mod event;
@@ -11,6 +12,7 @@ mod labels;
 pub mod last_good;
 pub mod leap;
 pub mod leap_list;
+pub mod local;
 pub mod memory;
 pub mod noise;
 pub mod numerics;

@@ -40,7 +40,7 @@ pub fn engine(config: &Config, utc: UtcMap) -> EngineConfig {
             max_slew: clock.max_slew,
         },
         holdover_budget: config.holdover_budget,
-        local_stratum: config.local.map(|l| l.stratum),
+        local: config.local,
         utc,
         steers_realtime: false,
     }

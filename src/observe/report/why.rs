@@ -78,7 +78,7 @@ impl WhyReport {
 }
 
 fn headline(snapshot: &Snapshot, state: State, raw: Timestamp<Raw>) -> String {
-    let bound = snapshot.bound_at(raw);
+    let bound = snapshot.distance_at(raw);
     let mut text = format!("{} for {}", state.headline(), Duration((raw - snapshot.state_since).seconds().max(0.0)));
     if let Some(previous) = snapshot.previous_state {
         text.push_str(&format!(", before that {}", previous.headline().to_lowercase()));
@@ -104,6 +104,9 @@ fn serving(snapshot: &Snapshot, state: State, raw: Timestamp<Raw>) -> String {
             StateReason::Panic { .. } => "until the step is allowed",
             StateReason::SourcesDisagree { .. } => "until a majority agrees",
             StateReason::NoSources => "until a source is configured",
+            StateReason::SetByHand { .. } => {
+                "because nothing checks what was set and there is no [local] section to serve it all the same"
+            }
             _ => "until a source has set it",
         };
         return format!("NTP clients are told not to use this clock (leap indicator 3), {until}.");
@@ -114,6 +117,9 @@ fn serving(snapshot: &Snapshot, state: State, raw: Timestamp<Raw>) -> String {
         State::Coarse => format!("{served}, with a root dispersion that says how coarse it is."),
         State::Holdover => format!("{served}: the bound is still under the holdover budget of {budget}."),
         State::Network => format!("{served}: one above the server we follow."),
+        State::Local if matches!(snapshot.reason, StateReason::TooFar { .. }) => {
+            format!("{served}: its own reference, because the sources are too uncertain for [local].")
+        }
         State::Local => format!("{served}, because the configuration has a [local] section; nobody checks the clock."),
         State::Unsynchronised => format!("{served}."),
     }
@@ -238,6 +244,7 @@ fn what_it_gives(source: &SourceReport) -> &'static str {
         SourceKind::Pulse | SourceKind::NumberedPulse => "its pulses set the clock",
         SourceKind::Message => "its messages set the clock",
         SourceKind::Network => "its answers set the clock",
+        SourceKind::Manual => "what the operator set is followed",
     }
 }
 
