@@ -25,7 +25,7 @@ pub fn run(args: StatusArgs) -> ExitCode {
 /// The report in words.
 pub fn render(status: &StatusReport, style: Style) -> String {
     let mut out = Page::new(style);
-    let bound = words::bound_seconds(status.accuracy.bound_ns);
+    let bound = words::bound_seconds(status.accuracy.distance_ns);
     let how_well = if bound.is_finite() {
         format!("time is within {} of UTC.", Bound(bound))
     } else {

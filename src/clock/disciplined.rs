@@ -191,7 +191,7 @@ impl DisciplinedClock {
         let system = snapshot.system_at(snapshot.at);
         let announcement = Announcement {
             synchronised: system.stratum < 16 && snapshot.state != State::Local,
-            max_error: snapshot.bound_at(snapshot.at),
+            max_error: snapshot.distance_at(snapshot.at),
             estimated_error: snapshot.bound.sigma(snapshot.at) + snapshot.bound.residual,
             utc: snapshot.utc,
             leap_today: match system.leap {

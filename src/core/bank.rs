@@ -340,4 +340,22 @@ mod tests {
         // The smooth members' drift is left out of the polynomial.
         assert!(ahead <= predicted * 1.0001 && ahead > 0.5 * predicted, "{ahead} {predicted}");
     }
+
+    #[test]
+    fn a_forgotten_drift_leaves_the_frequency_as_it_is() {
+        let mut bank = Bank::new(&Prior::default());
+        let mut noise = Noise::Late(LateNoise::with_variance(1e-14));
+        // 1 ppb/s, as in a room that warms up.
+        for k in 0..600 {
+            bank.predict(1.0);
+            bank.measure(&mut noise, 0.5e-9 * f64::from(k * k), 0.0);
+        }
+        let before = *bank.estimate();
+        assert!((before.drift - 1e-9).abs() < 0.3e-9, "{before:?}");
+        bank.hold_frequency();
+        bank.predict(3600.0);
+        let after = bank.estimate();
+        assert_eq!(after.drift, 0.0);
+        assert!((after.frequency - before.frequency).abs() < 1e-12, "{before:?} {after:?}");
+    }
 }

@@ -134,8 +134,11 @@ impl ClockReading {
 pub struct ErrorBound {
     /// The instant `variance` counts from.
     pub raw: Timestamp<Raw>,
-    /// What no averaging removes: unknown delay, quantum, half the network's minimum delay, s.
+    /// What no averaging removes: unknown delay, quantum, a server's own dispersion, s.
     pub fixed: f64,
+    /// What no measurement can tell: how unequally long the ways to a server and back may take, s.
+    /// Half the round trip at most.
+    pub path: f64,
     /// What is known to be still uncorrected, s.
     pub residual: f64,
     /// Variance of the estimated phase as a polynomial in seconds since `raw`, s^2.
@@ -178,6 +181,7 @@ impl ErrorBound {
         Self {
             raw: Timestamp::EPOCH,
             fixed: f64::INFINITY,
+            path: 0.0,
             residual: 0.0,
             variance: [0.0; 4],
             coasting: Coasting::since(Timestamp::EPOCH),
@@ -185,9 +189,15 @@ impl ErrorBound {
         }
     }
 
-    /// The bound at a raw instant, s.
+    /// The bound at a raw instant for all that can be measured, s: it holds if ways there and back
+    /// take equally long, apart from their jitter.
     pub fn at(&self, raw: Timestamp<Raw>) -> f64 {
         self.fixed + self.residual + self.factor * self.sigma(raw)
+    }
+
+    /// The bound at a raw instant whatever the ways do, s: the root distance of RFC 5905.
+    pub fn distance(&self, raw: Timestamp<Raw>) -> f64 {
+        self.at(raw) + self.path
     }
 
     /// One standard deviation of the estimated phase at a raw instant, s: what the model says or what
@@ -297,9 +307,14 @@ impl Snapshot {
         self.utc.utc(self.clock.at(raw))
     }
 
-    /// The error bound at a raw instant, s.
+    /// The error bound at a raw instant, s, if ways to servers and back take equally long.
     pub fn bound_at(&self, raw: Timestamp<Raw>) -> f64 {
         self.bound.at(raw)
+    }
+
+    /// The error bound at a raw instant, s, whatever the ways to servers do.
+    pub fn distance_at(&self, raw: Timestamp<Raw>) -> f64 {
+        self.bound.distance(raw)
     }
 
     /// The system variables as they hold at a raw instant: past `valid_until` nobody vouches for us.
@@ -317,6 +332,6 @@ impl Snapshot {
         if self.state == State::Local && raw <= self.valid_until {
             return 0.0;
         }
-        (self.bound.at(raw) - self.system.root_delay / 2.0).max(0.0)
+        (self.bound.distance(raw) - self.system.root_delay / 2.0).max(0.0)
     }
 }

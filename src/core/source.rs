@@ -111,6 +111,8 @@ pub(super) struct Interval {
     pub offset: f64,
     /// Half-width that averaging does not shrink, s.
     pub fixed: f64,
+    /// How much of that is only there if the way to a server and the way back take unequally long, s.
+    pub path: f64,
     /// Half-width, s.
     pub width: f64,
     /// One standard deviation of single measurements, s.
@@ -267,17 +269,19 @@ impl Source {
         let mut deviations: Vec<f64> = offsets.iter().map(|o| (o - offset).abs()).collect();
         // The median deviation of a Gaussian is 0.6745 sd.
         let jitter = median(&mut deviations)? / 0.6745;
+        let path = match self.config.kind {
+            SourceKind::Network => 0.5 * (least.delay.unwrap_or(0.0) + self.says.root_delay),
+            _ => 0.0,
+        };
         let fixed = match self.config.kind {
             SourceKind::Pulse | SourceKind::NumberedPulse => 0.0,
             SourceKind::Message => self.delay_uncertainty(),
             SourceKind::Manual => FIXED + 4.0 * NOISE,
-            SourceKind::Network => {
-                0.5 * (least.delay.unwrap_or(0.0) + self.says.root_delay) + self.says.root_dispersion
-            }
+            SourceKind::Network => path + self.says.root_dispersion,
         };
         let span = (newest.raw - recent.last()?.raw).seconds() + age;
         let width = fixed + 4.0 * jitter + 5e-6 + rate_doubt * span;
-        Some(Interval { offset, fixed, width, jitter })
+        Some(Interval { offset, fixed, path, width, jitter })
     }
 
     pub fn report(&self, interval: Option<Interval>, now: Timestamp<Raw>) -> SourceReport {

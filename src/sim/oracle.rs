@@ -144,7 +144,7 @@ mod tests {
     fn with_gaussian_noise_it_reaches_what_riccati_says() {
         let text = "[crystal]\nwander_ppb = 1\n[[numbered]]\njitter = \"1 us\"";
         let scenario = Scenario::from_toml(text).unwrap();
-        let (mut squares, mut n) = (0.0, 0.0);
+        let (mut squares, mut n) = (0.0f64, 0.0);
         for seed in 1..=5 {
             let mut oracle = Oracle::new(&scenario);
             let start = Timestamp::from_parts(1_767_225_600, 0);

@@ -14,7 +14,7 @@ use refclocks::{Edge, Health, LocalStamp, Report, Sample};
 
 use super::judge::{Judge, Score};
 use super::scenario::Model;
-use super::{Happening, Scenario, World};
+use super::{Happening, Scenario, ServerModel, World};
 use crate::clock::{DisciplinedClock, SoftwareClock};
 use crate::core::estimator::Measurement;
 use crate::core::event::Event;
@@ -98,6 +98,11 @@ impl Rehearsal {
                 self.handle_timeouts(deadline);
             } else if let Some((at, happening)) = self.world.next_happening() {
                 self.handle(at, happening, &mut see);
+            }
+            while let Some((source, exponent)) = self.clock.poll_wanted_poll() {
+                if let Some(Device::Server(association)) = self.devices.get_mut(source) {
+                    association.handle_wanted_poll(exponent);
+                }
             }
             while let Some(event) = self.clock.poll_event() {
                 see(Scene::Event(&event));
@@ -250,15 +255,16 @@ impl Device {
                 Self::Pulse { tracker: Box::new(pps::Tracker::new(Edge::Assert)), edge: PpsInfo::default() }
             }
             Model::Numbered(_) => Self::Numbered(Health::default()),
-            Model::Server(model) => Self::Server(Box::new(association(model.poll, model.iburst, seed))),
+            Model::Server(model) => Self::Server(Box::new(association(model, seed))),
         }
     }
 }
 
 /// An association with a simulated server.
-pub fn association(poll: i8, iburst: bool, seed: u64) -> Association {
+pub fn association(server: &ServerModel, seed: u64) -> Association {
     let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 123));
-    Association::new(client::Config { address, iburst, minpoll: poll, maxpoll: poll.max(10), version: 4, seed })
+    let ServerModel { iburst, minpoll, maxpoll, .. } = *server;
+    Association::new(client::Config { address, iburst, minpoll, maxpoll, version: 4, seed })
 }
 
 /// What a spectator is shown.

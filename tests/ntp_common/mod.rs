@@ -37,6 +37,7 @@ pub fn made_up_snapshot() -> Snapshot {
         bound: ErrorBound {
             raw,
             fixed: 1e-6,
+            path: 0.0,
             residual: 0.0,
             variance: [0.0; 4],
             coasting: Coasting::since(raw),

@@ -84,7 +84,7 @@ fn play(row: &Row, seed: u64) -> Run {
             run.max = run.max.max(error.abs());
             run.inside_bound += inside(snapshot.bound_at(raw));
             run.inside_sigma += inside(snapshot.bound.sigma(raw) + snapshot.bound.residual);
-            run.inside_distance += inside(snapshot.bound_at(raw));
+            run.inside_distance += inside(snapshot.distance_at(raw));
             bounds.push(snapshot.bound_at(raw));
         }
         Scene::Event(event) => {
@@ -156,8 +156,8 @@ fn pool(runs: &[(u64, Run)]) -> Result {
 
 /// The heading of the table.
 pub fn heading() -> String {
-    "| row | rms | bound | ratio | bar | max | error_bound / rms | covers | least seed | sigma covers | converged |\n\
-     |---|---|---|---|---|---|---|---|---|---|---|"
+    "| row | rms | bound | ratio | bar | max | error_bound / rms | covers | least seed | sigma covers | root distance covers | converged |\n\
+     |---|---|---|---|---|---|---|---|---|---|---|---|"
         .into()
 }
 
@@ -168,7 +168,7 @@ pub fn line(row: &Row, r: &Result) -> String {
     let missed = row.missed(r);
     let _ = write!(
         text,
-        "| {} | {} | {} | {:.2} | {:.2} | {} | {:.1} | {:.4} | {:.3} | {:.2} | {:.0} s |",
+        "| {} | {} | {} | {:.2} | {:.2} | {} | {:.1} | {:.4} | {:.3} | {:.2} | {:.4} | {:.0} s |",
         row.name,
         Short(r.rms),
         Short(reference),
@@ -179,6 +179,7 @@ pub fn line(row: &Row, r: &Result) -> String {
         r.coverage,
         r.least_coverage,
         r.sigma_coverage,
+        r.distance_coverage,
         r.converged
     );
     if !missed.is_empty() {

@@ -109,7 +109,8 @@ fn packets(base: f64, mean: f64, poll: i8) -> ServerModel {
         loss: 0.0,
         stamp_noise: 0.0,
         ahead: 0.0,
-        poll,
+        minpoll: poll,
+        maxpoll: poll,
         iburst: true,
         stratum: 1,
         root_delay: 0.0,
@@ -147,7 +148,7 @@ fn shm(name: &'static str, wander: f64, sine: bool) -> Row {
 
 fn net(name: &'static str, server: ServerModel, wander: f64, sine: bool) -> Row {
     let is_lan = server.there.base < 1e-3;
-    let (seconds, from) = match (is_lan, server.poll) {
+    let (seconds, from) = match (is_lan, server.minpoll) {
         (true, 6) => (40_000.0, 10_000.0),
         (true, _) => (20_000.0, 5000.0),
         _ => (60_000.0, 20_000.0),

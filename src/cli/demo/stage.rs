@@ -217,9 +217,7 @@ impl Device {
                 Self::Pulse { tracker: Box::new(tracker), edge: PpsInfo::default() }
             }
             Model::Numbered(_) => Self::Numbered(Health::default()),
-            Model::Server(model) => {
-                Self::Server(Box::new(association(model.poll, model.iburst, now.to_nanos().unsigned_abs())))
-            }
+            Model::Server(model) => Self::Server(Box::new(association(model, now.to_nanos().unsigned_abs()))),
         }
     }
 }

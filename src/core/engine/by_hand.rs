@@ -32,7 +32,7 @@ impl Engine {
             offset,
             stepped: None,
             remaining: self.offset(now).unwrap_or(offset),
-            bound: self.bound(self.offset(now).unwrap_or(0.0)).at(now.raw),
+            bound: self.bound(self.offset(now).unwrap_or(0.0)).distance(now.raw),
             frequency: self.frequency_and_doubt(),
             settings: Vec::new(),
         };
@@ -58,7 +58,7 @@ impl Engine {
         let by = self.stepped_by;
         outcome.stepped = (by != 0.0).then_some(by);
         outcome.remaining = self.offset(now).map_or(0.0, |offset| offset + by);
-        outcome.bound = self.bound(outcome.remaining).at(now.raw);
+        outcome.bound = self.bound(outcome.remaining).distance(now.raw);
         outcome.frequency = self.frequency_and_doubt();
         outcome.settings = self.settings.residuals(|raw| self.line_at(raw));
         outcome
@@ -68,7 +68,7 @@ impl Engine {
     fn use_of_a_setting(&self, now: Now) -> Use {
         let mut feeders = self.feeding.iter().filter_map(|i| self.sources.get(i));
         let better = feeders.find(|s| s.config.kind != SourceKind::Manual && s.is_fresh(now.raw));
-        let bound = self.bound(0.0).at(now.raw);
+        let bound = self.bound(0.0).distance(now.raw);
         match better {
             Some(s) => Use::Outranked { by: s.config.name.clone() },
             None if bound < FIXED => Use::KnownBetter { bound },

@@ -50,7 +50,7 @@ impl Engine {
             }
         }
         self.keep_orphans_apart(&mut claims);
-        let own = estimated.then(|| (0.0, self.bound(0.0).at(now.raw))).filter(|own| own.1.is_finite());
+        let own = estimated.then(|| (0.0, self.bound(0.0).distance(now.raw))).filter(|own| own.1.is_finite());
         let outcome = select(&claims, own);
         let survivors: Vec<SourceId> =
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
@@ -122,7 +122,7 @@ impl Engine {
         let allowed: Vec<SourceId> =
             survivors.iter().copied().filter(|i| self.may_feed(&self.sources[i], now)).collect();
         let best = allowed.iter().map(|i| fixed(*i)).fold(f64::INFINITY, f64::min);
-        let own = if self.estimator.estimate().is_some() { self.bound(0.0).at(now.raw) } else { f64::INFINITY };
+        let own = if self.estimator.estimate().is_some() { self.bound(0.0).distance(now.raw) } else { f64::INFINITY };
         // A source that knows less than our coasting clock waits until the clock knows as little.
         let feeding: Vec<SourceId> = allowed
             .into_iter()
@@ -252,7 +252,7 @@ impl Engine {
         let doubt_before = self.doubt_at(m.raw);
         let Some(s) = self.sources.get(&source) else { return 0.0 };
         let kind = s.config.kind;
-        let fixed = self.feeders_fixed(now);
+        let (fixed, path) = self.feeders_fixed(now);
         // What a person set is not averaged with what a source says.
         let far_better = self.estimator.estimate().is_some() && (fixed < 0.25 * self.fixed || self.is_by_hand());
         let took = if far_better && !self.estimator.knows(source) {
@@ -285,7 +285,7 @@ impl Engine {
             }
         };
         if took {
-            self.fixed = fixed;
+            (self.fixed, self.path) = (fixed, path);
             self.updates += 1;
             self.last_feed = Some((m.raw, kind));
         }
@@ -301,12 +301,14 @@ impl Engine {
         self.estimator.estimate().map(|(_, e)| e.phase_variance).filter(|v| *v > 0.0)
     }
 
-    fn feeders_fixed(&self, now: Now) -> f64 {
+    /// What averaging does not remove of the best of those that feed the clock, s, and how much of that
+    /// is its path's.
+    fn feeders_fixed(&self, now: Now) -> (f64, f64) {
         let line = |raw| self.line_at(raw);
         self.feeding
             .iter()
             .filter_map(|i| self.sources.get(i)?.interval(now.raw, 0.0, line))
-            .map(|v| v.fixed)
-            .fold(f64::INFINITY, f64::min)
+            .map(|v| (v.fixed, v.path))
+            .fold((f64::INFINITY, 0.0), |best, v| if v.0 < best.0 { v } else { best })
     }
 }

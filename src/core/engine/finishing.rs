@@ -78,7 +78,8 @@ impl Engine {
         let factor = BOUND_FACTOR * (1.0 + 1.5 * libm::exp(-n / 50.0));
         ErrorBound {
             raw: at,
-            fixed: self.fixed,
+            fixed: self.fixed - self.path,
+            path: self.path,
             residual: (offset.abs() - e.phase_variance.sqrt()).max(0.0) + self.doubted(),
             variance: self.estimator.bank().variance_ahead(),
             coasting: Coasting { since: self.last_feed.map_or(at, |(fed, _)| fed), growth: self.record.growth() },
@@ -88,7 +89,7 @@ impl Engine {
 
     fn label(&mut self, now: Now) {
         let offset = self.offset(now);
-        let bound = self.bound(offset.unwrap_or(0.0)).at(now.raw);
+        let bound = self.bound(offset.unwrap_or(0.0)).distance(now.raw);
         let feeder = |kinds: &[SourceKind]| {
             let of_these =
                 |i: &SourceId| self.sources.get(i).filter(|s| kinds.contains(&s.config.kind)).map(|s| (*i, s));
@@ -150,7 +151,7 @@ impl Engine {
     /// Seconds until a clock without reference reaches the holdover budget.
     pub(super) fn would_last(&self, now: Now) -> Option<f64> {
         let bound = self.bound(0.0);
-        let at = |t: f64| bound.at(now.raw + Span::from_seconds(t));
+        let at = |t: f64| bound.distance(now.raw + Span::from_seconds(t));
         let budget = self.config.holdover_budget;
         if !at(0.0).is_finite() {
             return None;

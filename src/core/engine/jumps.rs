@@ -212,7 +212,7 @@ impl Engine {
         self.estimator = Estimator::new(Prior { frequency, ..Prior::default() });
         self.numbered_at = None;
         self.feeding.clear();
-        self.fixed = f64::INFINITY;
+        (self.fixed, self.path) = (f64::INFINITY, 0.0);
         self.allow_step();
         for s in self.sources.values_mut() {
             s.recent.clear();

@@ -100,6 +100,8 @@ pub struct Engine {
     /// Sources that feed the estimate, and the half-width that averaging them does not remove, s.
     feeding: Vec<SourceId>,
     fixed: f64,
+    /// How much of that is only there if ways there and back take unequally long, s.
+    path: f64,
     last_feed: Option<(Timestamp<Raw>, SourceKind)>,
     /// How far our clock goes when nothing feeds it.
     record: HorizonRecord,
@@ -157,6 +159,7 @@ impl Engine {
             remembered: memory.clone(),
             feeding: Vec::new(),
             fixed: f64::INFINITY,
+            path: 0.0,
             last_feed: None,
             record: HorizonRecord::new(memory.growth),
             updates: 0,
@@ -316,7 +319,7 @@ impl Engine {
 
     /// True time at a raw instant as estimated, and the bound of that, s.
     pub fn estimate_at(&self, raw: Timestamp<Raw>) -> Option<(Timestamp<Tai>, f64)> {
-        Some((self.estimator.tai_at(raw)?, self.bound(0.0).at(raw)))
+        Some((self.estimator.tai_at(raw)?, self.bound(0.0).distance(raw)))
     }
 
     /// The rate at which our crystal's error alone is corrected, s/s; `None` while it is not known.

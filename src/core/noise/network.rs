@@ -17,6 +17,9 @@ const FLOOR: f64 = 12.0;
 /// Prior probability of the safety component.
 const LN_SAFETY: f64 = -6.907_755_278_982_137;
 
+/// Fewer delays do not tell how much they spread.
+const MEASURE_OF_SPREAD: f64 = 15.0;
+
 /// One hypothesis about the error of a sample with a given excess delay.
 #[derive(Clone, Copy, Debug)]
 struct Hypothesis {
@@ -183,20 +186,38 @@ impl Hypothesis {
 pub struct DelayRecord {
     /// The last 128 delays, s.
     recent: VecDeque<f64>,
-    /// Minimum and count of blocks of 64 samples, the last 16 of them.
-    blocks: VecDeque<(f64, f64)>,
+    /// The last 16 blocks of samples.
+    blocks: VecDeque<Block>,
+}
+
+/// What remains of 64 samples.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// The least delay and the one after it, s.
+    least: f64,
+    second: f64,
+    count: f64,
+}
+
+impl Block {
+    fn new(delay: f64, count: f64) -> Self {
+        Self { least: delay, second: f64::INFINITY, count }
+    }
+
+    fn push(&mut self, delay: f64) {
+        self.second = self.second.min(self.least.max(delay));
+        self.least = self.least.min(delay);
+        self.count += 1.0;
+    }
 }
 
 impl DelayRecord {
     /// Notes a round-trip delay, s.
     pub fn push(&mut self, delay: f64) {
         match self.blocks.back_mut() {
-            Some((least, count)) if *count < 64.0 => {
-                *least = least.min(delay);
-                *count += 1.0;
-            }
+            Some(block) if block.count < 64.0 => block.push(delay),
             _ => {
-                self.blocks.push_back((delay, 1.0));
+                self.blocks.push_back(Block::new(delay, 1.0));
                 if self.blocks.len() > 16 {
                     self.blocks.pop_front();
                 }
@@ -207,11 +228,12 @@ impl DelayRecord {
             self.recent.pop_front();
         }
         self.follow_route();
+        self.doubt_least();
     }
 
     /// The minimum delay, s; infinite before the first.
     pub fn least(&self) -> f64 {
-        self.blocks.iter().map(|b| b.0).fold(f64::INFINITY, f64::min)
+        self.blocks.iter().map(|b| b.least).fold(f64::INFINITY, f64::min)
     }
 
     /// The mean of what delays exceed the minimum by, s.
@@ -225,8 +247,28 @@ impl DelayRecord {
     /// What a delay exceeds the minimum by, with what the minimum itself probably still exceeds the
     /// true one by (Rayleigh law for two exponentials: mean + 1 sd), s.
     pub fn excess(&self, delay: f64) -> f64 {
-        let n: f64 = self.blocks.iter().map(|b| b.1).sum();
+        let n: f64 = self.blocks.iter().map(|b| b.count).sum();
         (delay - self.least()) + 1.5 * 0.5 * self.mean_excess() * 1.25 / n.max(1.0).sqrt()
+    }
+
+    /// A least delay that nothing came near before or since was a clock's mistake, and would make all
+    /// others look late. It is improbable under the spread of the others above the second least.
+    fn doubt_least(&mut self) {
+        let lowest = self.blocks.iter().enumerate().min_by(|a, b| a.1.least.total_cmp(&b.1.least));
+        let Some((lowest, block)) = lowest.map(|(i, b)| (i, *b)) else { return };
+        let of_others = self.blocks.iter().enumerate().filter(|(i, _)| *i != lowest).map(|(_, b)| b.least);
+        let second = of_others.fold(block.second, f64::min);
+        let others: f64 = self.blocks.iter().map(|b| b.count).sum::<f64>() - 1.0;
+        if others < MEASURE_OF_SPREAD {
+            return;
+        }
+        let excess = self.recent.iter().map(|d| d - second).filter(|excess| *excess > 0.0);
+        let spread = excess.sum::<f64>() / self.recent.len() as f64;
+        if is_improbable(second - block.least, spread, others)
+            && let Some(block) = self.blocks.get_mut(lowest)
+        {
+            block.least = block.second;
+        }
     }
 
     /// A route that became longer: the recent minimum is improbable under the old spread.
@@ -241,17 +283,23 @@ impl DelayRecord {
             let recent = self.recent.iter().skip(old).copied().fold(f64::INFINITY, f64::min);
             // The spread of the older samples alone: the recent ones would hide the change.
             let spread = self.recent.iter().take(old).map(|d| d - base).sum::<f64>() / old as f64;
-            let gap = (recent - base) / (0.5 * spread + 1e-12);
-            if window as f64 * (libm::log1p(gap) - gap) < -25.0 {
+            if is_improbable(recent - base, spread, window as f64) {
                 for delay in self.recent.iter_mut().take(old) {
                     *delay += recent - base;
                 }
                 self.blocks.clear();
-                self.blocks.push_back((recent, window as f64));
+                self.blocks.push_back(Block::new(recent, window as f64));
                 return;
             }
         }
     }
+}
+
+/// Can so many delays all lie beyond a gap above the least, s, when `spread` is what delays exceed it
+/// by on the average, s? Each exceeds it by two independent exponentials, of half the spread each.
+fn is_improbable(gap: f64, spread: f64, samples: f64) -> bool {
+    let gap = gap / (0.5 * spread + 1e-12);
+    samples * (libm::log1p(gap) - gap) < -25.0
 }
 
 #[cfg(test)]
@@ -280,5 +328,22 @@ mod tests {
         assert!(record.least() >= 500e-6, "{}", record.least());
         record.push(190e-6);
         assert!(record.least() < 191e-6);
+    }
+
+    #[test]
+    fn a_delay_too_short_to_be_true_is_not_the_least_for_long() {
+        let mut record = DelayRecord::default();
+        let delay = |i: u32| 200e-6 + f64::from(i * 7 % 64) * 1e-6;
+        for i in 0..40 {
+            record.push(delay(i));
+        }
+        record.push(50e-6);
+        assert_eq!(record.least(), 200e-6);
+        // One that others come near, if seldom, stays.
+        record.push(195e-6);
+        for i in 0..900 {
+            record.push(if i % 200 == 0 { 196e-6 } else { delay(i) });
+        }
+        assert_eq!(record.least(), 195e-6);
     }
 }

@@ -96,6 +96,7 @@ pub enum ClientEvent {
 /// Polls a server for ever. Dropping the future closes its socket.
 pub async fn run(config: ClientConfig, names: Names, mut orders: Orders, mut sink: impl FnMut(ClientEvent)) {
     let mut tell = Teller { sink: &mut sink, last: None };
+    tokio::time::sleep(start_after(seed())).await;
     let mut next = 0usize;
     loop {
         let address = tokio::select! {
@@ -112,6 +113,12 @@ pub async fn run(config: ClientConfig, names: Names, mut orders: Orders, mut sin
         tell.state(ServerState::Offline);
         orders.wait_for(Order::Online).await;
     }
+}
+
+/// How long to wait before the first request: machines that start together do not ask together, and
+/// what else starts with us is over, that would come between a request and its stamp.
+fn start_after(seed: u64) -> std::time::Duration {
+    std::time::Duration::from_millis(200 + seed % 200)
 }
 
 /// The address to use: round those of the name, one at each return. Names that have none are tried

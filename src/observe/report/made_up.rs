@@ -160,6 +160,7 @@ pub(crate) fn locked() -> Snapshot {
         bound: ErrorBound {
             raw: NOW,
             fixed: 100e-9,
+            path: 0.0,
             residual: 0.0,
             variance: [(90e-9f64).powi(2), 0.0, 1e-20, 0.0],
             coasting: Coasting::since(NOW),

@@ -104,8 +104,11 @@ impl Severity {
 /// How wrong the served time can be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// The error bound against UTC, rounded up; `null` before the first estimate.
+    /// The error bound against UTC, rounded up; `null` before the first estimate. It holds if the
+    /// ways to servers and back take equally long.
     pub bound_ns: Option<u64>,
+    /// The same whatever those ways do: the root distance that clients are told.
+    pub distance_ns: Option<u64>,
     /// The bound up to which a coasting clock stays stratum 1.
     pub limit_ns: Option<u64>,
     /// In one sentence.
@@ -304,10 +307,10 @@ pub(super) fn reason_at(snapshot: &Snapshot, raw: Timestamp<Raw>) -> StateReason
             StateReason::WaitingForPulse { source, wait_s: (wait_s - since).max(0.0) }
         }
         StateReason::SetByHand { ago_s, .. } => {
-            StateReason::SetByHand { ago_s: ago_s + since, bound_s: snapshot.bound_at(raw) }
+            StateReason::SetByHand { ago_s: ago_s + since, bound_s: snapshot.distance_at(raw) }
         }
         StateReason::LocalWaits { left_s } => StateReason::LocalWaits { left_s: (left_s - since).max(0.0) },
-        StateReason::Settling { source, .. } => StateReason::Settling { source, bound_s: snapshot.bound_at(raw) },
+        StateReason::Settling { source, .. } => StateReason::Settling { source, bound_s: snapshot.distance_at(raw) },
         other => other,
     }
 }
@@ -329,13 +332,24 @@ pub(super) fn reason(snapshot: &Snapshot, raw: Timestamp<Raw>) -> ReasonWords {
 }
 
 fn accuracy(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Accuracy {
-    let bound = snapshot.bound_at(raw);
-    let text = if bound.is_finite() {
-        format!("Time is within {} of UTC.", Bound(bound))
-    } else {
+    let (bound, distance) = (snapshot.bound_at(raw), snapshot.distance_at(raw));
+    let text = if !distance.is_finite() {
         "How far the time is from UTC is not known.".into()
+    } else if snapshot.bound.path > 0.0 {
+        format!(
+            "Time is within {} of UTC, and within {} if the ways to the servers and back take equally long.",
+            Bound(distance),
+            Bound(bound)
+        )
+    } else {
+        format!("Time is within {} of UTC.", Bound(bound))
     };
-    Accuracy { bound_ns: nanos_up(bound), limit_ns: nanos_up(snapshot.holdover_budget), text }
+    Accuracy {
+        bound_ns: nanos_up(bound),
+        distance_ns: nanos_up(distance),
+        limit_ns: nanos_up(snapshot.holdover_budget),
+        text,
+    }
 }
 
 fn offset(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Option<OffsetReport> {

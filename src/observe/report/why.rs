@@ -78,7 +78,7 @@ impl WhyReport {
 }
 
 fn headline(snapshot: &Snapshot, state: State, raw: Timestamp<Raw>) -> String {
-    let bound = snapshot.bound_at(raw);
+    let bound = snapshot.distance_at(raw);
     let mut text = format!("{} for {}", state.headline(), Duration((raw - snapshot.state_since).seconds().max(0.0)));
     if let Some(previous) = snapshot.previous_state {
         text.push_str(&format!(", before that {}", previous.headline().to_lowercase()));

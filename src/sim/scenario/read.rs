@@ -223,7 +223,8 @@ fn pulse(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> PulseModel {
 
 fn server(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> ServerModel {
     const WAY: [&str; 4] = ["base", "jitter", "shape", "parameter"];
-    let own = ["there", "back", "loss", "stamp_noise", "ahead", "poll", "iburst", "stratum", "root_delay"];
+    let own =
+        ["there", "back", "loss", "stamp_noise", "ahead", "minpoll", "maxpoll", "iburst", "stratum", "root_delay"];
     let own: Vec<&str> = WAY.iter().chain(&own).copied().chain(["root_dispersion"]).collect();
     only(section, &own, out);
     let usual = way(section, None, out);
@@ -234,18 +235,26 @@ fn server(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> ServerModel {
         way(&part, Some(usual), out)
     };
     let (there, back) = (direction("there", "`there`"), direction("back", "`back`"));
+    let minpoll = poll(section, "minpoll", out).unwrap_or(6);
+    let maxpoll = poll(section, "maxpoll", out).unwrap_or(10).max(minpoll);
     ServerModel {
         there,
         back,
         loss: section.number("loss", 0.0..=1.0, out).unwrap_or(0.0),
         stamp_noise: section.duration("stamp_noise", 0.0..=1.0, out).unwrap_or(0.0),
         ahead: section.duration("ahead", -EVER..=EVER, out).unwrap_or(0.0),
-        poll: section.integer("poll", 0..=17, out).and_then(|p| i8::try_from(p).ok()).unwrap_or(6),
+        minpoll,
+        maxpoll,
         iburst: section.boolean("iburst", out).unwrap_or(true),
         stratum: section.integer("stratum", 1..=15, out).and_then(|s| u8::try_from(s).ok()).unwrap_or(1),
         root_delay: section.duration("root_delay", 0.0..=16.0, out).unwrap_or(0.0),
         root_dispersion: section.duration("root_dispersion", 0.0..=16.0, out).unwrap_or(0.0),
     }
+}
+
+/// log2 of an interval, s.
+fn poll(section: &Section<'_, '_>, key: &str, out: &mut Vec<Diagnostic>) -> Option<i8> {
+    section.integer(key, 0..=17, out).and_then(|p| i8::try_from(p).ok())
 }
 
 fn way(section: &Section<'_, '_>, usual: Option<Way>, out: &mut Vec<Diagnostic>) -> Way {
