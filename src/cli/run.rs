@@ -23,7 +23,7 @@ use crate::daemon::files::Files;
 use crate::daemon::journal::Journal;
 use crate::daemon::privileges::{self, PrivilegeError};
 use crate::daemon::start::clock::{clock, leap_table};
-use crate::daemon::start::memory::{believable, remembered};
+use crate::daemon::start::memory::{remembered, starts_from};
 use crate::daemon::start::serving::listen;
 use crate::daemon::start::sources::{engine, start_sources};
 use crate::daemon::supervisor::Supervisor;
@@ -80,8 +80,7 @@ async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
     let raw = raw_now();
     let system: Timestamp<Utc> = realtime_now().reinterpret();
     let utc = leap_table(config.clock.leap_file.as_deref(), system);
-    let last = memory.last_utc.filter(|last| believable(*last, system));
-    let not_before = last.map_or(crate::NOT_BEFORE, |last| last.max(crate::NOT_BEFORE));
+    let last = memory.last_utc.filter(|last| starts_from(*last, system));
     let mut clock = clock(config, utc, raw, last.map_or(system, |last| last.max(system)));
     // A machine without a battery-backed clock starts at the last good time it knew.
     if let Some(last) = last.filter(|last| *last > system && clock.kind() == ClockKind::System) {
@@ -102,7 +101,8 @@ async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
     tokio::task::spawn_local(control::server::run_bound(socket, taken.control.take(), daemon.reader(), tell_control));
     let (inbox, mut inputs) = mpsc::unbounded_channel();
     let names = if threads { Names::on_a_thread() } else { Names::here() };
-    start_sources(config, &mut taken, not_before, &names, &inbox);
+    let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
+    start_sources(config, &mut taken, last_good, &names, &inbox);
     if threads {
         thermometer::start(&config.thermometer, &inbox);
     }

@@ -91,10 +91,10 @@ fn server(server: &Server) -> SourceConfig {
 }
 
 /// Starts a shell for each source, with what was taken for it; they end with the daemon.
-pub fn start_sources(config: &Config, taken: &mut Taken, not_before: Timestamp<Utc>, names: &Names, inbox: &Inbox) {
+pub fn start_sources(config: &Config, taken: &mut Taken, last_good: Timestamp<Utc>, names: &Names, inbox: &Inbox) {
     let mut next = 0;
     for clock in &config.refclocks {
-        start_refclock(config, clock, taken, next, not_before, inbox);
+        start_refclock(config, clock, taken, next, last_good, inbox);
         next += if matches!(clock.driver, Driver::Gpsd { .. }) { 2 } else { 1 };
     }
     for server in &config.servers {
@@ -123,7 +123,7 @@ fn start_refclock(
     clock: &Refclock,
     taken: &mut Taken,
     at: usize,
-    not_before: Timestamp<Utc>,
+    last_good: Timestamp<Utc>,
     inbox: &Inbox,
 ) {
     let inbox = inbox.clone();
@@ -132,7 +132,7 @@ fn start_refclock(
     match &clock.driver {
         Driver::Nmea { device, baud } => {
             let path = device.to_string_lossy().into_owned();
-            let nmea = nmea::Config { baud: *baud, not_before };
+            let nmea = nmea::Config { baud: *baud, not_before: crate::NOT_BEFORE, last_good };
             let config = serial::SerialConfig { path, baud: *baud, shared: carries_pulse(device, config), nmea };
             tokio::task::spawn_local(serial::run(config, move |d| send(at, d)));
         }
@@ -141,7 +141,7 @@ fn start_refclock(
             tokio::task::spawn_local(pps::run(config, move |d| send(at, d)));
         }
         Driver::Gpsd { address } => {
-            let session = gpsd_driver::Config { not_before };
+            let session = gpsd_driver::Config { not_before: crate::NOT_BEFORE, last_good };
             let config = gpsd::GpsdConfig { address: address.to_string(), session };
             let sink = move |stream, d| send(if stream == Stream::Pulse { at + 1 } else { at }, d);
             tokio::task::spawn_local(gpsd::run(config, sink));
