@@ -159,6 +159,11 @@ impl DisciplinedClock {
         self.engine.panic()
     }
 
+    /// Did the last good UTC just turn out to be wrong? See [`Engine::poll_last_utc_wrong`].
+    pub fn poll_last_utc_wrong(&mut self) -> bool {
+        self.engine.poll_last_utc_wrong()
+    }
+
     /// What is thought of a source.
     pub fn verdict_of(&self, source: SourceId) -> Option<&Verdict> {
         self.engine.verdict_of(source)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use refclocks::time::{Timestamp, Utc};
 use refclocks::{DevicePhase, DeviceReason};
 
 use super::snapshot::ClockRefusal;
@@ -41,6 +42,13 @@ pub enum Event {
     DateRepaired {
         /// The source's name.
         source: String,
+    },
+    /// The last good UTC of an earlier life lies ahead of what the sources agree on.
+    LastUtcWrong {
+        /// What was remembered.
+        last: Timestamp<Utc>,
+        /// What they say.
+        now: Timestamp<Utc>,
     },
     /// A server stands differently.
     Server {
@@ -123,6 +131,7 @@ impl Event {
             | Self::ClockRefused(_)
             | Self::Panic { .. }
             | Self::DateRepaired { .. }
+            | Self::LastUtcWrong { .. }
             | Self::Slept { .. }
             | Self::Moved { .. } => true,
             Self::ClockTaken { .. } | Self::Numbered { .. } | Self::Stepped { .. } | Self::Server { .. } => false,
@@ -148,6 +157,10 @@ impl fmt::Display for Event {
             Self::DateRepaired { source } => write!(
                 f,
                 "{source}: its date is 1024 weeks off (its week counter rolled over); repaired. A firmware update may mend it for good."
+            ),
+            Self::LastUtcWrong { last, now } => write!(
+                f,
+                "the last good time known was {last:.0}, and several sources agree that it is {now:.0} only: it is forgotten"
             ),
             Self::Server { source, text } => write!(f, "{source}: {text}"),
             Self::Numbered { pulse, messages: Some(messages), delay: Some(delay) } => {

@@ -56,6 +56,7 @@ impl Engine {
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
         self.disagreement = (outcome.agreed.is_none() && !claims.is_empty()).then_some(claims.len());
         self.against_the_agreed = outcome.agreed.map_or(0.0, |(low, high)| low.max(-high).max(0.0));
+        self.doubt_last_utc(&survivors);
         self.choose_feeders(&survivors, &intervals, now);
         let agreed = outcome.agreed.map(|(low, high)| 0.5 * (low + high));
         let claimed: Vec<SourceId> = claims.iter().map(|c| c.source).collect();

@@ -10,6 +10,7 @@ mod coasting;
 mod coming;
 mod finishing;
 mod jumps;
+mod last_utc;
 mod numbering;
 mod servers;
 
@@ -116,6 +117,9 @@ pub struct Engine {
     settings: Settings,
     /// Somebody else stepped the clock, and that is to be taken back.
     take_back: bool,
+    /// Has the last good UTC been held against the sources, and turned out to be wrong?
+    last_utc_was_judged: bool,
+    last_utc_is_wrong: bool,
     /// When somebody else last moved the system clock.
     rival_seen: Option<Timestamp<Raw>>,
     disagreement: Option<usize>,
@@ -169,6 +173,8 @@ impl Engine {
             stepped_by: 0.0,
             settings: Settings::default(),
             take_back: false,
+            last_utc_was_judged: false,
+            last_utc_is_wrong: false,
             rival_seen: None,
             disagreement: None,
             against_the_agreed: 0.0,
