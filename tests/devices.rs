@@ -11,65 +11,20 @@ mod run_common;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::pty::openpty;
 use ntp_common::peer;
 use ntp_common::peers::Running;
+use run_common::stand_ins::Pps;
 use run_common::{PROGRAM, Receiver, ask, daemon_by, end, free_port, query, source, wait_for, wait_for_lock};
 
 /// How late the pulses are, ns.
 const OFFSET_NS: i64 = 25_000_000;
 /// Patience for all that takes a few seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// A PPS device for those who are started with its library.
-struct Pps {
-    library: PathBuf,
-    path: &'static str,
-    /// It is there for as long as this file is.
-    file: PathBuf,
-}
-
-impl Pps {
-    /// Builds it and plugs it in. `None`, said aloud, where there is no C compiler.
-    fn build(folder: &Path, path: &'static str) -> Option<Self> {
-        let compiler = peer("CC", "cc")?;
-        let library = folder.join("pps.so");
-        let status = Command::new(compiler)
-            .args(["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O2", "-o"])
-            .arg(&library)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand_ins/pps.c"))
-            .arg("-ldl")
-            .status()
-            .unwrap();
-        assert!(status.success());
-        let pps = Self { library, path, file: folder.join("pps-is-there") };
-        pps.plug_in();
-        Some(pps)
-    }
-
-    fn plug_in(&self) {
-        File::create(&self.file).unwrap();
-    }
-
-    fn unplug(&self) {
-        std::fs::remove_file(&self.file).unwrap();
-    }
-
-    /// Shows the device to a program. Its name is `LD_PRELOAD`'s business, so set it last.
-    fn show_to(&self, command: &mut Command) {
-        command
-            .env("LD_PRELOAD", &self.library)
-            .env("PPS_STAND_IN_PATH", self.path)
-            .env("PPS_STAND_IN_FILE", &self.file)
-            .env("PPS_STAND_IN_OFFSET_NS", OFFSET_NS.to_string())
-            .env("PPS_STAND_IN_JITTER_NS", "1000")
-            .env("PPS_STAND_IN_SEED", "7");
-    }
-}
 
 /// The served time becomes the pulses', not the system's and not the messages'.
 fn wait_for_the_pulses_time(folder: &Path, port: u16) {
@@ -86,7 +41,7 @@ fn wait_for_the_pulses_time(folder: &Path, port: u16) {
 fn a_pulse_comes_and_goes_and_the_daemon_stays() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let Some(pps) = Pps::build(folder, "/dev/pps-stand-in") else { return };
+    let Some(pps) = Pps::build(folder, "/dev/pps-stand-in", OFFSET_NS) else { return };
     let pty = openpty(None, None).unwrap();
     let path = nix::unistd::ttyname(&pty.slave).unwrap();
     let _receiver = Receiver::start(File::from(pty.master));
@@ -172,7 +127,7 @@ fn gpsds_pulses_come_by_three_ways_and_survive_its_death() {
     let Some(namespace) = Namespace::make() else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let Some(pps) = Pps::build(folder, "/dev/pps0") else { return };
+    let Some(pps) = Pps::build(folder, "/dev/pps0", OFFSET_NS) else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let feed = listener.local_addr().unwrap();
     let receivers = std::thread::spawn(move || {

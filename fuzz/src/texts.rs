@@ -10,7 +10,7 @@ use refclockd::core::leap::UtcMap;
 use refclockd::core::leap_list::LeapList;
 use refclockd::core::memory::Memory;
 use refclockd::core::snapshot::{
-    ClockKind, ClockReading, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables,
+    ClockKind, ClockReading, ClockRefusal, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables,
 };
 use refclockd::core::state::{State, StateReason, Verdict};
 use refclockd::sim::Scenario;
@@ -196,7 +196,11 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     started: NOW,
     clock: ClockReading { raw: NOW, tai: Timestamp::from_parts(1_767_323_082, 0), rate: 0.0 },
     clock_kind: ClockKind::Own,
-    clock_refusal: Some("Operation not \u{9b}permitted".into()),
+    clock_refusal: Some(ClockRefusal {
+        error: "Operation not \u{9b}permitted".into(),
+        permission: true,
+        instead: ClockKind::Own,
+    }),
     rival_seen: None,
     utc: UtcMap::default(),
     bound: ErrorBound::unknown(),
@@ -208,6 +212,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     offset: None,
     frequency: None,
     frequency_sd: f64::INFINITY,
+    temperature: None,
     holdover_budget: 1e-3,
     would_last_s: None,
     sources: Arc::new([SourceReport {

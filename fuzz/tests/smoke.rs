@@ -345,7 +345,7 @@ fn scenario() {
     let all: &[u8] = b"name = \"all\"\nduration = \"1 h\"\njudged_from = 900\n[clock]\nahead = \"-30 ms\"\n\
         [crystal]\nfrequency_ppm = 80\nwander_ppb = 0.1\nflicker_ppb = 0.01\nwhite_ppb = 0.1\ntemperature = { swing = 2, period = \"2 h\", wobble = 0.3, ppm_per_degree = 0.05 }\n\
         [[messages]]\n[[pulse]]\nlate = [{ share = 0.1, by = \"20 us\" }, { share = 0.01, by = 1e-3 }]\nmissing = 0.1\nsawtooth = \"10 ns\"\nrate = 5\n\
-        [[numbered]]\njitter = \"20 ms\"\n[[server]]\nname = \"A\"\nbase = \"100 us\"\nthere = { shape = \"gamma\", parameter = 3 }\nback = { jitter = \"60 us\" }\nloss = 0.3\nstamp_noise = \"5 us\"\npoll = 0\n\
+        [[numbered]]\njitter = \"20 ms\"\n[[server]]\nname = \"A\"\nbase = \"100 us\"\nthere = { shape = \"gamma\", parameter = 3 }\nback = { jitter = \"60 us\" }\nloss = 0.3\nstamp_noise = \"5 us\"\nminpoll = 0\n\
         [[fault]]\nwhat = \"silent\"\nsource = [\"GPS\", \"PPS\"]\nat = 1\nfor = 1\n[[fault]]\nwhat = \"ahead\"\nsource = \"A\"\nby = \"50 ms\"\n\
         [[fault]]\nwhat = \"route\"\nsource = \"A\"\nthere = \"300 us\"\n[[fault]]\nwhat = \"frequency\"\nby_ppm = 1\n[[fault]]\nwhat = \"wander\"\nwander_ppb = 10\n";
     let read = refclockd::sim::Scenario::from_toml(std::str::from_utf8(all).unwrap());

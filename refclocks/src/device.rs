@@ -130,6 +130,11 @@ pub enum DeviceReason {
         /// The path.
         path: String,
     },
+    /// The kernel cannot stamp pulses on a serial port.
+    NoLineDiscipline {
+        /// The port.
+        path: String,
+    },
 }
 
 /// What would let us use what we may not.
@@ -193,6 +198,9 @@ impl DeviceReason {
                 )
             }
             Self::ImpossibleDate { .. } => "Restart the receiver, or update its firmware.".into(),
+            Self::NoLineDiscipline { .. } => {
+                "Load it: `modprobe pps_ldisc`; for every boot: `echo pps_ldisc > /etc/modules-load.d/pps.conf`.".into()
+            }
             Self::EdgeNotCaptured { .. } => "Use `edge = \"assert\"`, or give the daemon CAP_SYS_TIME.".into(),
             Self::NotThisKind { .. } | Self::NotTheProtocol { .. } => {
                 "Check the path or address in the configuration.".into()
@@ -234,6 +242,9 @@ impl fmt::Display for DeviceReason {
                 write!(f, "SHM unit {unit} belongs to uid {uid} with mode {mode:03o}: anyone could write it")
             }
             Self::ImpossibleDate { date } => write!(f, "the receiver sends the impossible date {date}"),
+            Self::NoLineDiscipline { path } => {
+                write!(f, "the kernel cannot stamp pulses on {path}: its module pps-ldisc is not loaded")
+            }
             Self::EdgeNotCaptured { path } => write!(f, "{path} does not capture that edge, and we may not change it"),
         }
     }

@@ -39,7 +39,7 @@ impl Receiver {
 }
 
 fn config(path: &Path) -> SerialConfig {
-    SerialConfig { path: path.to_str().unwrap().into(), baud: None, nmea: nmea::Config::default() }
+    SerialConfig { path: path.to_str().unwrap().into(), baud: None, shared: false, nmea: nmea::Config::default() }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -27,6 +27,7 @@ use crate::daemon::start::memory::{believable, remembered};
 use crate::daemon::start::serving::listen;
 use crate::daemon::start::sources::{engine, start_sources};
 use crate::daemon::supervisor::Supervisor;
+use crate::daemon::thermometer;
 use crate::ntp::client::names::Names;
 use crate::ntp::served::RawMap;
 
@@ -85,9 +86,7 @@ async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
     // A machine without a battery-backed clock starts at the last good time it knew.
     if let Some(last) = last.filter(|last| *last > system && clock.kind() == ClockKind::System) {
         info!("the system clock stands at {system:.0}; it goes on from {last:.0}, the last good time known");
-        if let Err(error) = clock.apply(raw, ClockCommand::Step(last - system)) {
-            warn!("{error}");
-        }
+        clock.apply(raw, ClockCommand::Step(last - system));
     }
     let clock = DisciplinedClock::new(engine(config, utc), &memory, clock, raw);
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));
@@ -104,6 +103,9 @@ async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
     let (inbox, mut inputs) = mpsc::unbounded_channel();
     let names = if threads { Names::on_a_thread() } else { Names::here() };
     start_sources(config, &mut taken, not_before, &names, &inbox);
+    if threads {
+        thermometer::start(&config.thermometer, &inbox);
+    }
     info!("started with {} reference clocks and {} servers", config.refclocks.len(), config.servers.len());
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();

@@ -25,7 +25,7 @@ pub fn run(args: StatusArgs) -> ExitCode {
 /// The report in words.
 pub fn render(status: &StatusReport, style: Style) -> String {
     let mut out = Page::new(style);
-    let bound = words::bound_seconds(status.accuracy.bound_ns);
+    let bound = words::bound_seconds(status.accuracy.distance_ns);
     let how_well = if bound.is_finite() {
         format!("time is within {} of UTC.", Bound(bound))
     } else {
@@ -53,7 +53,8 @@ pub fn render(status: &StatusReport, style: Style) -> String {
     if let Some(crystal) = &status.frequency {
         let doubt = crystal.uncertainty_ppb.map_or_else(String::new, |ppb| format!(", known to {ppb:.1} ppb (1σ)"));
         let text = clause(&crystal.text);
-        out.item("Crystal", &format!("{}{doubt}", text.strip_prefix("Crystal runs ").unwrap_or(text)));
+        let warmth = words::crystal_temperature(crystal);
+        out.item("Crystal", &format!("{}{doubt}{warmth}", text.strip_prefix("Crystal runs ").unwrap_or(text)));
     }
     if let Some(receiver) = &status.receiver {
         let antenna = receiver.antenna.as_ref().map_or_else(String::new, |a| format!(", {a}"));

@@ -30,7 +30,7 @@ pub fn render(report: &WhyReport, style: Style, only: bool) -> String {
     let mut out = Page::new(style);
     if !only {
         out.marked(Role::of_state(report.state), report.state.shape(), &report.headline);
-        out.wrapped("  ", &format!("{} {}", report.because, report.serving));
+        out.wrapped("  ", &format!("{} {} {}", report.because, report.serving, report.clock));
         out.wrapped("  ", &report.next.join(" "));
     }
     for source in &report.sources {

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::core::state::{Duration, State};
-use crate::observe::report::{NtpReport, ReceiverSummary, Severity, StatusReport};
+use crate::observe::report::{CrystalReport, NtpReport, ReceiverSummary, Severity, StatusReport};
 
 /// What a colour means. The shape and the word beside it always say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,6 +319,15 @@ pub fn kind(code: &str) -> &str {
         "message" => "messages",
         "network" => "ntp",
         other => other,
+    }
+}
+
+/// How warm the crystal is, and whether that is made use of; nothing where there is no thermometer.
+pub fn crystal_temperature(crystal: &CrystalReport) -> String {
+    match (crystal.temperature_c, crystal.ppb_per_degree) {
+        (Some(celsius), Some(ppb)) => format!("; {celsius:.1} °C, {ppb:+.0} ppb/°C compensated in holdover"),
+        (Some(celsius), None) => format!("; {celsius:.1} °C, its effect not known well enough yet"),
+        (None, _) => String::new(),
     }
 }
 

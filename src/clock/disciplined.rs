@@ -1,34 +1,53 @@
 //! A clock and the engine that disciplines it: the loop, closed.
 
-use refclocks::sys::clock::Bracket;
-use refclocks::time::{Raw, Span, Timestamp};
-use refclocks::{Health, LeapIndicator, Report};
+use std::collections::VecDeque;
 
-use super::{Announcement, Clock, ClockError};
+use refclocks::sys::clock::Bracket;
+use refclocks::time::{Raw, Span, Tai, Timestamp};
+use refclocks::{Health, LeapIndicator, Report};
+use thiserror::Error;
+
+use super::{Announcement, Clock};
+use crate::core::by_hand::Outcome;
 use crate::core::engine::{ClockCommand, Engine, EngineConfig, Now};
 use crate::core::estimator::Measurement;
 use crate::core::event::Event;
+use crate::core::local::LocalPolicy;
 use crate::core::memory::Memory;
-use crate::core::snapshot::{ClockKind, Snapshot};
+use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot};
 use crate::core::source::{ServerSays, SourceConfig, SourceId};
-use crate::core::state::State;
+use crate::core::state::{State, Verdict};
+use crate::core::steering::StepPolicy;
+
+/// Why the operator's command did not move the clock.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unmoved {
+    /// Nobody steers it.
+    #[error("the clock is only watched")]
+    Watched,
+    /// The system refused.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// The loop. Every input settles at once: commands are applied before the call returns.
 pub struct DisciplinedClock {
     engine: Engine,
     clock: Box<dyn Clock>,
-    /// Why the clock could not be moved, while it cannot; and whether that was told.
-    refusal: Option<String>,
-    refusal_told: bool,
+    /// What was last told of it: which clock it is, and why the system's cannot be set.
+    kind: ClockKind,
+    refusal: Option<ClockRefusal>,
+    events: VecDeque<Event>,
 }
 
 impl DisciplinedClock {
     /// Closes the loop around a clock; `raw` is now.
     pub fn new(mut config: EngineConfig, memory: &Memory, clock: Box<dyn Clock>, raw: Timestamp<Raw>) -> Self {
         let now = Now { raw, clock: clock.read(raw), rate: clock.rate() };
-        config.steers_realtime = clock.kind() == ClockKind::System;
+        let kind = clock.kind();
+        config.steers_realtime = kind == ClockKind::System;
         let engine = Engine::new(config, memory, now);
-        let mut disciplined = Self { engine, clock, refusal: None, refusal_told: true };
+        let mut disciplined = Self { engine, clock, kind, refusal: None, events: VecDeque::new() };
         disciplined.settle(raw);
         disciplined
     }
@@ -75,8 +94,7 @@ impl DisciplinedClock {
     /// system clock on by itself.
     pub fn handle_sleep(&mut self, slept: Span, raw: Timestamp<Raw>) {
         if self.clock.kind() == ClockKind::Own {
-            let set_on = self.clock.apply(raw, ClockCommand::Step(slept));
-            self.note_refusal(set_on);
+            self.clock.apply(raw, ClockCommand::Step(slept));
         }
         self.engine.handle_sleep(slept, self.now(raw));
         self.settle(raw);
@@ -86,6 +104,64 @@ impl DisciplinedClock {
     pub fn handle_offline(&mut self, source: SourceId, offline: bool, raw: Timestamp<Raw>) {
         self.engine.handle_offline(source, offline, self.now(raw));
         self.settle(raw);
+    }
+
+    /// The thermometer beside our crystal reads so many degrees Celsius; see
+    /// [`Engine::handle_temperature`].
+    pub fn handle_temperature(&mut self, celsius: f64, raw: Timestamp<Raw>) {
+        self.engine.handle_temperature(celsius, self.now(raw));
+    }
+
+    /// The operator wants the offset stepped away; see [`Engine::handle_step`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unmoved`], if the clock is not ours to step.
+    pub fn handle_step(&mut self, raw: Timestamp<Raw>) -> Result<Option<(f64, bool)>, Unmoved> {
+        self.is_steered()?;
+        let stepped = self.engine.handle_step(self.now(raw));
+        self.settle_at_once(raw)?;
+        Ok(stepped)
+    }
+
+    /// The operator says that it is `tai` now; see [`Engine::handle_set`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unmoved`], if the clock is not ours to set.
+    pub fn handle_set(&mut self, tai: Timestamp<Tai>, raw: Timestamp<Raw>) -> Result<Outcome, Unmoved> {
+        self.is_steered()?;
+        let outcome = self.engine.handle_set(tai, self.now(raw));
+        self.settle_at_once(raw)?;
+        Ok(outcome)
+    }
+
+    fn is_steered(&self) -> Result<(), Unmoved> {
+        if self.clock.kind() == ClockKind::Watched { Err(Unmoved::Watched) } else { Ok(()) }
+    }
+
+    /// Carries out what is to be done, and tells if the system refuses it.
+    fn settle_at_once(&mut self, raw: Timestamp<Raw>) -> Result<(), Unmoved> {
+        let before = self.refusal.take();
+        self.settle(raw);
+        let refused = self.refusal.clone().map(|refusal| Unmoved::Refused(refusal.to_string()));
+        self.refusal = self.refusal.take().or(before);
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// The operator wants something else than before; see [`Engine::configure`].
+    pub fn configure(&mut self, step: StepPolicy, holdover_budget: f64, local: Option<LocalPolicy>) {
+        self.engine.configure(step, holdover_budget, local);
+    }
+
+    /// How far the clock is off, s, if that is further than it may be moved; see [`Engine::panic`].
+    pub fn panic(&self) -> Option<f64> {
+        self.engine.panic()
+    }
+
+    /// What is thought of a source.
+    pub fn verdict_of(&self, source: SourceId) -> Option<&Verdict> {
+        self.engine.verdict_of(source)
     }
 
     /// Time passed.
@@ -107,12 +183,7 @@ impl DisciplinedClock {
 
     /// The next thing to tell the operator.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.engine.poll_event()
-    }
-
-    /// Why the clock could not be moved, once each time that changes.
-    pub fn poll_refusal(&mut self) -> Option<String> {
-        if std::mem::replace(&mut self.refusal_told, true) { None } else { self.refusal.clone() }
+        self.events.pop_front().or_else(|| self.engine.poll_event())
     }
 
     /// Tells the rest of the machine how good the clock is, as of a snapshot.
@@ -120,7 +191,7 @@ impl DisciplinedClock {
         let system = snapshot.system_at(snapshot.at);
         let announcement = Announcement {
             synchronised: system.stratum < 16 && snapshot.state != State::Local,
-            max_error: snapshot.bound_at(snapshot.at),
+            max_error: snapshot.distance_at(snapshot.at),
             estimated_error: snapshot.bound.sigma(snapshot.at) + snapshot.bound.residual,
             utc: snapshot.utc,
             leap_today: match system.leap {
@@ -129,16 +200,15 @@ impl DisciplinedClock {
                 LeapIndicator::None | LeapIndicator::Unsynchronised => 0,
             },
         };
-        let announced = self.clock.announce(&announcement);
-        self.note_refusal(announced);
+        self.clock.announce(snapshot.at, &announcement);
+        self.look_at_clock(snapshot.at);
     }
 
     /// Leaves the clock to itself: what is left of a slew is given up, the crystal's error stays
     /// corrected.
     pub fn leave(&mut self) {
         if let Some(rate) = self.engine.free_rate() {
-            let left = self.clock.apply(self.engine.last_seen(), ClockCommand::SetRate(rate));
-            self.note_refusal(left);
+            self.clock.apply(self.engine.last_seen(), ClockCommand::SetRate(rate));
         }
     }
 
@@ -159,27 +229,39 @@ impl DisciplinedClock {
     }
 
     fn settle(&mut self, raw: Timestamp<Raw>) {
+        self.clock.handle_timeout(raw);
+        self.look_at_clock(raw);
         while let Some(command) = self.engine.poll_command() {
-            let applied = self.clock.apply(raw, command);
-            if applied.is_ok()
-                && let ClockCommand::Step(by) = command
+            self.clock.apply(raw, command);
+            if let ClockCommand::Step(by) = command
                 && self.clock.kind() == ClockKind::System
             {
                 self.engine.handle_own_step(by, raw);
             }
-            self.note_refusal(applied);
         }
         if let Some(hand) = self.clock.foreign_hand() {
             self.engine.handle_foreign_rate(hand.found, hand.ours, raw);
         }
+        self.look_at_clock(raw);
     }
 
-    fn note_refusal(&mut self, result: Result<(), ClockError>) {
-        let refusal = result.err().map(|error| error.to_string());
-        if refusal.is_some() && refusal != self.refusal {
-            self.refusal_told = false;
+    /// Sees whether it is still the same clock that is steered, and may be.
+    fn look_at_clock(&mut self, raw: Timestamp<Raw>) {
+        let kind = self.clock.kind();
+        let before = std::mem::replace(&mut self.kind, kind);
+        if before != kind {
+            self.engine.handle_clock(before, kind);
         }
-        if refusal.is_some() {
+        let retaken = self.clock.retaken();
+        if let Some(by) = retaken {
+            self.engine.handle_own_step(by, raw);
+        }
+        let refusal = self.clock.refusal().cloned();
+        if refusal != self.refusal {
+            self.events.push_back(match &refusal {
+                Some(refusal) => Event::ClockRefused(refusal.clone()),
+                None => Event::ClockTaken { stepped: retaken.map(Span::seconds) },
+            });
             self.refusal = refusal;
         }
     }

@@ -6,10 +6,9 @@
 
 use refclocks::time::{Raw, Realtime, Span, Tai, Timestamp};
 
-use super::{Announcement, Clock, ClockError, ForeignHand};
+use super::{Announcement, ClockError, ForeignHand};
 use crate::core::engine::ClockCommand;
 use crate::core::leap::UtcMap;
-use crate::core::snapshot::ClockKind;
 use crate::sys::kernel_clock::{Kernel, Quality, Reading};
 
 /// A rate that differs from ours by more than the kernel's rounding was set by somebody else, s/s.
@@ -33,24 +32,44 @@ pub struct KernelClock {
 }
 
 impl KernelClock {
-    /// Takes the system clock over, its rate as it is. Fails when it may not be set.
-    pub fn take(mut kernel: Box<dyn Kernel>, utc: UtcMap) -> Result<Self, ClockError> {
-        let rate = kernel.discipline().map_err(ClockError::Refused)?.rate;
-        // Setting what is there shows whether it may be set.
-        let rate = kernel.set_rate(rate).map_err(ClockError::Refused)?;
-        let mut clock = Self::new(kernel, utc, rate, true);
-        clock.keep_tai();
-        Ok(clock)
-    }
-
-    /// Watches the system clock and never touches it.
+    /// The system clock, watched and never touched until it is taken.
     pub fn watch(mut kernel: Box<dyn Kernel>, utc: UtcMap) -> Self {
         let rate = kernel.discipline().map_or(0.0, |discipline| discipline.rate);
-        Self::new(kernel, utc, rate, false)
+        Self {
+            kernel,
+            utc,
+            rate,
+            tai_minus_utc: None,
+            steers: false,
+            foreign: None,
+            vouched: false,
+            leap_forgotten: false,
+        }
     }
 
-    fn new(kernel: Box<dyn Kernel>, utc: UtcMap, rate: f64, steers: bool) -> Self {
-        Self { kernel, utc, rate, tai_minus_utc: None, steers, foreign: None, vouched: false, leap_forgotten: false }
+    /// Takes the system clock over, at this rate or as it runs, s/s.
+    ///
+    /// # Errors
+    ///
+    /// The clock may not be set: it stays watched.
+    pub fn take(&mut self, rate: Option<f64>) -> Result<(), ClockError> {
+        // Setting what is there shows whether it may be set.
+        let rate = match rate {
+            Some(rate) => rate,
+            None => self.kernel.discipline().map_err(ClockError::refused("reading its discipline"))?.rate,
+        };
+        self.rate = self.kernel.set_rate(rate).map_err(ClockError::refused("setting its rate"))?;
+        self.keep_tai();
+        self.steers = true;
+        self.vouched = false;
+        Ok(())
+    }
+
+    /// Only watches it from here on.
+    pub fn leave_alone(&mut self) {
+        self.steers = false;
+        self.tai_minus_utc = None;
+        self.foreign = None;
     }
 
     /// TAI by a reading. CLOCK_TAI where its offset is ours; else from CLOCK_REALTIME.
@@ -93,23 +112,31 @@ impl KernelClock {
     }
 }
 
-impl Clock for KernelClock {
-    fn read(&self, raw: Timestamp<Raw>) -> Timestamp<Tai> {
+impl KernelClock {
+    /// What the clock reads when the raw counter reads `raw`; `raw` is now or very near.
+    pub fn read(&self, raw: Timestamp<Raw>) -> Timestamp<Tai> {
         let reading = self.kernel.read();
         let middle = reading.raw_before + Span::from_nanos((reading.raw_after - reading.raw_before).nanos() / 2);
         let later = raw - middle;
         self.tai(&reading) + later + Span::from_seconds(later.seconds() * self.rate)
     }
 
-    fn rate(&self) -> f64 {
+    /// How much faster than the raw counter it runs, s/s.
+    pub fn rate(&self) -> f64 {
         self.rate
     }
 
-    fn kind(&self) -> ClockKind {
-        if self.steers { ClockKind::System } else { ClockKind::Watched }
+    /// Is it ours to set?
+    pub fn steers(&self) -> bool {
+        self.steers
     }
 
-    fn apply(&mut self, _raw: Timestamp<Raw>, command: ClockCommand) -> Result<(), ClockError> {
+    /// Applies a command; one that is only watched is looked at instead.
+    ///
+    /// # Errors
+    ///
+    /// The system refused.
+    pub fn apply(&mut self, command: ClockCommand) -> Result<(), ClockError> {
         if !self.steers {
             self.rate = self.kernel.discipline().map_or(self.rate, |discipline| discipline.rate);
             return Ok(());
@@ -117,18 +144,23 @@ impl Clock for KernelClock {
         match command {
             ClockCommand::SetRate(rate) => {
                 self.look_for_foreign_rate();
-                self.rate = self.kernel.set_rate(rate).map_err(ClockError::Refused)?;
+                self.rate = self.kernel.set_rate(rate).map_err(ClockError::refused("setting its rate"))?;
             }
-            ClockCommand::Step(by) => self.kernel.step(by).map_err(ClockError::Refused)?,
+            ClockCommand::Step(by) => self.kernel.step(by).map_err(ClockError::refused("stepping it"))?,
         }
         Ok(())
     }
 
-    fn announce(&mut self, said: &Announcement) -> Result<(), ClockError> {
+    /// Tells other programs how good the clock is.
+    ///
+    /// # Errors
+    ///
+    /// The system refused.
+    pub fn announce(&mut self, said: &Announcement) -> Result<(), ClockError> {
+        self.utc = said.utc;
         if !self.steers {
             return Ok(());
         }
-        self.utc = said.utc;
         self.keep_tai();
         // Whoever sets the clock, we among them, sets STA_UNSYNC with it, and the kernel forgets at
         // which midnight its leap second is due, but not that there is one. It must see the flag down
@@ -144,13 +176,14 @@ impl Clock for KernelClock {
             max_error: micros(said.max_error),
             estimated_error: micros(said.estimated_error),
         };
-        let leap_pending = self.kernel.set_quality(&quality).map_err(ClockError::Refused)?;
+        let leap_pending = self.kernel.set_quality(&quality).map_err(ClockError::refused("setting its status"))?;
         self.leap_forgotten &= leap_pending;
         self.vouched = said.synchronised;
         Ok(())
     }
 
-    fn foreign_hand(&mut self) -> Option<ForeignHand> {
+    /// Who else changed its rate since the last call, if anybody did.
+    pub fn foreign_hand(&mut self) -> Option<ForeignHand> {
         self.foreign.take()
     }
 }

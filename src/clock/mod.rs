@@ -2,32 +2,49 @@
 //!
 //! | clock | what it is |
 //! |---|---|
-//! | [`KernelClock`] | the system clock, for every program on the machine; or only watched |
+//! | [`SystemClock`] | the system clock, for every program on the machine, and what is done while it may not be set; or only watched |
 //! | [`SoftwareClock`] | a user-space clock: a line over the raw counter, steered without privileges |
 //!
 //! The simulated world steers a [`SoftwareClock`] over its simulated counter.
 
 mod disciplined;
+#[cfg(test)]
+mod fake_kernel;
 mod kernel;
 mod software;
+mod system;
 
-pub use disciplined::DisciplinedClock;
+pub use disciplined::{DisciplinedClock, Unmoved};
 pub use kernel::KernelClock;
 pub use software::SoftwareClock;
+pub use system::{Instead, SystemClock};
 
-use refclocks::time::{Raw, Tai, Timestamp};
+use std::io;
+
+use refclocks::time::{Raw, Span, Tai, Timestamp};
 use thiserror::Error;
 
 use crate::core::engine::ClockCommand;
 use crate::core::leap::UtcMap;
-use crate::core::snapshot::ClockKind;
+use crate::core::snapshot::{ClockKind, ClockRefusal};
 
 /// Why the clock could not be moved.
 #[derive(Debug, Error)]
 pub enum ClockError {
     /// The system refused.
-    #[error("the system clock may not be set: {0}")]
-    Refused(std::io::Error),
+    #[error("{what}: {source}")]
+    Refused {
+        /// What was tried, e.g. "setting its rate".
+        what: &'static str,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl ClockError {
+    fn refused(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Refused { what, source }
+    }
 }
 
 /// What a clock may tell other programs of itself.
@@ -66,11 +83,22 @@ pub trait Clock {
     fn kind(&self) -> ClockKind;
 
     /// Applies a command; `raw` is now.
-    fn apply(&mut self, raw: Timestamp<Raw>, command: ClockCommand) -> Result<(), ClockError>;
+    fn apply(&mut self, raw: Timestamp<Raw>, command: ClockCommand);
 
-    /// Tells other programs how good the clock is, where it has a way to.
-    fn announce(&mut self, _said: &Announcement) -> Result<(), ClockError> {
-        Ok(())
+    /// Tells other programs how good the clock is, where it has a way to; `raw` is now.
+    fn announce(&mut self, _raw: Timestamp<Raw>, _said: &Announcement) {}
+
+    /// Time passed: what could not be done before may be tried again.
+    fn handle_timeout(&mut self, _raw: Timestamp<Raw>) {}
+
+    /// Why it cannot be set, while it cannot.
+    fn refusal(&self) -> Option<&ClockRefusal> {
+        None
+    }
+
+    /// By how much the system clock was stepped since the last call to take it over again, if it was.
+    fn retaken(&mut self) -> Option<Span> {
+        None
     }
 
     /// Who else moved it since the last call, if anybody did.

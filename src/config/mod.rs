@@ -20,5 +20,7 @@ mod source;
 pub(crate) mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use model::{ClockSettings, Config, Discipline, Driver, Local, Otherwise, Process, Refclock, Serve, Server};
+pub use model::{
+    ClockSettings, Config, Discipline, Driver, Otherwise, Pool, Process, Refclock, Serve, Server, Thermometer,
+};
 pub use value::parse_duration;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use refclocks::{Edge, ReferenceId};
 
+use crate::core::local::LocalPolicy;
+
 /// The port of NTP, RFC 5905 section 7.2.
 pub const NTP_PORT: u16 = 123;
 /// The port of gpsd.
@@ -18,14 +20,18 @@ pub struct Config {
     pub refclocks: Vec<Refclock>,
     /// `[[server]]`: network servers, in the order of the file.
     pub servers: Vec<Server>,
+    /// `[[pool]]`: names with several servers behind each, in the order of the file.
+    pub pools: Vec<Pool>,
     /// `[local]`: serve the undisciplined clock when all else is gone.
-    pub local: Option<Local>,
+    pub local: Option<LocalPolicy>,
     /// `[serve]`: answer NTP requests. Nobody is answered without it.
     pub serve: Option<Serve>,
     /// `[clock]`: what is done to the clock.
     pub clock: ClockSettings,
     /// `[holdover] budget`: the error bound at which a coasting clock stops being stratum 1, s.
     pub holdover_budget: f64,
+    /// `[holdover] thermometer`: what tells the temperature of our crystal.
+    pub thermometer: Thermometer,
     /// `[control] socket`: where `refclockd` answers the operator.
     pub control_socket: PathBuf,
     /// `[state] dir`: where what was learned is kept from one start to the next.
@@ -39,15 +45,29 @@ impl Default for Config {
         Self {
             refclocks: Vec::new(),
             servers: Vec::new(),
+            pools: Vec::new(),
             local: None,
             serve: None,
             clock: ClockSettings::default(),
             holdover_budget: 1e-3,
+            thermometer: Thermometer::default(),
             control_socket: PathBuf::from(crate::control::DEFAULT_SOCKET),
             state_dir: PathBuf::from("/var/lib/refclockd"),
             process: Process::default(),
         }
     }
+}
+
+/// Which thermometer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Thermometer {
+    /// The first thermal zone of the machine, if it has one.
+    #[default]
+    Auto,
+    /// None.
+    None,
+    /// A file of hwmon, of a thermal zone or of a 1-wire sensor.
+    File(PathBuf),
 }
 
 /// A reference clock.
@@ -211,16 +231,19 @@ impl Server {
     }
 }
 
-/// Serving the undisciplined clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Local {
-    /// The stratum to serve it at.
-    pub stratum: u8,
+/// A name with several servers behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// What each of its servers is like; name and host are the pool's.
+    pub each: Server,
+    /// How many of them are used.
+    pub maxsources: usize,
 }
 
-impl Default for Local {
-    fn default() -> Self {
-        Self { stratum: 10 }
+impl Pool {
+    /// A pool with the usual settings: four servers.
+    pub fn new(host: impl Into<String>) -> Self {
+        Self { each: Server::new(host), maxsources: 4 }
     }
 }
 
@@ -290,6 +313,8 @@ pub struct ClockSettings {
     pub panic: f64,
     /// Fastest slew, on top of the crystal's correction, s/s.
     pub max_slew: f64,
+    /// End the program then.
+    pub panic_exit: bool,
 }
 
 impl Default for ClockSettings {
@@ -302,6 +327,7 @@ impl Default for ClockSettings {
             step_updates: 10,
             panic: 1000.0,
             max_slew: 500e-6,
+            panic_exit: false,
         }
     }
 }

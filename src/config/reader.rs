@@ -8,13 +8,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
-use super::model::{Config, Discipline, Local, NTP_PORT, Otherwise, Refclock, Serve, Server};
-use super::source::{Written, refclock, server};
+use super::model::{Config, Discipline, NTP_PORT, Otherwise, Pool, Refclock, Serve, Server, Thermometer};
+use super::source::{Written, pool, refclock, server};
 use super::value::{Section, network, socket_address, unknown, wrong_type};
+use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
-const SECTIONS: [&str; 10] =
-    ["refclock", "server", "local", "serve", "clock", "holdover", "control", "state", "process", "web"];
+const SECTIONS: [&str; 11] =
+    ["refclock", "server", "pool", "local", "serve", "clock", "holdover", "control", "state", "process", "web"];
 
 impl Config {
     /// Reads a configuration. `file` is its name, for messages only.
@@ -63,6 +64,7 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     }
     let refclocks = array(table, "refclock", out, refclock);
     let servers = array(table, "server", out, server);
+    let pools = array(table, "pool", out, pool);
     let mut one = |key: &str, title: &'static str, read: &mut dyn FnMut(Section<'_, '_>, &mut Vec<Diagnostic>)| {
         if let Some(section) = table.get(key).and_then(|value| Section::new(title, value, out)) {
             read(section, out);
@@ -72,9 +74,14 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     one("serve", "[serve]", &mut |section, out| config.serve = Some(serve(&section, out)));
     one("clock", "[clock]", &mut |section, out| clock(&section, &mut config, out));
     one("holdover", "[holdover]", &mut |section, out| {
-        section.only(&["budget"], out);
+        section.only(&["budget", "thermometer"], out);
         // Below a microsecond nothing coasts; beyond a second nobody needs us.
         config.holdover_budget = section.duration("budget", 1e-6..=1.0, out).unwrap_or(config.holdover_budget);
+        config.thermometer = match section.string("thermometer", out) {
+            None | Some(("auto", _)) => Thermometer::Auto,
+            Some(("none", _)) => Thermometer::None,
+            Some(_) => section.path("thermometer", out).map_or(Thermometer::None, Thermometer::File),
+        };
     });
     one("control", "[control]", &mut |section, out| {
         section.only(&["socket"], out);
@@ -89,7 +96,7 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
         config.process.user = section.string("user", out).map(|(name, _)| name.to_owned());
         config.process.sandbox = section.boolean("sandbox", out).unwrap_or(true);
     });
-    if !table.contains_key("refclock") && !table.contains_key("server") {
+    if !["refclock", "server", "pool"].iter().any(|key| table.contains_key(*key)) {
         let here = 0..0;
         if config.local.is_some() {
             let help = "Add a [[refclock]] or a [[server]] unless that is what you want.";
@@ -101,7 +108,15 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
             out.push(Diagnostic::error(here, title, help).of_the_file());
         }
     }
-    (config.refclocks, config.servers) = together(refclocks, servers, out);
+    (config.refclocks, config.servers, config.pools) = together(refclocks, servers, pools, out);
+    if let Some(at) = table.get("local").filter(|_| config.local.is_some_and(|local| local.orphan))
+        && config.servers.is_empty()
+        && config.pools.is_empty()
+    {
+        let help = "Name the other machines in [[server]] sections, each in each; or delete `orphan`.";
+        let title = "`orphan` chooses one of several machines, and none of the others is a server here";
+        out.push(Diagnostic::warning(at.span(), title, help));
+    }
     config
 }
 
@@ -136,9 +151,11 @@ fn array<T>(
 fn together(
     refclocks: Vec<Result<Written<Refclock>, Option<String>>>,
     servers: Vec<Result<Written<Server>, Option<String>>>,
+    pools: Vec<Result<Written<Pool>, Option<String>>>,
     out: &mut Vec<Diagnostic>,
-) -> (Vec<Refclock>, Vec<Server>) {
-    let all_read = refclocks.iter().all(Result::is_ok) && servers.iter().all(Result::is_ok);
+) -> (Vec<Refclock>, Vec<Server>, Vec<Pool>) {
+    let all_read =
+        refclocks.iter().all(Result::is_ok) && servers.iter().all(Result::is_ok) && pools.iter().all(Result::is_ok);
     let unread: Vec<String> = (refclocks.iter().filter_map(|r| r.as_ref().err()))
         .chain(servers.iter().filter_map(|s| s.as_ref().err()))
         .flatten()
@@ -146,6 +163,7 @@ fn together(
         .collect();
     let mut refclocks: Vec<Written<Refclock>> = refclocks.into_iter().filter_map(Result::ok).collect();
     let mut servers: Vec<Written<Server>> = servers.into_iter().filter_map(Result::ok).collect();
+    let mut pools: Vec<Written<Pool>> = pools.into_iter().filter_map(Result::ok).collect();
 
     name_refclocks(&mut refclocks);
     let mut names: HashMap<String, ()> = HashMap::new();
@@ -159,25 +177,35 @@ fn together(
     for r in &refclocks {
         twice(&r.source.name, r.name.clone().unwrap_or(r.section.clone()), out);
         let address = r.source.driver.address();
-        if devices.insert(address.clone(), ()).is_some() {
+        // A serial port may give messages by its data and a pulse by its DCD input.
+        if devices.insert(format!("{} {address}", r.source.driver.name()), ()).is_some() {
             let title = format!("two refclocks read {}", quoted(&address));
             out.push(Diagnostic::error(r.device.clone(), title, "Keep one of them: a device is one source."));
         }
     }
-    for s in &mut servers {
-        let host = format!("{} port {}", s.source.host, s.source.port);
+    let servers_of_all = (servers.iter_mut().map(|s| (&mut s.source, &s.name, &s.device)))
+        .chain(pools.iter_mut().map(|p| (&mut p.source.each, &p.name, &p.device)));
+    for (server, name, device) in servers_of_all {
+        let host = format!("{} port {}", server.host, server.port);
         if devices.insert(host, ()).is_some() {
-            let title = format!("two servers are {}", quoted(&s.source.host));
-            out.push(Diagnostic::error(s.device.clone(), title, "Keep one of them: asked twice is not two opinions."));
+            let title = format!("two servers are {}", quoted(&server.host));
+            out.push(Diagnostic::error(device.clone(), title, "Keep one of them: asked twice is not two opinions."));
             continue;
         }
-        if s.source.name.is_empty() {
-            s.source.name.clone_from(&s.source.host);
+        if server.name.is_empty() {
+            server.name.clone_from(&server.host);
         }
-        twice(&s.source.name, s.name.clone().unwrap_or(s.device.clone()), out);
+        twice(&server.name, name.clone().unwrap_or(device.clone()), out);
     }
-    locks(&refclocks, &servers, &unread, all_read, out);
-    (refclocks.into_iter().map(|r| r.source).collect(), servers.into_iter().map(|s| s.source).collect())
+    let network: Vec<&str> = (servers.iter().map(|s| s.source.name.as_str()))
+        .chain(pools.iter().map(|p| p.source.each.name.as_str()))
+        .collect();
+    locks(&refclocks, &network, &unread, all_read, out);
+    (
+        refclocks.into_iter().map(|r| r.source).collect(),
+        servers.into_iter().map(|s| s.source).collect(),
+        pools.into_iter().map(|p| p.source).collect(),
+    )
 }
 
 /// Refclocks without a name are called by their reference ID, with a number if it is not theirs alone.
@@ -199,13 +227,13 @@ fn name_refclocks(refclocks: &mut [Written<Refclock>]) {
 /// Pulses need somebody who numbers them.
 fn locks(
     refclocks: &[Written<Refclock>],
-    servers: &[Written<Server>],
+    network: &[&str],
     unread: &[String],
     all_read: bool,
     out: &mut Vec<Diagnostic>,
 ) {
     let names: Vec<&str> = (refclocks.iter().map(|r| r.source.name.as_str()))
-        .chain(servers.iter().map(|s| s.source.name.as_str()))
+        .chain(network.iter().copied())
         .chain(unread.iter().map(String::as_str))
         .collect();
     for r in refclocks {
@@ -224,7 +252,7 @@ fn locks(
             out.push(problem);
         }
     }
-    let numbering = refclocks.iter().any(|r| !r.source.driver.is_bare_pulse()) || !servers.is_empty();
+    let numbering = refclocks.iter().any(|r| !r.source.driver.is_bare_pulse()) || !network.is_empty();
     if let (Some(pulse), false, true) = (refclocks.first(), numbering, all_read) {
         let title = "pulses only: nothing says which second a pulse marks";
         let help = "Add the receiver's messages (driver `nmea`) or a [[server]]; without one the pulse is not used.";
@@ -232,10 +260,22 @@ fn locks(
     }
 }
 
-fn local(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Local {
-    section.only(&["stratum"], out);
+fn local(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> LocalPolicy {
+    section.only(&["stratum", "distance", "activate", "orphan", "wait_synchronised", "wait_unsynchronised"], out);
+    let orphan = section.boolean("orphan", out).unwrap_or(false);
+    let usual = LocalPolicy::usual(orphan);
     let stratum = section.integer("stratum", 1..=15, out).and_then(|s| u8::try_from(s).ok());
-    stratum.map_or_else(Local::default, |stratum| Local { stratum })
+    let day = 86_400.0;
+    LocalPolicy {
+        stratum: stratum.unwrap_or(usual.stratum),
+        distance: section.duration("distance", 1e-6..=16.0, out).unwrap_or(usual.distance),
+        activate: section.duration("activate", 1e-6..=16.0, out),
+        orphan,
+        wait_synchronised: section.duration("wait_synchronised", 0.0..=day, out).unwrap_or(usual.wait_synchronised),
+        wait_unsynchronised: section
+            .duration("wait_unsynchronised", 0.0..=day, out)
+            .unwrap_or(usual.wait_unsynchronised),
+    }
 }
 
 fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
@@ -257,7 +297,7 @@ fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
 }
 
 fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnostic>) {
-    section.only(&["discipline", "otherwise", "leap_file", "step", "panic", "max_slew"], out);
+    section.only(&["discipline", "otherwise", "leap_file", "step", "panic", "panic_exit", "max_slew"], out);
     let settings = &mut config.clock;
     if let Some((text, span)) = section.string("discipline", out) {
         match text {
@@ -286,6 +326,7 @@ fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnosti
     // What the kernel's tick gives, less the crystal's correction.
     let max_slew = section.integer("max_slew", 1..=90_000, out);
     settings.max_slew = max_slew.map_or(settings.max_slew, |ppm| ppm as f64 * 1e-6);
+    settings.panic_exit = section.boolean("panic_exit", out).unwrap_or(settings.panic_exit);
     let Some(value) = section.get("step") else { return };
     let DeValue::Table(_) = value.get_ref() else {
         out.push(wrong_type(

@@ -1,4 +1,4 @@
-//! `[[refclock]]` and `[[server]]`: single sources as they are written.
+//! `[[refclock]]`, `[[server]]` and `[[pool]]`: single sources as they are written.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, quoted};
-use super::model::{Driver, GPSD_PORT, Refclock, Server};
+use super::model::{Driver, GPSD_PORT, Pool, Refclock, Server};
 use super::value::{At, Section, absolute, socket_address, unknown};
 
 /// Drivers of this version.
@@ -17,6 +17,9 @@ const DRIVERS: [&str; 5] = ["nmea", "pps", "gpsd", "shm", "sock"];
 const LATER: [&str; 2] = ["phc", "ubx"];
 /// Keys of every reference clock.
 const COMMON: [&str; 9] = ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "stratum"];
+
+/// Keys of every server.
+const SERVER: [&str; 9] = ["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust"];
 
 /// A source, and where the parts of it stand that are compared with others.
 pub(super) struct Written<T> {
@@ -69,14 +72,35 @@ pub(super) fn refclock(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) 
 /// Reads one `[[server]]`.
 pub(super) fn server(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) -> Option<Written<Server>> {
     let section = Section::new("[[server]]", value, out)?;
-    section.only(&["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust"], out);
+    section.only(&SERVER, out);
+    network_source(section, "ntp.example.org", out)
+}
+
+/// Reads one `[[pool]]`.
+pub(super) fn pool(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) -> Option<Written<Pool>> {
+    let section = Section::new("[[pool]]", value, out)?;
+    let known: Vec<&str> = SERVER.iter().copied().chain(["maxsources"]).collect();
+    section.only(&known, out);
+    let maxsources = section.integer("maxsources", 1..=16, out).and_then(|n| usize::try_from(n).ok());
+    let Written { source: each, section, name, device, lock } = network_source(section, "pool.ntp.org", out)?;
+    if each.host.parse::<std::net::IpAddr>().is_ok() {
+        let help = "Use [[server]] for a single one.";
+        out.push(Diagnostic::warning(device.clone(), "an address has no other servers behind it", help));
+    }
+    let usual = Pool::new(each.host.clone());
+    let source = Pool { each, maxsources: maxsources.unwrap_or(usual.maxsources) };
+    Some(Written { source, section, name, device, lock })
+}
+
+/// What a server and a pool of them have in common.
+fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnostic>) -> Option<Written<Server>> {
     let name = section.string("name", out);
     let port = section.integer("port", 1..=65535, out);
     let iburst = section.boolean("iburst", out);
     let minpoll = section.integer("minpoll", 0..=17, out);
     let maxpoll = section.integer("maxpoll", 0..=17, out);
     let (prefer, noselect, trust) = choices(&section, out);
-    let (host, device) = section.required("address", "ntp.example.org", out)?;
+    let (host, device) = section.required("address", example, out)?;
     if !is_host(host) {
         let title = format!("{} is not a host name or an address", quoted(host));
         out.push(Diagnostic::error(device, title, "Write a name or an IP address; the port has a key of its own."));

@@ -152,18 +152,23 @@ impl Bank {
         self.combine();
     }
 
-    /// Forgets which way the frequency drifts: what changed it does not go on for ever.
-    pub fn forget_drift(&mut self) {
+    /// Nothing is measured for a while: the frequency is held as it is. A drift carried on over an hour
+    /// does more harm than good, because rooms get warmer and colder again.
+    pub fn hold_frequency(&mut self) {
         for member in &mut self.members {
             member.state[2] = 0.0;
+            for i in 0..3 {
+                member.p[2][i] = 0.0;
+                member.p[i][2] = 0.0;
+            }
         }
         self.combine();
     }
 
-    /// Moves the origin of the phase: adds `by` s to every member's phase.
-    pub fn shift_phase(&mut self, by: f64) {
+    /// Something known from elsewhere has changed the frequency by so much, s/s.
+    pub fn shift_frequency(&mut self, by: f64) {
         for member in &mut self.members {
-            member.state[0] += by;
+            member.state[1] += by;
         }
         self.combine();
     }
@@ -348,7 +353,7 @@ mod tests {
         }
         let before = *bank.estimate();
         assert!((before.drift - 1e-9).abs() < 0.3e-9, "{before:?}");
-        bank.forget_drift();
+        bank.hold_frequency();
         bank.predict(3600.0);
         let after = bank.estimate();
         assert_eq!(after.drift, 0.0);

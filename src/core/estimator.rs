@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use refclocks::time::{Raw, Tai, Timestamp};
 
 use super::bank::{Bank, Estimate, Prior};
+use super::by_hand::CONTRADICTION;
 use super::noise::{DelayRecord, LateNoise, NetworkNoise, Noise};
 use super::numerics::median;
 use super::source::SourceId;
@@ -219,6 +220,43 @@ impl Estimator {
         self.feeders.remove(&source);
     }
 
+    /// Takes a measurement whose noise is known, one standard deviation in s, and which is to be believed
+    /// whatever was before: the operator's. If it contradicts what fed the bank so far, the phase starts
+    /// anew from it, the frequency is kept with some doubt, and the answer is `true`.
+    pub fn set(&mut self, source: SourceId, m: Measurement, sd: f64) -> bool {
+        let expected = self.phase_at(m.raw).zip(self.origin);
+        self.advance(m.raw);
+        let contradicted = match (expected, self.estimate()) {
+            (Some((phase, origin)), Some((_, e))) => {
+                let off = origin.phase(m.raw, m.tai) - phase;
+                off.abs() > CONTRADICTION * (e.phase_variance + sd * sd).sqrt()
+            }
+            _ => true,
+        };
+        let had_any = self.estimate().is_some();
+        if contradicted {
+            if let Some((_, e)) = self.estimate() {
+                self.prior.frequency = (e.frequency, (3.0 * e.frequency_variance.sqrt() + 1e-6).min(200e-6));
+            }
+            self.bank = Bank::new(&self.prior);
+            let (frequency, doubt) = self.prior.frequency;
+            self.bank.start_from(0.0, sd * sd, frequency, doubt * doubt);
+            self.origin = Some(Origin { raw: m.raw, tai: m.tai });
+            self.at = Some(m.raw);
+        }
+        self.fed_by = FedBy::Several;
+        self.log.clear();
+        for feeder in self.feeders.values_mut() {
+            feeder.history.clear();
+        }
+        let feeder = self.feeders.entry(source).or_default();
+        let noise = feeder.noise.insert(Noise::Late(LateNoise::prompt(sd * sd)));
+        if let Some(origin) = self.origin.filter(|_| !contradicted) {
+            self.bank.measure(noise, origin.phase(m.raw, m.tai), 0.0);
+        }
+        contradicted && had_any
+    }
+
     /// Forgets the measurements that a source's take-over had collected so far: they are too old.
     pub fn abandon_take_over(&mut self, source: SourceId) {
         if let Some(feeder) = self.feeders.get_mut(&source)
@@ -233,9 +271,14 @@ impl Estimator {
         self.bank.doubt(phase, frequency);
     }
 
-    /// Forgets which way the frequency drifts; it stays what it is.
-    pub fn forget_drift(&mut self) {
-        self.bank.forget_drift();
+    /// Nothing is measured for a while: the frequency is held as it is, without drift.
+    pub fn hold_frequency(&mut self) {
+        self.bank.hold_frequency();
+    }
+
+    /// Something known from elsewhere has changed our crystal's frequency by so much, s/s.
+    pub fn shift_frequency(&mut self, by: f64) {
+        self.bank.shift_frequency(by);
     }
 
     /// Takes one measurement. Returns whether the estimate now rests on it (a source's first few

@@ -4,6 +4,7 @@ use std::fmt;
 
 use refclocks::{DevicePhase, DeviceReason};
 
+use super::snapshot::ClockRefusal;
 use super::state::{Magnitude, State, StateReason, Verdict, direction};
 
 /// Something an operator wants to read about.
@@ -76,6 +77,13 @@ pub enum Event {
         /// What we had set, s/s.
         ours: f64,
     },
+    /// The system clock may not be set.
+    ClockRefused(ClockRefusal),
+    /// It may be set again, and is steered.
+    ClockTaken {
+        /// How far it was stepped to where our own clock was, s; `None` if it was watched.
+        stepped: Option<f64>,
+    },
     /// The machine slept, and its counter with it.
     Slept {
         /// For how long, s.
@@ -112,11 +120,12 @@ impl Event {
             }
             Self::ForeignStep { .. }
             | Self::ForeignRate { .. }
+            | Self::ClockRefused(_)
             | Self::Panic { .. }
             | Self::DateRepaired { .. }
             | Self::Slept { .. }
             | Self::Moved { .. } => true,
-            Self::Numbered { .. } | Self::Stepped { .. } | Self::Server { .. } => false,
+            Self::ClockTaken { .. } | Self::Numbered { .. } | Self::Stepped { .. } | Self::Server { .. } => false,
         }
     }
 }
@@ -161,6 +170,14 @@ impl fmt::Display for Event {
                 ours * 1e6,
                 found * 1e6
             ),
+            Self::ClockRefused(refusal) => write!(f, "{refusal}. {}", refusal.action()),
+            Self::ClockTaken { stepped: Some(by) } => write!(
+                f,
+                "the system clock may be set again: stepped {} {} to where our own was, and steered",
+                Magnitude(by.abs()),
+                if *by < 0.0 { "back" } else { "forward" }
+            ),
+            Self::ClockTaken { stepped: None } => f.write_str("the system clock may be set again, and is steered"),
             Self::Slept { for_s } => {
                 write!(f, "the machine slept for {}: what time it is must be learned anew", Magnitude(*for_s))
             }

@@ -6,8 +6,12 @@
 //!
 //! ```text
 //! e_h(t) = x(t) - x(t - h) - h y(t - h)          h = 64, 128, ... 4096 s, once every 64 s
-//! v_h    = (v0_h + sum w e_h^2) / (1 + sum w)    w = 64 s / h: windows that overlap count once
+//! v_h    = (v0_h / 4 + sum w e_h^2) / (1/4 + W) (1 + 2 / (1 + W))
+//!                                                w = 64 s / h: windows that overlap count once; W = sum w
 //! ```
+//!
+//! With a thermometer the same is asked of a clock that would have coasted with its temperature
+//! compensated ([`super::temperature`]), and the better of the two is what coasting does from then on.
 //!
 //! v0_h stands for what is believed before: what the drift file remembers, or a frequency that changes
 //! by 0.1 ppm. Between the
@@ -20,6 +24,7 @@ use refclocks::time::{Raw, Span, Timestamp};
 
 use super::bank::Estimate;
 use super::estimator::Origin;
+use super::temperature::Temperature;
 
 /// Horizons.
 const HORIZONS: usize = 7;
@@ -27,8 +32,15 @@ const HORIZONS: usize = 7;
 const STEP: f64 = 64.0;
 /// What is believed of an unknown crystal: its frequency changes by so much while nobody looks, s/s.
 const PRIOR_CHANGE: f64 = 1e-7;
+/// How many observations that belief is worth.
+const PRIOR_WEIGHT: f64 = 0.25;
 /// Experience older than this fades, s: a season is not a day.
 const MEMORY: f64 = 7.0 * 86_400.0;
+/// Compensation proves itself from the horizon of 512 s on (0 is 64 s), each seen with such a weight...
+const PROOF_FROM: usize = 3;
+const PROOF_WEIGHT: f64 = 4.0;
+/// ...by a mean square error so many times smaller somewhere.
+const MUCH_BETTER: f64 = 0.7;
 /// Measurements before the first entry: the estimate must have settled.
 const SETTLED: u64 = 16;
 
@@ -38,7 +50,7 @@ pub struct Growth([f64; HORIZONS]);
 
 impl Default for Growth {
     fn default() -> Self {
-        Self(std::array::from_fn(|k| (PRIOR_CHANGE * horizon(k)) * (PRIOR_CHANGE * horizon(k))))
+        Self(std::array::from_fn(|k| (PRIOR_CHANGE * length(k)) * (PRIOR_CHANGE * length(k))))
     }
 }
 
@@ -73,7 +85,7 @@ impl Growth {
                 libm::exp((1.0 - share) * libm::log(low) + share * libm::log(high))
             }
             _ => {
-                let beyond = t / horizon(HORIZONS - 1);
+                let beyond = t / length(HORIZONS - 1);
                 last * beyond * beyond * beyond
             }
         }
@@ -87,23 +99,66 @@ pub struct HorizonRecord {
     prior: Growth,
     origin: Option<Origin>,
     next: Option<Timestamp<Raw>>,
-    /// One entry each [`STEP`]: phase (s) and frequency (s/s), or `None` while nothing fed the clock.
-    entries: VecDeque<Option<(f64, f64)>>,
-    /// Weight and weighted sum of squares of each horizon, s^2.
-    sums: [(f64, f64); HORIZONS],
+    /// One entry each [`STEP`], or `None` while nothing fed the clock.
+    entries: VecDeque<Option<Entry>>,
+    plain: Experience,
+    compensated: Experience,
+    temperature: Temperature,
+    /// Sum of all temperatures at the entries, degrees times entries.
+    degrees: f64,
     growth: Growth,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Phase, s.
+    x: f64,
+    /// Frequency, s/s.
+    y: f64,
+    /// The temperature, and the sum of all before, where there is a thermometer.
+    temperature: Option<(f64, f64)>,
+}
+
+/// Of each horizon: weight and weighted sum of squares, s^2.
+#[derive(Clone, Copy, Debug, Default)]
+struct Experience([(f64, f64); HORIZONS]);
 
 impl HorizonRecord {
     /// A record without entries. `prior` is what an earlier life learned.
     pub fn new(prior: Option<Growth>) -> Self {
         let prior = prior.unwrap_or_default();
-        Self { prior, origin: None, next: None, entries: VecDeque::new(), sums: [(0.0, 0.0); HORIZONS], growth: prior }
+        Self {
+            prior,
+            origin: None,
+            next: None,
+            entries: VecDeque::new(),
+            plain: Experience::default(),
+            compensated: Experience::default(),
+            temperature: Temperature::default(),
+            degrees: 0.0,
+            growth: prior,
+        }
     }
 
     /// What experience says.
     pub fn growth(&self) -> Growth {
         self.growth
+    }
+
+    /// A reading of the thermometer, degrees Celsius.
+    pub fn read_temperature(&mut self, now: Timestamp<Raw>, celsius: f64) {
+        self.temperature.read(now, celsius);
+    }
+
+    /// The temperature now, degrees Celsius, if there is a thermometer.
+    pub fn temperature(&self, now: Timestamp<Raw>) -> Option<f64> {
+        self.temperature.at(now)
+    }
+
+    /// What the frequency of a coasting clock changes by with the temperature, (s/s)/degree; `None`
+    /// unless experience has shown that this predicts better than nothing.
+    pub fn compensation(&self) -> Option<f64> {
+        self.compensated.beats(&self.plain).then(|| self.temperature.coefficient())
     }
 
     /// Notes the estimate as of now. It was last fed at `fed`, rests on so many measurements since it
@@ -117,7 +172,7 @@ impl HorizonRecord {
         }
         let Some(next) = self.next else {
             if measurements >= SETTLED {
-                self.enter(Some((e.phase, e.frequency)));
+                self.enter(Some((e.phase, e.frequency)), now);
                 self.next = Some(now + Span::from_seconds(STEP));
             }
             return;
@@ -131,11 +186,11 @@ impl HorizonRecord {
         // A machine that slept missed entries.
         let missed = (late / STEP) as usize;
         for _ in 0..missed.min(self.capacity()) {
-            self.enter(None);
+            self.enter(None, now);
         }
         // As of the instant it was due: ticks come up to a second later.
         let behind = late - missed as f64 * STEP;
-        self.enter(fed.then_some((e.phase - behind * e.frequency, e.frequency)));
+        self.enter(fed.then_some((e.phase - behind * e.frequency, e.frequency)), now);
         self.next = Some(next + Span::from_seconds(STEP * (missed + 1) as f64));
     }
 
@@ -143,42 +198,70 @@ impl HorizonRecord {
         (1 << (HORIZONS - 1)) + 1
     }
 
-    fn enter(&mut self, entry: Option<(f64, f64)>) {
+    fn enter(&mut self, estimate: Option<(f64, f64)>, now: Timestamp<Raw>) {
+        let celsius = self.temperature.at(now);
+        let temperature = celsius.map(|t| (t, self.degrees));
+        self.degrees += celsius.unwrap_or(0.0);
+        self.temperature.learn(estimate.zip(celsius).map(|((_, y), t)| (y, t)));
         if self.entries.len() == self.capacity() {
             self.entries.pop_front();
         }
-        self.entries.push_back(entry);
-        let Some((x, _)) = entry else { return };
+        self.entries.push_back(estimate.map(|(x, y)| Entry { x, y, temperature }));
+        let Some(Some(end)) = self.entries.back().copied() else { return };
         let newest = self.entries.len() - 1;
-        for (k, (weight, squares)) in self.sums.iter_mut().enumerate() {
-            let then = newest.checked_sub(1 << k).and_then(|i| self.entries.get(i));
-            if let Some(&Some((x0, y0))) = then {
-                let e = x - x0 - horizon(k) * y0;
-                let fade = 1.0 - STEP / MEMORY;
-                let w = STEP / horizon(k);
-                *weight = fade * *weight + w;
-                *squares = fade * *squares + w * e * e;
+        let k = self.temperature.coefficient();
+        for horizon in 0..HORIZONS {
+            let then = newest.checked_sub(1 << horizon).and_then(|i| self.entries.get(i));
+            let Some(&Some(begin)) = then else { continue };
+            let e = end.x - begin.x - length(horizon) * begin.y;
+            self.plain.add(horizon, e);
+            if let (Some((t0, sum0)), Some((_, sum))) = (begin.temperature, end.temperature) {
+                // What following the temperature from the beginning on would have added.
+                let warmth = STEP * ((sum - sum0) - (1u64 << horizon) as f64 * t0);
+                self.compensated.add(horizon, e - k * warmth);
             }
         }
-        self.learn();
+        self.growth =
+            if self.compensated.beats(&self.plain) { &self.compensated } else { &self.plain }.growth(&self.prior);
+    }
+}
+
+impl Experience {
+    fn add(&mut self, horizon: usize, e: f64) {
+        let (weight, squares) = &mut self.0[horizon];
+        let fade = 1.0 - STEP / MEMORY;
+        let w = STEP / length(horizon);
+        *weight = fade * *weight + w;
+        *squares = fade * *squares + w * e * e;
     }
 
-    fn learn(&mut self) {
+    /// Was it better than the other over all that was seen more than a few times, and much better
+    /// somewhere?
+    fn beats(&self, other: &Self) -> bool {
+        let seen = self.0.iter().zip(&other.0).skip(PROOF_FROM).filter(|((weight, _), _)| *weight >= PROOF_WEIGHT);
+        let ratios: Vec<f64> = seen.map(|(a, b)| (a.1 / a.0) / (b.1 / b.0)).collect();
+        ratios.iter().all(|r| *r < 1.0) && ratios.iter().any(|r| *r < MUCH_BETTER)
+    }
+
+    fn growth(&self, prior: &Growth) -> Growth {
         let mut least: f64 = 0.0;
-        let believed = self.prior.0.into_iter().zip(self.sums);
-        for (variance, (prior, (weight, squares))) in self.growth.0.iter_mut().zip(believed) {
-            let mean = (prior + squares) / (1.0 + weight);
+        let mut growth = *prior;
+        for (variance, (weight, squares)) in growth.0.iter_mut().zip(self.0) {
+            let mean = (PRIOR_WEIGHT * *variance + squares) / (PRIOR_WEIGHT + weight);
+            // A mean of few is itself uncertain.
+            let mean = mean * (1.0 + 2.0 / (1.0 + weight));
             // A horizon that was hardly ever seen is not better than the one below lets expect.
             let expected = if weight < 1.0 { 8.0 * least } else { least };
             *variance = mean.max(expected);
             least = *variance;
         }
+        growth
     }
 }
 
 /// Length of a horizon, s.
-fn horizon(k: usize) -> f64 {
-    STEP * (1u64 << k) as f64
+fn length(horizon: usize) -> f64 {
+    STEP * (1u64 << horizon) as f64
 }
 
 #[cfg(test)]

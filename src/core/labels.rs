@@ -4,6 +4,7 @@ use refclocks::time::{Raw, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
 
 use super::event::Event;
+use super::local::{Kinship, LocalPolicy, Readiness};
 use super::snapshot::{SourceKind, SystemVariables};
 use super::source::Source;
 use super::state::{State, StateReason};
@@ -48,9 +49,39 @@ pub(super) struct Facts {
     pub pulse_wait: f64,
     pub budget: f64,
     pub would_last: Option<f64>,
-    pub local: bool,
+    pub local: Readiness,
+    /// The clock follows, or followed last, a clock that nobody checks.
+    pub orphan: bool,
     pub panic: Option<(f64, f64)>,
     pub disagreement: Option<usize>,
+}
+
+/// Whose time the clock has or had last, as its clients are told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Reference {
+    /// Our stratum.
+    pub stratum: u8,
+    pub refid: ReferenceId,
+    /// s.
+    pub root_delay: f64,
+    /// Nobody checks that clock either.
+    pub orphan: bool,
+}
+
+impl Reference {
+    /// What a source makes of a clock that it feeds.
+    pub fn to(s: &Source, kinship: Kinship) -> Self {
+        let orphan = kinship == Kinship::Elder;
+        match s.config.kind {
+            SourceKind::Network => Self {
+                stratum: s.says.stratum.saturating_add(1).min(15),
+                refid: s.says.id,
+                root_delay: s.says.root_delay + s.recent.back().and_then(|m| m.delay).unwrap_or(0.0),
+                orphan,
+            },
+            _ => Self { stratum: (s.config.stratum + 1).min(15), refid: s.config.refid, root_delay: 0.0, orphan },
+        }
+    }
 }
 
 /// The label, since when, and why.
@@ -76,7 +107,16 @@ impl Labels {
 
     /// Labels anew. Returns the event when the label changed.
     pub fn update(&mut self, facts: &Facts) -> Option<Event> {
-        let (state, reason) = self.judge(facts);
+        let (state, reason) = match (self.judge(facts), facts.local) {
+            // A source that is only known to within that much is no better than none.
+            ((State::Coarse | State::Holdover | State::Network, _), Readiness::Ready { distance })
+                if facts.bound > distance =>
+            {
+                let bound_s = facts.bound;
+                (State::Local, StateReason::TooFar { bound_s, distance_s: distance })
+            }
+            (judged, _) => judged,
+        };
         self.reason = reason;
         if state == self.state {
             return None;
@@ -127,9 +167,12 @@ impl Labels {
                 let source = f.message.clone().unwrap_or_default();
                 (State::Coarse, StateReason::MessagesOnly { source, calibrated: f.calibrated })
             }
+            (SourceKind::Manual, _) => (self.fallback(f), StateReason::SetByHand { ago_s: since, bound_s: f.bound }),
             (SourceKind::Network, _) if since < f.network_patience => {
                 (State::Network, StateReason::FollowingNetwork { servers: f.servers.max(1) })
             }
+            // There is no true time in it to coast on.
+            _ if f.orphan => (self.fallback(f), without(f, StateReason::Undisciplined)),
             _ => {
                 let budget = if self.has_been_locked { f.budget } else { f.budget.max(NEVER_LOCKED_BUDGET) };
                 if f.bound <= budget {
@@ -139,23 +182,23 @@ impl Labels {
                         None => StateReason::NoReference { for_s: since, remaining_s },
                     };
                     (State::Holdover, reason)
-                } else if f.local {
-                    (State::Local, StateReason::Undisciplined)
                 } else {
-                    (State::Unsynchronised, StateReason::HoldoverSpent { budget_s: budget })
+                    let spent = StateReason::HoldoverSpent { budget_s: budget };
+                    let reason = if f.local.is_ready() { StateReason::Undisciplined } else { without(f, spent) };
+                    (self.fallback(f), reason)
                 }
             }
         }
     }
 
     fn fallback(&self, f: &Facts) -> State {
-        if f.local { State::Local } else { State::Unsynchronised }
+        if f.local.is_ready() { State::Local } else { State::Unsynchronised }
     }
 
     /// Why there is no time at all.
     fn nothing(&self, f: &Facts) -> StateReason {
         if !f.any_source {
-            return if f.local { StateReason::Undisciplined } else { StateReason::NoSources };
+            return if f.local.is_ready() { StateReason::Undisciplined } else { without(f, StateReason::NoSources) };
         }
         match (&f.live_pulse, &f.live_message, f.disagreement) {
             (_, _, Some(sources)) if sources > 1 => StateReason::SourcesDisagree { sources },
@@ -163,32 +206,39 @@ impl Labels {
                 StateReason::WaitingForPulse { source: source.clone(), wait_s: f.pulse_wait }
             }
             (Some(source), _, _) => StateReason::PulseNotNumbered { source: source.clone() },
-            _ => StateReason::NothingYet,
+            _ => without(f, StateReason::NothingYet),
         }
     }
 
     /// What NTP packets say.
     pub fn system(
         &self,
-        feeder: Option<&Source>,
-        local_stratum: Option<u8>,
+        reference: Option<Reference>,
+        local: Option<LocalPolicy>,
         reference_time: Option<Timestamp<Utc>>,
         leap: LeapIndicator,
     ) -> SystemVariables {
         let base = SystemVariables { reference_time, leap, ..SystemVariables::UNSYNCHRONISED };
-        match (self.state, feeder) {
+        match (self.state, reference) {
             (State::Unsynchronised, _) => SystemVariables::UNSYNCHRONISED,
             (State::Local, _) => {
-                SystemVariables { stratum: local_stratum.unwrap_or(10), refid: ReferenceId([127, 127, 1, 1]), ..base }
+                let stratum = local.map_or(15, |local| local.stratum);
+                SystemVariables { stratum, refid: ReferenceId([127, 127, 1, 1]), ..base }
             }
-            (_, Some(s)) if s.config.kind == SourceKind::Network => SystemVariables {
-                stratum: s.says.stratum.saturating_add(1).min(15),
-                refid: s.config.refid,
-                root_delay: s.says.root_delay + s.recent.back().and_then(|m| m.delay).unwrap_or(0.0),
-                ..base
-            },
-            (_, Some(s)) => SystemVariables { stratum: (s.config.stratum + 1).min(15), refid: s.config.refid, ..base },
-            (_, None) => SystemVariables { stratum: 1, refid: ReferenceId(*b"GPS\0"), ..base },
+            (_, Some(Reference { stratum, refid, root_delay, .. })) => {
+                SystemVariables { stratum, refid, root_delay, ..base }
+            }
+            // No label but those above without a reference.
+            (_, None) => SystemVariables::UNSYNCHRONISED,
         }
+    }
+}
+
+/// Why there is no time, where `[local]` would serve the clock but for something.
+fn without(f: &Facts, reason: StateReason) -> StateReason {
+    match f.local {
+        Readiness::Off | Readiness::Ready { .. } => reason,
+        Readiness::NotActivated { activate } => StateReason::LocalNotActivated { activate_s: activate },
+        Readiness::Waiting { left } => StateReason::LocalWaits { left_s: left },
     }
 }

@@ -3,6 +3,7 @@
 //! year of operation replays in seconds, bit for bit.
 
 pub mod bank;
+pub mod by_hand;
 pub mod engine;
 pub mod estimator;
 pub mod event;
@@ -10,6 +11,7 @@ pub mod holdover;
 mod labels;
 pub mod leap;
 pub mod leap_list;
+pub mod local;
 pub mod memory;
 pub mod noise;
 pub mod numerics;
@@ -21,4 +23,5 @@ pub mod snapshot;
 pub mod source;
 pub mod state;
 pub mod steering;
+pub mod temperature;
 pub mod timebase;

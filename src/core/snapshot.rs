@@ -4,6 +4,7 @@
 //! evaluated at the reader's own now. Past [`Snapshot::valid_until`] nobody vouches for them, and
 //! the NTP server answers "not synchronised": a hung main thread must not serve on.
 
+use std::fmt;
 use std::sync::Arc;
 
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
@@ -26,8 +27,8 @@ pub struct Snapshot {
     pub clock: ClockReading,
     /// Which clock that is.
     pub clock_kind: ClockKind,
-    /// Why it cannot be moved, if it cannot.
-    pub clock_refusal: Option<String>,
+    /// Why the system clock cannot be set, while that is asked for and refused.
+    pub clock_refusal: Option<ClockRefusal>,
     /// TAI to UTC.
     pub utc: UtcMap,
     /// How wrong the clock can be.
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub frequency: Option<Frequency>,
     /// One standard deviation of it, s/s.
     pub frequency_sd: f64,
+    /// The thermometer beside it, if there is one.
+    pub temperature: Option<CrystalTemperature>,
     /// The bound at which a coasting clock stops being stratum 1, s.
     pub holdover_budget: f64,
     /// Seconds that a clock that lost its reference now would stay within the budget, if known.
@@ -59,7 +62,7 @@ pub struct Snapshot {
 }
 
 /// Which clock we serve from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockKind {
     /// The system clock, steered.
@@ -69,6 +72,38 @@ pub enum ClockKind {
     Own,
     /// The system clock, which is only watched.
     Watched,
+}
+
+/// Why the system clock cannot be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockRefusal {
+    /// What was tried, and the system's words.
+    pub error: String,
+    /// Is it a matter of permission?
+    pub permission: bool,
+    /// What is done instead.
+    pub instead: ClockKind,
+}
+
+impl ClockRefusal {
+    /// What a person can do about it, in one imperative sentence.
+    pub const fn action(&self) -> &'static str {
+        if self.permission {
+            "Run as root, or give the program CAP_SYS_TIME; it is tried again by itself."
+        } else {
+            "Look at the kernel's log; it is tried again by itself."
+        }
+    }
+}
+
+impl fmt::Display for ClockRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instead = match self.instead {
+            ClockKind::Own => "a clock of our own is steered and served instead",
+            ClockKind::Watched | ClockKind::System => "it is only watched",
+        };
+        write!(f, "the system clock cannot be set ({}); {instead}", self.error)
+    }
 }
 
 /// A clock as a function of the raw counter: `tai + (raw - self.raw) * (1 + rate)`.
@@ -96,8 +131,11 @@ impl ClockReading {
 pub struct ErrorBound {
     /// The instant `variance` counts from.
     pub raw: Timestamp<Raw>,
-    /// What no averaging removes: unknown delay, quantum, half the network's minimum delay, s.
+    /// What no averaging removes: unknown delay, quantum, a server's own dispersion, s.
     pub fixed: f64,
+    /// What no measurement can tell: how unequally long the ways to a server and back may take, s.
+    /// Half the round trip at most.
+    pub path: f64,
     /// What is known to be still uncorrected, s.
     pub residual: f64,
     /// Variance of the estimated phase as a polynomial in seconds since `raw`, s^2.
@@ -106,6 +144,16 @@ pub struct ErrorBound {
     pub coasting: Coasting,
     /// Standard deviations in the bound.
     pub factor: f64,
+}
+
+/// How warm our crystal is, and what that does to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CrystalTemperature {
+    /// Degrees Celsius, averaged over a minute.
+    pub celsius: f64,
+    /// What its frequency changes by, (s/s)/degree, once that is known well enough to be used while
+    /// the clock coasts.
+    pub coefficient: Option<f64>,
 }
 
 /// A clock left to itself: since when, and how far that may take it.
@@ -130,6 +178,7 @@ impl ErrorBound {
         Self {
             raw: Timestamp::EPOCH,
             fixed: f64::INFINITY,
+            path: 0.0,
             residual: 0.0,
             variance: [0.0; 4],
             coasting: Coasting::since(Timestamp::EPOCH),
@@ -137,9 +186,15 @@ impl ErrorBound {
         }
     }
 
-    /// The bound at a raw instant, s.
+    /// The bound at a raw instant for all that can be measured, s: it holds if ways there and back
+    /// take equally long, apart from their jitter.
     pub fn at(&self, raw: Timestamp<Raw>) -> f64 {
         self.fixed + self.residual + self.factor * self.sigma(raw)
+    }
+
+    /// The bound at a raw instant whatever the ways do, s: the root distance of RFC 5905.
+    pub fn distance(&self, raw: Timestamp<Raw>) -> f64 {
+        self.at(raw) + self.path
     }
 
     /// One standard deviation of the estimated phase at a raw instant, s: what the model says or what
@@ -194,6 +249,8 @@ pub enum SourceKind {
     Message,
     /// An NTP server.
     Network,
+    /// The operator, who sets the time by hand.
+    Manual,
 }
 
 /// One source, as its readers see it.
@@ -247,9 +304,14 @@ impl Snapshot {
         self.utc.utc(self.clock.at(raw))
     }
 
-    /// The error bound at a raw instant, s.
+    /// The error bound at a raw instant, s, if ways to servers and back take equally long.
     pub fn bound_at(&self, raw: Timestamp<Raw>) -> f64 {
         self.bound.at(raw)
+    }
+
+    /// The error bound at a raw instant, s, whatever the ways to servers do.
+    pub fn distance_at(&self, raw: Timestamp<Raw>) -> f64 {
+        self.bound.distance(raw)
     }
 
     /// The system variables as they hold at a raw instant: past `valid_until` nobody vouches for us.
@@ -261,8 +323,12 @@ impl Snapshot {
         }
     }
 
-    /// Root dispersion at a raw instant, s: what of the bound is not half the root delay.
+    /// Root dispersion at a raw instant, s: what of the bound is not half the root delay. A clock that
+    /// is served as its own reference is its own root, however far that is from UTC.
     pub fn root_dispersion_at(&self, raw: Timestamp<Raw>) -> f64 {
-        (self.bound.at(raw) - self.system.root_delay / 2.0).max(0.0)
+        if self.state == State::Local && raw <= self.valid_until {
+            return 0.0;
+        }
+        (self.bound.distance(raw) - self.system.root_delay / 2.0).max(0.0)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{DevicePhase, DeviceReason, DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
+use super::by_hand::{FIXED, NOISE};
 use super::estimator::Measurement;
 use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
@@ -110,6 +111,8 @@ pub(super) struct Interval {
     pub offset: f64,
     /// Half-width that averaging does not shrink, s.
     pub fixed: f64,
+    /// How much of that is only there if the way to a server and the way back take unequally long, s.
+    pub path: f64,
     /// Half-width, s.
     pub width: f64,
     /// One standard deviation of single measurements, s.
@@ -119,7 +122,7 @@ pub(super) struct Interval {
 impl Source {
     pub fn new(config: SourceConfig, known_delay: Option<LearnedDelay>) -> Self {
         let delay = config.delay.map(given).or(known_delay);
-        let is_device = config.kind != SourceKind::Network;
+        let is_device = !matches!(config.kind, SourceKind::Network | SourceKind::Manual);
         Self {
             device: is_device.then_some(DeviceState {
                 phase: DevicePhase::Opening,
@@ -171,6 +174,13 @@ impl Source {
         delay - self.recent.iter().filter_map(|m| m.delay).fold(delay, f64::min)
     }
 
+    /// A server that has its time from us knows nothing that we do not. On a loopback address many
+    /// servers are one.
+    pub fn follows_us(&self) -> bool {
+        let ServerSays { stratum, refid, our_id, .. } = self.says;
+        stratum > 1 && refid == our_id && our_id != ReferenceId::default() && our_id.0[0] != 127
+    }
+
     /// Messages: the record against this pulse source.
     pub fn record(&mut self, pulse: SourceId) -> &mut MessageRecord {
         let known = self.delay.filter(LearnedDelay::is_settled).map(|d| d.mean);
@@ -190,7 +200,7 @@ impl Source {
     }
 
     fn reach_at(&self, now: Timestamp<Raw>) -> u8 {
-        match self.last.filter(|_| self.config.kind != SourceKind::Network) {
+        match self.last.filter(|_| self.device.is_some()) {
             // The next one may be late by half a second before it is missed.
             Some(last) => shifted(self.reach, ((now - last).seconds() - 0.5).floor()),
             None => self.reach,
@@ -203,6 +213,8 @@ impl Source {
             SourceKind::Network => 3.5 * libm::exp2(f64::from(self.poll.max(2))),
             SourceKind::Message => 5.0,
             SourceKind::Pulse | SourceKind::NumberedPulse => 4.0,
+            // What was set stays set.
+            SourceKind::Manual => f64::INFINITY,
         };
         self.recent.back().is_some_and(|m| (now - m.raw).seconds() < patience)
     }
@@ -240,9 +252,12 @@ impl Source {
         local: impl Fn(Timestamp<Raw>) -> refclocks::Timestamp<refclocks::Tai>,
     ) -> Option<Interval> {
         // However seldom a server is polled, its last few answers count.
-        let oldest = (libm::exp2(f64::from(self.poll)) * RECENT as f64).max(4096.0);
+        let (most, oldest) = match self.config.kind {
+            SourceKind::Manual => (1, f64::INFINITY),
+            _ => (RECENT, (libm::exp2(f64::from(self.poll)) * RECENT as f64).max(4096.0)),
+        };
         let recent: Vec<&Measurement> =
-            self.recent.iter().rev().take(RECENT).take_while(|m| (now - m.raw).seconds() < oldest).collect();
+            self.recent.iter().rev().take(most).take_while(|m| (now - m.raw).seconds() < oldest).collect();
         let newest = recent.first()?;
         let age = (now - newest.raw).seconds();
         let mut offsets: Vec<f64> = recent.iter().map(|m| (local(m.raw) - m.tai).seconds()).collect();
@@ -254,16 +269,19 @@ impl Source {
         let mut deviations: Vec<f64> = offsets.iter().map(|o| (o - offset).abs()).collect();
         // The median deviation of a Gaussian is 0.6745 sd.
         let jitter = median(&mut deviations)? / 0.6745;
+        let path = match self.config.kind {
+            SourceKind::Network => 0.5 * (least.delay.unwrap_or(0.0) + self.says.root_delay),
+            _ => 0.0,
+        };
         let fixed = match self.config.kind {
             SourceKind::Pulse | SourceKind::NumberedPulse => 0.0,
             SourceKind::Message => self.delay_uncertainty(),
-            SourceKind::Network => {
-                0.5 * (least.delay.unwrap_or(0.0) + self.says.root_delay) + self.says.root_dispersion
-            }
+            SourceKind::Manual => FIXED + 4.0 * NOISE,
+            SourceKind::Network => path + self.says.root_dispersion,
         };
         let span = (newest.raw - recent.last()?.raw).seconds() + age;
         let width = fixed + 4.0 * jitter + 5e-6 + rate_doubt * span;
-        Some(Interval { offset, fixed, width, jitter })
+        Some(Interval { offset, fixed, path, width, jitter })
     }
 
     pub fn report(&self, interval: Option<Interval>, now: Timestamp<Raw>) -> SourceReport {

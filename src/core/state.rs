@@ -136,6 +136,30 @@ pub enum StateReason {
     },
     /// No reference; the configuration asks to serve the clock as it is.
     Undisciplined,
+    /// The operator has set the clock.
+    SetByHand {
+        /// So long ago, s.
+        ago_s: f64,
+        /// Bound now, s.
+        bound_s: f64,
+    },
+    /// The clock would be served as it is, but it was never known well enough.
+    LocalNotActivated {
+        /// It has to be known to better than this once, s.
+        activate_s: f64,
+    },
+    /// The clock will be served as it is, but not yet.
+    LocalWaits {
+        /// For so long, s.
+        left_s: f64,
+    },
+    /// What the sources say of the clock is worth no more than the clock as it is.
+    TooFar {
+        /// Bound now, s.
+        bound_s: f64,
+        /// The limit, s.
+        distance_s: f64,
+    },
     /// The clock is further off than it may be moved.
     Panic {
         /// local - reference, s.
@@ -162,10 +186,17 @@ impl StateReason {
             Self::NoReference { .. } | Self::HoldoverSpent { .. } => {
                 "Restore the signal: look at the antenna, the cable and the receiver's power."
             }
+            Self::SetByHand { .. } => "Set it again some hours later to learn its drift: `refclockd set time`.",
+            Self::LocalNotActivated { .. } => "Give it a source once, or set it: `refclockd set time`.",
+            Self::TooFar { .. } => "See `refclockd why` for what makes the sources so uncertain.",
             Self::Undisciplined => "Give it a receiver or a server: see `refclockd why`.",
             Self::Panic { .. } => "If the sources are right, allow the step: `refclockd set step`.",
             Self::SourcesDisagree { .. } => "Add a source, so that a majority can be found.",
-            Self::PulseAndSecondAgree { .. } | Self::Settling { .. } | Self::Astray { .. } | Self::NothingYet => {
+            Self::PulseAndSecondAgree { .. }
+            | Self::Settling { .. }
+            | Self::Astray { .. }
+            | Self::NothingYet
+            | Self::LocalWaits { .. } => {
                 return None;
             }
         })
@@ -213,6 +244,25 @@ impl fmt::Display for StateReason {
             Self::Undisciplined => {
                 f.write_str("Nobody checks this clock. It is served because the configuration says so.")
             }
+            Self::SetByHand { ago_s, bound_s } => {
+                write!(f, "Set by hand {} ago, good to {} by now; no other source.", Duration(*ago_s), Bound(*bound_s))
+            }
+            Self::LocalNotActivated { activate_s } => {
+                write!(
+                    f,
+                    "Nobody has checked this clock to within {} yet; until then [local] does not serve it.",
+                    Bound(*activate_s)
+                )
+            }
+            Self::LocalWaits { left_s } => {
+                write!(f, "No reference. [local] serves the clock as it is in {} unless one comes.", Duration(*left_s))
+            }
+            Self::TooFar { bound_s, distance_s } => write!(
+                f,
+                "What the sources say is good to {} only, more than the {} of [local]: the clock is served as its own reference.",
+                Bound(*bound_s),
+                Bound(*distance_s)
+            ),
             Self::Panic { offset_s, limit_s } => write!(
                 f,
                 "The clock is {} {}: more than the {} it may be moved.",
@@ -301,6 +351,13 @@ pub enum Verdict {
     NoSelect,
     /// The operator has taken it offline.
     Offline,
+    /// A server that has its time from us.
+    FollowsUs,
+    /// A server whose clock nobody checks, as ours, and that we do not follow.
+    Orphan {
+        /// Would we follow it if there was no better source?
+        elder: bool,
+    },
 }
 
 impl Verdict {
@@ -323,6 +380,8 @@ impl Verdict {
             Self::ServerUnsynchronised => "has no time",
             Self::NoSelect => "noselect",
             Self::Offline => "offline",
+            Self::FollowsUs => "follows us",
+            Self::Orphan { .. } => "orphan",
         }
     }
 
@@ -350,7 +409,13 @@ impl Verdict {
             Self::Unreachable => "Check the address, the network and firewalls (UDP port 123).".into(),
             Self::ServerUnsynchronised => "Wait for it, or use another server.".into(),
             Self::Offline => "Bring it back: `refclockd set online`.".into(),
-            Self::Selected | Self::NamesTheSecond { .. } | Self::Agrees { .. } | Self::NoData | Self::NoSelect => {
+            Self::Selected
+            | Self::NamesTheSecond { .. }
+            | Self::Agrees { .. }
+            | Self::NoData
+            | Self::NoSelect
+            | Self::FollowsUs
+            | Self::Orphan { .. } => {
                 return None;
             }
         })
@@ -394,6 +459,13 @@ impl fmt::Display for Verdict {
             Self::ServerUnsynchronised => f.write_str("not used: it says that it has no time itself"),
             Self::NoSelect => f.write_str("not used: the configuration says `noselect`"),
             Self::Offline => f.write_str("not used: the operator has taken it offline"),
+            Self::FollowsUs => f.write_str("not used: it has its time from us"),
+            Self::Orphan { elder: true } => {
+                f.write_str("not used: nobody checks its clock, and there is a better source")
+            }
+            Self::Orphan { elder: false } => {
+                f.write_str("not used: nobody checks its clock, and it is for others to follow us")
+            }
         }
     }
 }

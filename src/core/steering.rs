@@ -45,10 +45,18 @@ pub enum Move {
     Panic,
 }
 
+/// No crystal is further off, s/s, whatever is estimated of it.
+const WORST_CRYSTAL: f64 = 1e-3;
+
+/// The rate that makes up for the crystal, s/s.
+pub fn drift(estimate: &Estimate) -> f64 {
+    -(estimate.frequency + 0.5 * estimate.drift).clamp(-WORST_CRYSTAL, WORST_CRYSTAL)
+}
+
 /// Decides. `offset` is clock - true time now, s; `updates` counts what the estimate rests on since
 /// the last start; `set` tells whether the clock was ever set.
 pub fn decide(estimate: &Estimate, offset: f64, updates: u64, set: bool, policy: &StepPolicy) -> Move {
-    let drift = -(estimate.frequency + 0.5 * estimate.drift);
+    let drift = drift(estimate);
     // A step within the noise of the estimate would only be taken back by the next.
     let noise = 4.0 * estimate.phase_variance.sqrt();
     if updates <= policy.updates && offset.abs() > policy.threshold.max(noise) {

@@ -50,9 +50,12 @@ impl TimeBase {
     /// A time base that has seen nothing. `slew`: where REALTIME is ours to steer, how fast we slew
     /// it at most, s/s.
     pub fn new(slew: Option<f64>) -> Self {
-        // From one way to the other at most.
-        let fastest_slew = slew.map_or(FASTEST_SLEW, |slew| 2.0 * slew + CORRECTION);
-        Self { fastest_slew, readings: VecDeque::new(), stepped: None }
+        Self { fastest_slew: fastest(slew), readings: VecDeque::new(), stepped: None }
+    }
+
+    /// REALTIME is ours to steer from now on, so fast at most, or no longer.
+    pub fn steer(&mut self, slew: Option<f64>) {
+        self.fastest_slew = fastest(slew);
     }
 
     /// Notes a reading. Returns the step of REALTIME since the last one, if there was one.
@@ -131,6 +134,11 @@ impl TimeBase {
         let realtime = (now.realtime - realtime0).seconds();
         if realtime > 0.0 { (middle(now) - raw0).seconds() / realtime - 1.0 } else { 0.0 }
     }
+}
+
+/// How fast REALTIME may be slewed without being called stepped, s/s: from one way to the other.
+fn fastest(slew: Option<f64>) -> f64 {
+    slew.map_or(FASTEST_SLEW, |slew| 2.0 * slew + CORRECTION)
 }
 
 /// How far a step goes back; nothing, if it goes forward.

@@ -8,6 +8,7 @@ pub mod journal;
 pub mod privileges;
 pub mod start;
 pub mod supervisor;
+pub mod thermometer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,6 @@ use refclocks::sys::clock::{Bracket, asleep, bracket};
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use refclocks::{LocalStamp, Report};
 use tokio::sync::mpsc;
-use tracing::warn;
 
 use crate::clock::DisciplinedClock;
 use crate::core::snapshot::Snapshot;
@@ -43,6 +43,8 @@ pub enum Input {
     Device(SourceId, Delivery),
     /// From a server's shell, by the source's number.
     Server(SourceId, ClientEvent),
+    /// From the thermometer beside the crystal, degrees Celsius.
+    Temperature(f64),
 }
 
 /// Where the shells hand in.
@@ -116,6 +118,7 @@ impl Daemon {
                 self.clock.handle_report(source, &report, &delivery.health, &now);
             }
             Input::Server(source, event) => self.handle_server(source, event, &now),
+            Input::Temperature(celsius) => self.clock.handle_temperature(celsius, now.raw_after),
         }
         self.tell(&now);
     }
@@ -125,7 +128,6 @@ impl Daemon {
         let now = self.wake_up();
         self.clock.handle_timeout(&now);
         self.tell(&now);
-        self.save_when_due(now.raw_after);
     }
 
     /// Publishes what readers may know from now on.
@@ -153,7 +155,8 @@ impl Daemon {
                 }
                 () = tokio::time::sleep(self.until_timeout()) => self.handle_timeout(),
             }
-            self.publish();
+            let now = self.publish();
+            self.save_when_due(now);
         }
     }
 
@@ -227,9 +230,6 @@ impl Daemon {
         let utc: Timestamp<Utc> = self.published.load().utc.utc(self.clock.now(now.raw_after).clock).0;
         while let Some(event) = self.clock.poll_event() {
             self.journal.note(utc, &event);
-        }
-        if let Some(refusal) = self.clock.poll_refusal() {
-            warn!("{refusal}");
         }
     }
 

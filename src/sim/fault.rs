@@ -28,6 +28,8 @@ pub enum What {
     Route(usize, f64, f64),
     /// Our crystal runs faster by this much, s/s.
     Frequency(f64),
+    /// Our counter jumps ahead by this much, s.
+    Phase(f64),
     /// Our crystal's random walk is this one, (s/s)/sqrt(s).
     Wander(f64),
 }

@@ -9,10 +9,12 @@
 //! | `fault` | what goes wrong, and when |
 //! | [`rehearsal`] | the daemon's core in that world, in virtual time |
 //! | [`judge`] | the clock held against true time |
+//! | [`oracle`] | how well it could be known |
 
 pub mod fault;
 mod jitter;
 pub mod judge;
+pub mod oracle;
 mod oscillator;
 mod pulse;
 mod receiver;
@@ -24,7 +26,7 @@ mod world;
 
 pub use fault::Fault;
 pub use jitter::{Jitter, Shape};
-pub use oscillator::{Crystal, Oscillator, Temperature};
+pub use oscillator::{Crystal, Oscillator, Sensor, Temperature};
 pub use pulse::{PulseModel, PulseNoise};
 pub use receiver::Receiver;
 pub use rng::Rng;

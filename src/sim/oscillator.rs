@@ -41,6 +41,25 @@ pub struct Temperature {
     pub wobble: f64,
     /// Frequency error per degree, (s/s)/degree.
     pub coefficient: f64,
+    /// The thermometer beside the crystal, if there is one.
+    pub sensor: Option<Sensor>,
+}
+
+/// A thermometer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sensor {
+    /// It reads whole multiples of this, degrees.
+    pub grain: f64,
+    /// Standard deviation of its readings before that, degrees.
+    pub noise: f64,
+}
+
+impl Sensor {
+    /// What it reads at a temperature.
+    pub fn read(&self, temperature: f64, rng: &mut Rng) -> f64 {
+        let noisy = temperature + self.noise * rng.normal();
+        if self.grain > 0.0 { (noisy / self.grain).round() * self.grain } else { noisy }
+    }
 }
 
 /// Time constant of the temperature's wobble, s.
@@ -122,6 +141,11 @@ impl Oscillator {
     pub fn step(&mut self, by: f64) {
         self.walk += by;
         self.frequency += by;
+    }
+
+    /// The counter jumps ahead by so much, s.
+    pub fn jump(&mut self, by: f64) {
+        self.raw += Span::from_seconds(by);
     }
 
     /// From now on its random walk is another, (s/s)/sqrt(s).
@@ -210,7 +234,7 @@ mod tests {
 
     #[test]
     fn temperature_moves_it_and_a_step_stays() {
-        let temperature = Temperature { swing: 2.0, period: 7200.0, wobble: 0.0, coefficient: 5e-8 };
+        let temperature = Temperature { swing: 2.0, period: 7200.0, wobble: 0.0, coefficient: 5e-8, sensor: None };
         let (mut crystal, at) = oscillator(2, Crystal { temperature: Some(temperature), ..Crystal::default() });
         let mut most: f64 = 0.0;
         for k in 0..7200 {

@@ -14,7 +14,7 @@ use refclocks::{Edge, Health, LocalStamp, Report, Sample};
 
 use super::judge::{Judge, Score};
 use super::scenario::Model;
-use super::{Happening, Scenario, World};
+use super::{Happening, Scenario, ServerModel, World};
 use crate::clock::{DisciplinedClock, SoftwareClock};
 use crate::core::estimator::Measurement;
 use crate::core::event::Event;
@@ -25,6 +25,8 @@ use crate::ntp::client::{self, Association};
 
 /// How long the daemon takes to run after something happened, s: a quiet machine's wake-up.
 const WAKE_UP: f64 = 50e-6;
+/// The thermometer is read so often, s.
+const THERMOMETER_EVERY: i64 = 10;
 
 /// A rehearsal.
 pub struct Rehearsal {
@@ -97,6 +99,11 @@ impl Rehearsal {
             } else if let Some((at, happening)) = self.world.next_happening() {
                 self.handle(at, happening, &mut see);
             }
+            while let Some((source, exponent)) = self.clock.poll_wanted_poll() {
+                if let Some(Device::Server(association)) = self.devices.get_mut(source) {
+                    association.handle_wanted_poll(exponent);
+                }
+            }
             while let Some(event) = self.clock.poll_event() {
                 see(Scene::Event(&event));
             }
@@ -114,6 +121,11 @@ impl Rehearsal {
                 let serving = snapshot.system_at(raw).stratum < 16;
                 self.judge.second(since, error, snapshot.bound_at(raw), snapshot.state, serving);
                 see(Scene::Second { at: self.utc.utc(at).0, tai: at, raw, error, snapshot: &snapshot });
+                if at.whole_seconds() % THERMOMETER_EVERY == 0
+                    && let Some(celsius) = self.world.read_temperature()
+                {
+                    self.clock.handle_temperature(celsius, raw);
+                }
             }
             Happening::Edge { source, late } => {
                 self.judge.pulse((at - self.start).seconds());
@@ -243,15 +255,16 @@ impl Device {
                 Self::Pulse { tracker: Box::new(pps::Tracker::new(Edge::Assert)), edge: PpsInfo::default() }
             }
             Model::Numbered(_) => Self::Numbered(Health::default()),
-            Model::Server(model) => Self::Server(Box::new(association(model.poll, model.iburst, seed))),
+            Model::Server(model) => Self::Server(Box::new(association(model, seed))),
         }
     }
 }
 
 /// An association with a simulated server.
-pub fn association(poll: i8, iburst: bool, seed: u64) -> Association {
+pub fn association(server: &ServerModel, seed: u64) -> Association {
     let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 123));
-    Association::new(client::Config { address, iburst, minpoll: poll, maxpoll: poll.max(10), version: 4, seed })
+    let ServerModel { iburst, minpoll, maxpoll, .. } = *server;
+    Association::new(client::Config { address, iburst, minpoll, maxpoll, version: 4, seed })
 }
 
 /// What a spectator is shown.

@@ -28,8 +28,10 @@ pub struct ServerModel {
     pub stamp_noise: f64,
     /// How far its clock is ahead of true time, s.
     pub ahead: f64,
-    /// log2 of the poll interval, s.
-    pub poll: i8,
+    /// log2 of the shortest poll interval, s.
+    pub minpoll: i8,
+    /// log2 of the longest, s.
+    pub maxpoll: i8,
     /// Begin with quick polls.
     pub iburst: bool,
     /// Its stratum.

@@ -78,7 +78,12 @@ pub struct World {
     queue: BinaryHeap<Reverse<Entry>>,
     queued: u64,
     start_offset: f64,
+    /// The noise of the thermometer.
+    thermometer: Rng,
 }
+
+/// What a thermometer reads when it is as warm as on the average, degrees Celsius.
+const WARM: f64 = 45.0;
 
 impl World {
     /// A world that begins at a true time, with the counter at `raw`.
@@ -100,6 +105,7 @@ impl World {
             queue: BinaryHeap::new(),
             queued: 0,
             start_offset,
+            thermometer: Rng::new(seed ^ 0x7e3b),
         };
         for _ in 0..AHEAD {
             world.make_second();
@@ -124,6 +130,12 @@ impl World {
     /// The crystal.
     pub fn crystal(&mut self) -> &mut Oscillator {
         &mut self.crystal
+    }
+
+    /// What the thermometer beside the crystal reads now, degrees Celsius, if there is one.
+    pub fn read_temperature(&mut self) -> Option<f64> {
+        let sensor = self.scenario.crystal.temperature?.sensor?;
+        Some(sensor.read(WARM + self.crystal.temperature(), &mut self.thermometer))
     }
 
     /// The true time at which the counter will read `raw`.
@@ -237,6 +249,7 @@ impl World {
             }
             match fault.what {
                 What::Frequency(by) => self.crystal.step(if is_on { by } else { -by }),
+                What::Phase(by) => self.crystal.jump(if is_on { by } else { -by }),
                 What::Wander(wander) => {
                     self.crystal.set_wander(if is_on { wander } else { self.scenario.crystal.wander });
                 }

@@ -36,6 +36,7 @@ pub fn made_up_snapshot() -> Snapshot {
         bound: ErrorBound {
             raw,
             fixed: 1e-6,
+            path: 0.0,
             residual: 0.0,
             variance: [0.0; 4],
             coasting: Coasting::since(raw),
@@ -56,6 +57,7 @@ pub fn made_up_snapshot() -> Snapshot {
         offset: Some(0.0),
         frequency: None,
         frequency_sd: 0.0,
+        temperature: None,
         holdover_budget: 1e-3,
         would_last_s: None,
         sources: Arc::new([]),

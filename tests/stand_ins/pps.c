@@ -9,6 +9,8 @@
  *   PPS_STAND_IN_OFFSET_NS  pulses come so long after the second of CLOCK_REALTIME
  *   PPS_STAND_IN_JITTER_NS  and each is stamped up to so much before or after that
  *   PPS_STAND_IN_SEED       which jitter
+ *   PPS_STAND_IN_MODE       the edges captured when it is plugged in, as in linux/pps.h; both if unset
+ *   STAND_IN_FAULTS         see faults.h: open, getcap, getparams, setparams, fetch
  *
  * Not served: poll and select (nobody here uses them on such a device) and the kernel consumer.
  *
@@ -30,6 +32,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "faults.h"
+
 #define SECOND INT64_C(1000000000)
 #define WIDTH (SECOND / 10)
 #define MOST_FDS 1024
@@ -49,11 +53,15 @@ static int is_ours(const char *path) {
 
 static int64_t nanos(struct timespec t) { return t.tv_sec * SECOND + t.tv_nsec; }
 
+/* The machine's time, whatever stands in for the clock (clock.c). */
 static int64_t now(void) {
     struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
+    ((int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime"))(CLOCK_REALTIME, &t);
     return nanos(t);
 }
+
+/* What stands in for the clock reads this at an instant of the machine's, if anything does. */
+__attribute__((weak)) int64_t clock_stand_in_at(int64_t machine_time);
 
 /* When the device was plugged in; 0 if it is not there. fstatat is not one of the calls below. */
 static int64_t presence(void) {
@@ -88,10 +96,11 @@ static struct edge last_edge(int64_t time, int64_t birth, int64_t after) {
 }
 
 static struct pps_ktime ktime(int64_t t) {
+    if (t != 0 && clock_stand_in_at) t = clock_stand_in_at(t);
     return (struct pps_ktime){.sec = t / SECOND, .nsec = (int32_t)(t % SECOND)};
 }
 
-static _Atomic int mode = PPS_CAPTUREBOTH | PPS_TSFMT_TSPEC;
+static _Atomic int mode;
 
 static int fail(int error) {
     errno = error;
@@ -126,8 +135,25 @@ static int fetch(struct pps_fdata *data, int64_t birth) {
     }
 }
 
+static const char *name_of(unsigned long request) {
+    switch (request) {
+    case PPS_GETCAP:
+        return "getcap";
+    case PPS_GETPARAMS:
+        return "getparams";
+    case PPS_SETPARAMS:
+        return "setparams";
+    case PPS_FETCH:
+        return "fetch";
+    default:
+        return "another";
+    }
+}
+
 static int answer(unsigned long request, void *argument, int64_t birth) {
     if (presence() != birth) return fail(ENODEV);
+    int error = fault(name_of(request));
+    if (error) return fail(error);
     switch (request) {
     case PPS_GETCAP:
         *(int *)argument = PPS_CAPTUREBOTH | PPS_OFFSETASSERT | PPS_OFFSETCLEAR | PPS_CANWAIT | PPS_TSFMT_TSPEC;
@@ -150,6 +176,9 @@ static int answer(unsigned long request, void *argument, int64_t birth) {
 static int open_ours(void) {
     int64_t birth = presence();
     if (birth == 0) return fail(ENOENT);
+    int error = fault("open");
+    if (error) return fail(error);
+    mode = (getenv("PPS_STAND_IN_MODE") ? (int)setting("PPS_STAND_IN_MODE") : PPS_CAPTUREBOTH) | PPS_TSFMT_TSPEC;
     int fd = eventfd(0, EFD_CLOEXEC);
     if (fd >= MOST_FDS) {
         close(fd);

@@ -11,7 +11,7 @@ log=$vm/$scenario.$seed.$daemon.log
 begin=$SECONDS
 set +e
 timeout -k 5 "${LIMIT:-900}" qemu-system-x86_64 -accel tcg -machine q35 -cpu max -smp 1 -m 256 \
-    -nodefaults -display none -no-reboot -serial stdio \
+    ${EXTRA:-} -nodefaults -display none -no-reboot -serial stdio \
     -icount shift=1,sleep=off -rtc base="${RTC:-2026-06-30T12:00:00}",clock=vm \
     -chardev null,id=gps -device isa-serial,chardev=gps \
     -kernel "$vm/vmlinuz" -initrd "$vm/initramfs.cpio" \

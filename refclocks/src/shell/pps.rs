@@ -1,4 +1,7 @@
 //! The PPS shell: one fetch a second from a device that may not be there.
+//!
+//! Where the pulse comes on the DCD input of a serial port, the port is named, and the kernel's line
+//! discipline is attached to it; the PPS device is the one that appears then.
 
 use std::io;
 use std::time::Duration;
@@ -8,12 +11,13 @@ use crate::device::{Backoff, DevicePhase, DeviceReason};
 use crate::pps::Tracker;
 use crate::report::Edge;
 use crate::sys::clock::{bracket, raw_now};
+use crate::sys::line_discipline::{PulsePort, pulse_device, serial_port};
 use crate::sys::pps::{OpenError, PpsDevice};
 
 /// Which device, and which edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PpsConfig {
-    /// Path, e.g. `/dev/pps0`.
+    /// Path, e.g. `/dev/pps0`, or of the serial port whose DCD input carries the pulse.
     pub path: String,
     /// The edge on the second.
     pub edge: Edge,
@@ -25,8 +29,8 @@ pub async fn run(config: PpsConfig, mut sink: impl FnMut(Delivery)) {
     let mut backoff = Backoff::default();
     loop {
         // A device that cannot be fetched from is not open: it would only come and go.
-        match PpsDevice::open(&config.path, config.edge).and_then(|device| tried(device).map_err(OpenError::Io)) {
-            Ok(device) => {
+        match open(&config).and_then(|(device, port)| Ok((tried(device).map_err(OpenError::Io)?, port))) {
+            Ok((device, _port)) => {
                 tracker.handle_open(raw_now());
                 let error = follow(&device, &mut tracker, &mut backoff, &mut sink).await;
                 let (phase, reason) = match error.raw_os_error() {
@@ -45,6 +49,17 @@ pub async fn run(config: PpsConfig, mut sink: impl FnMut(Delivery)) {
         deliver(&mut tracker, &mut sink);
         tokio::time::sleep(backoff.next_delay().to_duration()).await;
     }
+}
+
+/// Opens the device; with it the serial port that has it only for as long as the port is open.
+fn open(config: &PpsConfig) -> Result<(PpsDevice, Option<PulsePort>), OpenError> {
+    let Some(name) = serial_port(&config.path) else {
+        return Ok((PpsDevice::open(&config.path, config.edge)?, None));
+    };
+    // Attached by another program, it is there already.
+    let port = if pulse_device(&name).is_none() { Some(PulsePort::attach(&config.path)?) } else { None };
+    let path = pulse_device(&name).ok_or(io::Error::from_raw_os_error(libc::ENODEV))?;
+    Ok((PpsDevice::open(&path.to_string_lossy(), config.edge)?, port))
 }
 
 async fn follow(
@@ -96,6 +111,7 @@ fn explain(path: &str, error: &OpenError) -> (DevicePhase, DeviceReason) {
     match error {
         OpenError::NotPps => (DevicePhase::Faulty, DeviceReason::NotThisKind { path, expected: "a PPS device" }),
         OpenError::EdgeNotCaptured => (DevicePhase::Faulty, DeviceReason::EdgeNotCaptured { path }),
+        OpenError::NoLineDiscipline => (DevicePhase::Faulty, DeviceReason::NoLineDiscipline { path }),
         OpenError::Io(error) => super::explain_open(path, error),
     }
 }

@@ -23,6 +23,8 @@ pub struct SerialConfig {
     pub path: String,
     /// Speed, bit/s; `None` finds it.
     pub baud: Option<u32>,
+    /// May others open it? Only where its DCD input carries a pulse that another shell reads.
+    pub shared: bool,
     /// The driver's settings.
     pub nmea: nmea::Config,
 }
@@ -32,7 +34,7 @@ pub async fn run(config: SerialConfig, mut sink: impl FnMut(Delivery)) {
     let mut driver = Driver::new(config.nmea);
     let mut backoff = Backoff::default();
     loop {
-        let opened = Tty::open(&config.path, config.baud).and_then(Tty::watch);
+        let opened = Tty::open(&config.path, config.baud, config.shared).and_then(Tty::watch);
         match opened {
             Ok(tty) => {
                 driver.set_baud(tty.get_ref().baud());

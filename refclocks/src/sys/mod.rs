@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod clock;
+pub mod line_discipline;
 pub mod pps;
 pub mod shm;
 pub mod tty;

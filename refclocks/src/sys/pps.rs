@@ -81,6 +81,9 @@ pub enum OpenError {
     /// The edge is not captured, and we may not switch it on.
     #[error("it does not capture that edge")]
     EdgeNotCaptured,
+    /// A serial port, and the kernel cannot stamp pulses on one.
+    #[error("the kernel has no line discipline for pulses")]
+    NoLineDiscipline,
 }
 
 impl PpsDevice {

@@ -33,13 +33,16 @@ struct SerialStruct {
 }
 
 impl Tty {
-    /// Opens a port: raw, 8 bits, no modem control, exclusively ours. The speed is set if one is
-    /// given, else left as it is.
-    pub fn open(path: &str, baud: Option<u32>) -> io::Result<Self> {
+    /// Opens a port: raw, 8 bits, no modem control, exclusively ours unless it is `shared`. The speed
+    /// is set if one is given, else left as it is.
+    pub fn open(path: &str, baud: Option<u32>, shared: bool) -> io::Result<Self> {
         // `serialport` sets a speed always; where none is wanted, what it was is put back below.
         let before = baud.is_none().then(|| present_speed(path)).transpose()?;
-        let port =
+        let mut port =
             serialport::new(path, baud.unwrap_or(9600)).timeout(Duration::ZERO).open_native().map_err(io_error)?;
+        if shared {
+            port.set_exclusive(false).map_err(io_error)?;
+        }
         // SAFETY: the descriptor comes straight from `into_raw_fd`, so it is open and ours alone.
         let file = unsafe { File::from_raw_fd(port.into_raw_fd()) };
         let tty = Self { file };

@@ -187,7 +187,7 @@ fn clock_of_day(utc: &str) -> &str {
 fn line(stage: &Stage) -> String {
     let (snapshot, now) = stage.daemon.reader().look();
     let (utc, _) = snapshot.utc_at(now.raw);
-    let bound = snapshot.bound_at(now.raw);
+    let bound = snapshot.distance_at(now.raw);
     let error = stage.true_error();
     let system = snapshot.system_at(now.raw);
     let serving = if system.stratum < 16 { format!("stratum {}", system.stratum) } else { "not serving".into() };

@@ -217,9 +217,7 @@ impl Device {
                 Self::Pulse { tracker: Box::new(tracker), edge: PpsInfo::default() }
             }
             Model::Numbered(_) => Self::Numbered(Health::default()),
-            Model::Server(model) => {
-                Self::Server(Box::new(association(model.poll, model.iburst, now.to_nanos().unsigned_abs())))
-            }
+            Model::Server(model) => Self::Server(Box::new(association(model, now.to_nanos().unsigned_abs()))),
         }
     }
 }
@@ -239,6 +237,7 @@ fn plug_in_receiver(source: usize, inbox: &Inbox) -> Option<File> {
     let config = serial::SerialConfig {
         path: path.to_string_lossy().into_owned(),
         baud: None,
+        shared: false,
         nmea: nmea::Config { not_before: crate::NOT_BEFORE, ..nmea::Config::default() },
     };
     let inbox = inbox.clone();

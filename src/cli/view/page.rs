@@ -72,7 +72,7 @@ pub(super) fn draw(frame: &mut Frame, shown: &Shown, trace: &Trace, style: Style
 fn draw_head(frame: &mut Frame, area: Rect, shown: &Shown) {
     let status = &shown.status;
     let look = look_of(Role::of_state(status.state));
-    let bound = words::bound_seconds(status.accuracy.bound_ns);
+    let bound = words::bound_seconds(status.accuracy.distance_ns);
     let within = if bound.is_finite() {
         format!("time is within {} of UTC", Bound(bound))
     } else {

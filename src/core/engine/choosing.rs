@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use refclocks::time::{Raw, Tai, Timestamp};
 
+use super::jumps::Course;
 use super::{Engine, Now};
 use crate::core::estimator::Measurement;
 use crate::core::event::Event;
+use crate::core::local::{Kinship, rank};
 use crate::core::pairing::Numbering;
 use crate::core::selection::{Claim, select};
 use crate::core::snapshot::SourceKind;
@@ -19,8 +21,6 @@ const PULSE_PATIENCE: f64 = 30.0;
 /// may take for that, s: the first to answer must not set the clock alone.
 const SERVER_SAMPLES: u64 = 3;
 const SERVER_PATIENCE: f64 = 6.0;
-/// So many intervals without a measurement, and the clock has coasted.
-const MISSED: f64 = 8.0;
 
 impl Engine {
     /// Judges every source and decides which feed the clock.
@@ -38,12 +38,19 @@ impl Engine {
         let mut claims = Vec::new();
         for (i, interval) in &intervals {
             let s = &self.sources[i];
-            if s.is_fresh(now.raw) && !s.config.noselect && !s.offline && self.may_vote(*i, s, now) {
+            if s.is_fresh(now.raw)
+                && !s.config.noselect
+                && !s.offline
+                && !s.follows_us()
+                && s.config.kind != SourceKind::Manual
+                && self.may_vote(*i, s, now)
+            {
                 let (offset, width) = (interval.offset, interval.width);
                 claims.push(Claim { source: *i, offset, interval: width, trusted: s.config.trust });
             }
         }
-        let own = estimated.then(|| (0.0, self.bound(0.0).at(now.raw))).filter(|own| own.1.is_finite());
+        self.keep_orphans_apart(&mut claims);
+        let own = estimated.then(|| (0.0, self.bound(0.0).distance(now.raw))).filter(|own| own.1.is_finite());
         let outcome = select(&claims, own);
         let survivors: Vec<SourceId> =
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
@@ -68,6 +75,22 @@ impl Engine {
             }
             s.verdict = verdict;
         }
+    }
+
+    /// In orphan mode, machines that serve a clock nobody checks have a voice only if nobody else has,
+    /// and then it is one voice.
+    fn keep_orphans_apart(&self, claims: &mut Vec<Claim>) {
+        let kin = |claim: &Claim| {
+            let says = &self.sources[&claim.source].says;
+            (self.local.kinship(says), rank(says.id))
+        };
+        let any_stranger = claims.iter().any(|c| kin(c).0 == Kinship::Stranger);
+        let eldest = claims.iter().map(kin).filter(|k| k.0 == Kinship::Elder).map(|k| k.1).min();
+        claims.retain(|claim| match kin(claim) {
+            (Kinship::Stranger, _) => true,
+            (Kinship::Elder, rank) => !any_stranger && Some(rank) == eldest,
+            (Kinship::Younger, _) => false,
+        });
     }
 
     /// The common line that intervals are told against: the estimate, or the served clock while
@@ -99,7 +122,7 @@ impl Engine {
         let allowed: Vec<SourceId> =
             survivors.iter().copied().filter(|i| self.may_feed(&self.sources[i], now)).collect();
         let best = allowed.iter().map(|i| fixed(*i)).fold(f64::INFINITY, f64::min);
-        let own = if self.estimator.estimate().is_some() { self.bound(0.0).at(now.raw) } else { f64::INFINITY };
+        let own = if self.estimator.estimate().is_some() { self.bound(0.0).distance(now.raw) } else { f64::INFINITY };
         // A source that knows less than our coasting clock waits until the clock knows as little.
         let feeding: Vec<SourceId> = allowed
             .into_iter()
@@ -109,7 +132,7 @@ impl Engine {
         if !feeding.is_empty() {
             self.feeding = feeding;
         } else {
-            self.feeding.retain(|i| survivors.contains(i));
+            self.feeding.retain(|i| survivors.contains(i) || self.sources[i].config.kind == SourceKind::Manual);
         }
     }
 
@@ -153,8 +176,24 @@ impl Engine {
         if s.config.noselect {
             return Verdict::NoSelect;
         }
+        if s.config.kind == SourceKind::Manual {
+            let (offset_s, interval_s) = interval.map_or((0.0, f64::INFINITY), |v| (v.offset, v.width));
+            return match self.feeding.contains(&i) {
+                true => Verdict::Selected,
+                false if offset_s.abs() <= interval_s => Verdict::Agrees { interval_s },
+                false => Verdict::Falseticker { offset_s, interval_s },
+            };
+        }
         if s.offline {
             return Verdict::Offline;
+        }
+        if s.follows_us() {
+            return Verdict::FollowsUs;
+        }
+        match self.local.kinship(&s.says) {
+            Kinship::Elder if s.samples > 0 && !claimed.contains(&i) => return Verdict::Orphan { elder: true },
+            Kinship::Younger if s.samples > 0 => return Verdict::Orphan { elder: false },
+            _ => {}
         }
         if s.config.kind == SourceKind::Pulse && s.last.is_some_and(|last| (now.raw - last).seconds() < 4.0) {
             match s.numbering {
@@ -205,7 +244,7 @@ impl Engine {
     /// Lets one measurement into the estimate, if its source feeds it. Returns what it took away of
     /// the doubt about our clock, nats.
     pub(super) fn feed(&mut self, source: SourceId, m: Measurement, now: Now) -> f64 {
-        if self.panic.is_some() || !self.feeding.contains(&source) {
+        if !self.feeding.contains(&source) {
             self.estimator.abandon_take_over(source);
             return 0.0;
         }
@@ -213,8 +252,9 @@ impl Engine {
         let doubt_before = self.doubt_at(m.raw);
         let Some(s) = self.sources.get(&source) else { return 0.0 };
         let kind = s.config.kind;
-        let fixed = self.feeders_fixed(now);
-        let far_better = self.estimator.estimate().is_some() && fixed < 0.25 * self.fixed;
+        let (fixed, path) = self.feeders_fixed(now);
+        // What a person set is not averaged with what a source says.
+        let far_better = self.estimator.estimate().is_some() && (fixed < 0.25 * self.fixed || self.is_by_hand());
         let took = if far_better && !self.estimator.knows(source) {
             // A better class of source starts the phase anew, and may set the clock right at once
             // if nobody has been told yet that it was locked.
@@ -227,18 +267,25 @@ impl Engine {
             // What it gave while it had no voice yet counts as well.
             let so_far: Vec<Measurement> = s.recent.iter().copied().collect();
             so_far.into_iter().fold(false, |_, m| self.estimator.measure(source, m))
-        } else if let Some(by) = self.has_moved(source, m) {
-            self.follow_the_move(by);
-            true
         } else {
-            if far_better && self.fixed.is_finite() {
-                // What fed the clock so far may have been wrong by its fixed part.
-                self.estimator.doubt(self.fixed * self.fixed, 0.0);
+            match self.course(source, m) {
+                Course::Beyond => return 0.0,
+                _ if !self.may_follow(m, now) => return 0.0,
+                Course::Moved(by) => {
+                    self.follow_the_move(by);
+                    true
+                }
+                Course::Expected | Course::Odd => {
+                    if far_better && self.fixed.is_finite() {
+                        // What fed the clock so far may have been wrong by its fixed part.
+                        self.estimator.doubt(self.fixed * self.fixed, 0.0);
+                    }
+                    self.estimator.measure(source, m)
+                }
             }
-            self.estimator.measure(source, m)
         };
         if took {
-            self.fixed = fixed;
+            (self.fixed, self.path) = (fixed, path);
             self.updates += 1;
             self.last_feed = Some((m.raw, kind));
         }
@@ -254,38 +301,14 @@ impl Engine {
         self.estimator.estimate().map(|(_, e)| e.phase_variance).filter(|v| *v > 0.0)
     }
 
-    /// The first measurement after a time without: the clock may have gone further than its model
-    /// says, and what comes now must not look like an outlier.
-    fn doubt_what_coasted(&mut self, raw: Timestamp<Raw>) {
-        let Some((fed, _)) = self.last_feed else { return };
-        let coasted = (raw - fed).seconds();
-        if coasted < self.feeding_interval() * MISSED {
-            return;
-        }
-        self.estimator.advance(raw);
-        let by_experience = self.record.growth().variance(coasted);
-        if let Some((_, e)) = self.estimator.estimate() {
-            let phase = (by_experience - e.phase_variance).max(0.0);
-            // Of a random walk over h: Vx = q h^3 / 3, Vy = q h.
-            self.estimator.doubt(phase, 3.0 * phase / (coasted * coasted));
-        }
-    }
-
-    /// The longest interval at which measurements are expected of what feeds the clock, s.
-    pub(super) fn feeding_interval(&self) -> f64 {
-        let of = |i: &SourceId| match self.sources.get(i) {
-            Some(s) if s.config.kind == SourceKind::Network => libm::exp2(f64::from(s.poll.max(0))),
-            _ => 1.0,
-        };
-        self.feeding.iter().map(of).fold(1.0, f64::max)
-    }
-
-    fn feeders_fixed(&self, now: Now) -> f64 {
+    /// What averaging does not remove of the best of those that feed the clock, s, and how much of that
+    /// is its path's.
+    fn feeders_fixed(&self, now: Now) -> (f64, f64) {
         let line = |raw| self.line_at(raw);
         self.feeding
             .iter()
             .filter_map(|i| self.sources.get(i)?.interval(now.raw, 0.0, line))
-            .map(|v| v.fixed)
-            .fold(f64::INFINITY, f64::min)
+            .map(|v| (v.fixed, v.path))
+            .fold((f64::INFINITY, 0.0), |best, v| if v.0 < best.0 { v } else { best })
     }
 }

@@ -4,22 +4,20 @@ use refclocks::time::Span;
 
 use super::{ClockCommand, Engine, Now, TICK};
 use crate::core::event::Event;
-use crate::core::labels::Facts;
+use crate::core::labels::{Facts, Reference};
 use crate::core::snapshot::{Coasting, ErrorBound, SourceKind};
 use crate::core::source::{Source, SourceId};
-use crate::core::steering::{Move, decide};
+use crate::core::state::State;
+use crate::core::steering::{Move, decide, drift};
 
 /// Standard deviations in the error bound: 99 % two-sided, and 1.3 for what the model leaves out.
 const BOUND_FACTOR: f64 = 2.576 * 1.3;
 
-/// The drift of the frequency is believed for so many intervals between measurements.
-const DRIFT_LASTS: f64 = 4.0;
-
 impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
     pub(super) fn finish(&mut self, now: Now) {
+        self.hold_while_coasting(now);
         self.estimator.advance(now.raw);
-        self.forget_old_drift(now);
         self.gain_experience(now);
         let now = self.steer(now);
         self.label(now);
@@ -32,9 +30,14 @@ impl Engine {
         let Some(tai) = self.estimator.tai_at(now.raw) else { return now };
         let offset = (now.clock - tai).seconds();
         let moved_by_another = std::mem::take(&mut self.take_back) && offset.abs() > self.config.step.threshold;
-        let decided = if moved_by_another {
+        // Within the noise of the estimate there is nothing to step.
+        let asked = std::mem::take(&mut self.step_asked) && offset.abs() > 4.0 * estimate.phase_variance.sqrt();
+        let drift = drift(estimate);
+        let decided = if self.panic.is_some() {
+            Move::Panic
+        } else if moved_by_another || asked {
             // What the clock was before is known; nobody waits for a slew.
-            Move::Step(-offset, -(estimate.frequency + 0.5 * estimate.drift))
+            Move::Step(-offset, drift)
         } else {
             decide(estimate, offset, self.updates, self.set, &self.config.step)
         };
@@ -48,6 +51,7 @@ impl Engine {
                 self.rate = rate;
                 self.commands.push_back(ClockCommand::Step(Span::from_seconds(by)));
                 self.commands.push_back(ClockCommand::SetRate(rate));
+                self.stepped_by = by;
                 self.events.push_back(Event::Stepped { offset });
                 now.clock += Span::from_seconds(by);
             }
@@ -55,7 +59,12 @@ impl Engine {
                 if self.panic.is_none() {
                     self.events.push_back(Event::Panic { offset, limit: self.config.step.panic });
                 }
-                self.panic = Some(offset);
+                self.panic.get_or_insert(offset);
+                // It keeps the rate that is right by all that is known, and goes nowhere.
+                if self.rate != drift {
+                    self.rate = drift;
+                    self.commands.push_back(ClockCommand::SetRate(drift));
+                }
             }
         }
         now
@@ -69,7 +78,8 @@ impl Engine {
         let factor = BOUND_FACTOR * (1.0 + 1.5 * libm::exp(-n / 50.0));
         ErrorBound {
             raw: at,
-            fixed: self.fixed,
+            fixed: self.fixed - self.path,
+            path: self.path,
             residual: (offset.abs() - e.phase_variance.sqrt()).max(0.0) + self.doubted(),
             variance: self.estimator.bank().variance_ahead(),
             coasting: Coasting { since: self.last_feed.map_or(at, |(fed, _)| fed), growth: self.record.growth() },
@@ -77,28 +87,9 @@ impl Engine {
         }
     }
 
-    /// A frequency that drifts with the temperature of its room does not do so for ever: a clock that
-    /// coasts keeps the frequency it had.
-    fn forget_old_drift(&mut self, now: Now) {
-        if let Some((fed, _)) = self.last_feed
-            && (now.raw - fed).seconds() > self.feeding_interval() * DRIFT_LASTS
-        {
-            self.estimator.forget_drift();
-        }
-    }
-
-    /// How wrong would the clock be, had it coasted until now?
-    fn gain_experience(&mut self, now: Now) {
-        if let (Some(origin), Some((_, e)), Some((fed, _))) =
-            (self.estimator.origin(), self.estimator.estimate(), self.last_feed)
-        {
-            self.record.note(now.raw, origin, e, self.estimator.bank().measurements(), fed);
-        }
-    }
-
     fn label(&mut self, now: Now) {
         let offset = self.offset(now);
-        let bound = self.bound(offset.unwrap_or(0.0)).at(now.raw);
+        let bound = self.bound(offset.unwrap_or(0.0)).distance(now.raw);
         let feeder = |kinds: &[SourceKind]| {
             let of_these =
                 |i: &SourceId| self.sources.get(i).filter(|s| kinds.contains(&s.config.kind)).map(|s| (*i, s));
@@ -112,6 +103,10 @@ impl Engine {
                 .find(|s| s.config.kind == kind && s.last.is_some_and(|l| (now.raw - l).seconds() < 4.0));
             s.map(|s| s.config.name.clone())
         };
+        if let Some(s) = self.feeding.first().and_then(|i| self.sources.get(i)) {
+            self.reference = Some(Reference::to(s, self.local.kinship(&s.says)));
+        }
+        let since_fed = self.last_feed.map(|(at, _)| (now.raw - at).seconds());
         let facts = Facts {
             now: now.raw,
             bound,
@@ -135,12 +130,16 @@ impl Engine {
             pulse_wait: self.pulse_wait(now),
             budget: self.config.holdover_budget,
             would_last: self.would_last(now),
-            local: self.config.local_stratum.is_some(),
+            orphan: self.reference.is_some_and(|r| r.orphan),
+            local: self.local.readiness(since_fed, (now.raw - self.started.raw).seconds()),
             panic: self.panic.map(|offset| (offset, self.config.step.panic)),
             disagreement: self.disagreement,
         };
         if let Some(event) = self.labels.update(&facts) {
             self.events.push_back(event);
+        }
+        if matches!(self.labels.state, State::Locked | State::Coarse | State::Network) || self.is_by_hand() {
+            self.local.handle_synchronised(bound);
         }
     }
 
@@ -152,7 +151,7 @@ impl Engine {
     /// Seconds until a clock without reference reaches the holdover budget.
     pub(super) fn would_last(&self, now: Now) -> Option<f64> {
         let bound = self.bound(0.0);
-        let at = |t: f64| bound.at(now.raw + Span::from_seconds(t));
+        let at = |t: f64| bound.distance(now.raw + Span::from_seconds(t));
         let budget = self.config.holdover_budget;
         if !at(0.0).is_finite() {
             return None;

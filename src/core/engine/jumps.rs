@@ -32,6 +32,24 @@ const WORTH_TELLING: usize = 4;
 /// The estimate must rest on so many measurements to be held against a source.
 const SETTLED: u64 = 64;
 
+/// No noise of a source that is known reaches further than this, s, and further than so many times what
+/// the source and our clock are good to.
+const BEYOND: f64 = 0.05;
+const BEYOND_BOUNDS: f64 = 10.0;
+
+/// How a measurement stands to what was expected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Course {
+    /// Near it.
+    Expected,
+    /// Far from it, as noise may be now and then.
+    Odd,
+    /// Further than any noise. It must not be let in: the crystal would be blamed for it.
+    Beyond,
+    /// Several in a row agree: the source has moved by so much, s.
+    Moved(f64),
+}
+
 /// Measurements of one source in a row that are far from the estimate.
 #[derive(Clone, Debug)]
 pub(super) struct Astray {
@@ -74,21 +92,25 @@ impl Engine {
     }
 
     /// Holds a measurement of a source that feeds the clock, or should, against the estimate.
-    /// Returns by how much the source has moved, once that is beyond doubt, s.
-    pub(super) fn has_moved(&mut self, source: SourceId, m: Measurement) -> Option<f64> {
+    pub(super) fn course(&mut self, source: SourceId, m: Measurement) -> Course {
+        self.course_of_known(source, m).unwrap_or(Course::Expected)
+    }
+
+    fn course_of_known(&mut self, source: SourceId, m: Measurement) -> Option<Course> {
         let offset = (self.estimator.tai_at(m.raw)? - m.tai).seconds();
-        if self.estimator.bank().measurements() < SETTLED {
-            return None;
-        }
         let kind = self.sources.get(&source)?.config.kind;
         let jitter = self.estimator.jitter(source)?;
+        let bound = self.bound(0.0);
+        let own = self.fixed + bound.factor * bound.sigma(m.raw);
+        let beyond = BEYOND + 0.5 * m.delay.unwrap_or(0.0) + BEYOND_BOUNDS * (4.0 * jitter + own);
+        let settled = self.estimator.bank().measurements() >= SETTLED;
         let noise = FAR_IN_JITTERS * jitter + 0.5 * m.delay.unwrap_or(0.0);
-        let far = noise.max(FAR_IN_SIGMAS * self.bound(0.0).sigma(m.raw)).max(FAR);
-        if offset.abs() < far {
+        let far = noise.max(FAR_IN_SIGMAS * bound.sigma(m.raw)).max(FAR);
+        if offset.abs() < if settled { far } else { beyond } {
             if self.astray.as_ref().is_some_and(|a| a.source == source) {
                 self.astray = None;
             }
-            return None;
+            return Some(Course::Expected);
         }
         let frequency = self.estimator.frequency_belief();
         let astray = match &mut self.astray {
@@ -104,7 +126,35 @@ impl Engine {
         }
         astray.offsets.push(offset);
         astray.measurements.push(m);
-        (astray.offsets.len() == needed && astray.agree()).then(|| astray.offset())
+        Some(if astray.offsets.len() == needed && astray.agree() {
+            Course::Moved(astray.offset())
+        } else if offset.abs() > beyond {
+            Course::Beyond
+        } else {
+            Course::Odd
+        })
+    }
+
+    /// May the clock go where this measurement says it should be? If that is further than the operator
+    /// allows, it is left alone until he has spoken, or its sources have come back.
+    pub(super) fn may_follow(&mut self, m: Measurement, now: Now) -> bool {
+        let off = (now.clock - m.tai - (now.raw - m.raw)).seconds();
+        let may_step = !self.set || self.updates <= self.config.step.updates || self.take_back;
+        if may_step || off.abs() <= self.config.step.panic {
+            self.panic = None;
+            return true;
+        }
+        if self.panic.replace(off).is_none() {
+            self.events.push_back(Event::Panic { offset: off, limit: self.config.step.panic });
+        }
+        false
+    }
+
+    /// The operator allows the step that a panic waits for: to where the sources are now.
+    pub(super) fn give_in(&mut self) {
+        if let (Some(_), Some(by)) = (self.panic, self.astray.as_ref().filter(|a| a.agree()).map(Astray::offset)) {
+            self.follow_the_move(by);
+        }
     }
 
     /// How far the clock would be off if the source that went astray were right, or all that agree
@@ -126,6 +176,9 @@ impl Engine {
     /// A source that feeds the clock has moved, and the clock goes with it.
     pub(super) fn follow_the_move(&mut self, by: f64) {
         let Some(Astray { source, measurements, frequency, .. }) = self.astray.take() else { return };
+        if let (Some(m), Some(s)) = (measurements.last(), self.sources.get(&source)) {
+            self.last_feed = Some((m.raw, s.config.kind));
+        }
         self.tell_move(source, by, false);
         self.estimator.start_again_from(source, measurements, frequency);
         self.updates = 0;
@@ -135,7 +188,7 @@ impl Engine {
     /// stood still.
     pub(super) fn handle_lost_time(&mut self, source: SourceId, raw: Timestamp<Raw>, seconds: i64) {
         let Some(nearest) = self.estimator.tai_at(raw).map(|tai| tai.round()) else { return };
-        if let Some(by) = self.has_moved(source, Measurement { raw, tai: nearest, delay: None }) {
+        if let Course::Moved(by) = self.course(source, Measurement { raw, tai: nearest, delay: None }) {
             self.tell_move(source, by, true);
             self.start_anew();
         } else if let Some(astray) = &mut self.astray {
@@ -159,7 +212,7 @@ impl Engine {
         self.estimator = Estimator::new(Prior { frequency, ..Prior::default() });
         self.numbered_at = None;
         self.feeding.clear();
-        self.fixed = f64::INFINITY;
+        (self.fixed, self.path) = (f64::INFINITY, 0.0);
         self.allow_step();
         for s in self.sources.values_mut() {
             s.recent.clear();

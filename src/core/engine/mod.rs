@@ -4,7 +4,9 @@
 //! nothing, then [`Engine::snapshot`], then sleep until `poll_timeout` or the next input. `now` must
 //! not go backwards.
 
+mod by_hand;
 mod choosing;
+mod coasting;
 mod coming;
 mod finishing;
 mod jumps;
@@ -20,15 +22,17 @@ use refclocks::{Health, LocalStamp, Report};
 
 use self::jumps::Astray;
 use crate::core::bank::Prior;
+use crate::core::by_hand::Settings;
 use crate::core::estimator::Estimator;
 use crate::core::event::Event;
 use crate::core::holdover::HorizonRecord;
-use crate::core::labels::Labels;
+use crate::core::labels::{Labels, Reference};
 use crate::core::leap::UtcMap;
+use crate::core::local::{LocalPolicy, LocalReference};
 use crate::core::memory::Memory;
-use crate::core::snapshot::{ClockKind, ClockReading, Snapshot, SourceKind};
+use crate::core::snapshot::{ClockKind, ClockReading, CrystalTemperature, Snapshot, SourceKind};
 use crate::core::source::{Source, SourceConfig, SourceId, without_offset};
-use crate::core::state::{State, StateReason};
+use crate::core::state::{State, StateReason, Verdict};
 use crate::core::steering::StepPolicy;
 use crate::core::timebase::TimeBase;
 
@@ -57,8 +61,8 @@ pub struct EngineConfig {
     pub step: StepPolicy,
     /// The bound at which a coasting clock stops being stratum 1, s.
     pub holdover_budget: f64,
-    /// Serve the undisciplined clock at this stratum when all else is gone.
-    pub local_stratum: Option<u8>,
+    /// Serve the undisciplined clock when all else is gone.
+    pub local: Option<LocalPolicy>,
     /// TAI and UTC.
     pub utc: UtcMap,
     /// Is it CLOCK_REALTIME that we steer, so that a step of it by somebody else is to be taken back?
@@ -96,6 +100,8 @@ pub struct Engine {
     /// Sources that feed the estimate, and the half-width that averaging them does not remove, s.
     feeding: Vec<SourceId>,
     fixed: f64,
+    /// How much of that is only there if ways there and back take unequally long, s.
+    path: f64,
     last_feed: Option<(Timestamp<Raw>, SourceKind)>,
     /// How far our clock goes when nothing feeds it.
     record: HorizonRecord,
@@ -103,6 +109,11 @@ pub struct Engine {
     updates: u64,
     set: bool,
     panic: Option<f64>,
+    /// The operator wants the offset stepped away; and by how much we stepped the clock last, s.
+    step_asked: bool,
+    stepped_by: f64,
+    /// What the operator has set by hand.
+    settings: Settings,
     /// Somebody else stepped the clock, and that is to be taken back.
     take_back: bool,
     /// When somebody else last moved the system clock.
@@ -116,6 +127,9 @@ pub struct Engine {
     first_exchange: Option<Timestamp<Raw>>,
     numbered_at: Option<Timestamp<Raw>>,
     labels: Labels,
+    /// Whose time the clock has, or had last.
+    reference: Option<Reference>,
+    local: LocalReference,
     rate: f64,
     next_tick: Timestamp<Raw>,
     commands: VecDeque<ClockCommand>,
@@ -145,11 +159,15 @@ impl Engine {
             remembered: memory.clone(),
             feeding: Vec::new(),
             fixed: f64::INFINITY,
+            path: 0.0,
             last_feed: None,
             record: HorizonRecord::new(memory.growth),
             updates: 0,
             set: false,
             panic: None,
+            step_asked: false,
+            stepped_by: 0.0,
+            settings: Settings::default(),
             take_back: false,
             rival_seen: None,
             disagreement: None,
@@ -159,6 +177,8 @@ impl Engine {
             first_exchange: None,
             numbered_at: None,
             labels: Labels::new(now.raw),
+            reference: None,
+            local: LocalReference::new(config.local),
             rate,
             next_tick: now.raw + TICK,
             commands: VecDeque::new(),
@@ -184,6 +204,17 @@ impl Engine {
         self.events.push_back(Event::ForeignStep { by: step.seconds(), taken_back: self.config.steers_realtime });
         self.rival_seen = Some(bracket.raw_after);
         self.take_back = self.config.steers_realtime;
+    }
+
+    /// Another clock is steered from now on. One that was only watched stands where it may: it is set as
+    /// at a start.
+    pub fn handle_clock(&mut self, from: ClockKind, to: ClockKind) {
+        self.config.steers_realtime = to == ClockKind::System;
+        self.base.steer(self.config.steers_realtime.then_some(self.config.step.max_slew));
+        self.take_back = false;
+        if from == ClockKind::Watched {
+            self.allow_step();
+        }
     }
 
     /// We stepped CLOCK_REALTIME ourselves.
@@ -262,6 +293,23 @@ impl Engine {
         self.events.pop_front()
     }
 
+    /// The operator wants something else than before. What was learned and what is served stay.
+    pub fn configure(&mut self, step: StepPolicy, holdover_budget: f64, local: Option<LocalPolicy>) {
+        self.config.step = step;
+        self.config.holdover_budget = holdover_budget;
+        self.local.configure(local);
+    }
+
+    /// Is the clock further off than it may be moved, so that it is left alone? How far, s.
+    pub fn panic(&self) -> Option<f64> {
+        self.panic
+    }
+
+    /// What is thought of a source.
+    pub fn verdict_of(&self, source: SourceId) -> Option<&Verdict> {
+        self.sources.get(&source).map(|s| &s.verdict)
+    }
+
     /// The operator allows one step of whatever size.
     pub fn allow_step(&mut self) {
         self.updates = 0;
@@ -271,7 +319,7 @@ impl Engine {
 
     /// True time at a raw instant as estimated, and the bound of that, s.
     pub fn estimate_at(&self, raw: Timestamp<Raw>) -> Option<(Timestamp<Tai>, f64)> {
-        Some((self.estimator.tai_at(raw)?, self.bound(0.0).at(raw)))
+        Some((self.estimator.tai_at(raw)?, self.bound(0.0).distance(raw)))
     }
 
     /// The rate at which our crystal's error alone is corrected, s/s; `None` while it is not known.
@@ -287,7 +335,8 @@ impl Engine {
     /// What to remember for the next start.
     pub fn memory(&self, now: Now) -> Memory {
         let mut memory = self.remembered.clone();
-        if self.labels.has_been_locked || self.labels.state == State::Network {
+        let checked = self.labels.state == State::Network && self.reference.is_some_and(|r| !r.orphan);
+        if self.labels.has_been_locked || checked || self.is_by_hand() {
             memory.last_utc = Some(self.config.utc.utc(now.clock).0);
             if let Some((_, e)) = self.estimator.estimate() {
                 memory.set_frequency(e.frequency, e.frequency_variance.sqrt());
@@ -323,13 +372,21 @@ impl Engine {
         let line = |raw| self.line_at(raw);
         let sources: Arc<[_]> =
             self.sources.values().map(|s| s.report(s.interval(now.raw, rate_doubt, line), now.raw)).collect();
-        let feeder = self.feeding.first().and_then(|i| self.sources.get(i));
         let reference_time: Option<Timestamp<Utc>> = self.last_feed.map(|(at, _)| {
             let since = now.raw - at;
             self.config.utc.utc(now.clock - since).0
         });
-        let system =
-            self.labels.system(feeder, self.config.local_stratum, reference_time, self.config.utc.indicator(now.clock));
+        // A clock that is its own reference is always up to date.
+        let reference_time = match self.labels.state {
+            State::Local => Some(self.config.utc.utc(now.clock).0),
+            _ => reference_time,
+        };
+        let system = self.labels.system(
+            self.reference,
+            self.local.policy(),
+            reference_time,
+            self.config.utc.indicator(now.clock),
+        );
         Snapshot {
             at: now.raw,
             valid_until: now.raw + VALID_FOR,
@@ -347,6 +404,10 @@ impl Engine {
             offset,
             frequency: estimated.map(|(_, e)| Frequency(e.frequency)),
             frequency_sd: estimated.map_or(f64::INFINITY, |(_, e)| e.frequency_variance.sqrt()),
+            temperature: self
+                .record
+                .temperature(now.raw)
+                .map(|celsius| CrystalTemperature { celsius, coefficient: self.record.compensation() }),
             holdover_budget: self.config.holdover_budget,
             would_last_s: self.would_last(now),
             rival_seen: self.rival_seen,

@@ -50,6 +50,11 @@ impl LateNoise {
         Self { r, p: 0.02, mu: 10.0 * r.sqrt(), n: 0.0, lateness: 0.0, responsibility: 0.0, unexplained: 0.0 }
     }
 
+    /// Noise that is hardly ever late, of a known variance, s^2.
+    pub fn prompt(r: f64) -> Self {
+        Self { p: 1e-6, ..Self::with_variance(r) }
+    }
+
     /// How much of the last eight or so samples only the safety component explains, 0 to 1.
     pub fn unexplained(&self) -> f64 {
         self.unexplained

@@ -5,7 +5,7 @@ use std::path::Path;
 use refclocks::time::{Raw, Timestamp, Utc};
 use tracing::{info, warn};
 
-use crate::clock::{Clock, KernelClock, SoftwareClock};
+use crate::clock::{Clock, Instead, SoftwareClock, SystemClock};
 use crate::config::{Config, Discipline, Otherwise};
 use crate::core::leap::UtcMap;
 use crate::core::leap_list::LeapList;
@@ -46,21 +46,14 @@ pub fn leap_table(file: Option<&Path>, system: Timestamp<Utc>) -> UtcMap {
 
 /// The clock to steer; `start` is where one of our own begins.
 pub fn clock(config: &Config, utc: UtcMap, raw: Timestamp<Raw>, start: Timestamp<Utc>) -> Box<dyn Clock> {
-    let own = || Box::new(SoftwareClock::new(raw, utc.tai(start, false))) as Box<dyn Clock>;
-    let watched = || Box::new(KernelClock::watch(Box::new(ThisKernel), utc)) as Box<dyn Clock>;
+    let start = utc.tai(start, false);
+    let instead = match config.clock.otherwise {
+        Otherwise::Software => Instead::Own(start),
+        Otherwise::Observe => Instead::Watch,
+    };
     match config.clock.discipline {
-        Discipline::Software => own(),
-        Discipline::Observe => watched(),
-        Discipline::Kernel => match KernelClock::take(Box::new(ThisKernel), utc) {
-            Ok(clock) => Box::new(clock),
-            Err(error) => {
-                let (instead, clock) = match config.clock.otherwise {
-                    Otherwise::Software => ("A clock of our own is steered and served instead", own()),
-                    Otherwise::Observe => ("It is only watched", watched()),
-                };
-                warn!("{error}. {instead}. Run as root, or give the program CAP_SYS_TIME.");
-                clock
-            }
-        },
+        Discipline::Software => Box::new(SoftwareClock::new(raw, start)),
+        Discipline::Observe => Box::new(SystemClock::watch(Box::new(ThisKernel), utc)),
+        Discipline::Kernel => Box::new(SystemClock::steer(Box::new(ThisKernel), utc, instead, raw)),
     }
 }

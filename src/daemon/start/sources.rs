@@ -1,5 +1,7 @@
 //! The sources: what the engine knows of them, and the shells that read them.
 
+use std::path::Path;
+
 use refclocks::gpsd::Stream;
 use refclocks::shell::{gpsd, pps, serial, shm, sock};
 use refclocks::time::{Timestamp, Utc};
@@ -38,7 +40,7 @@ pub fn engine(config: &Config, utc: UtcMap) -> EngineConfig {
             max_slew: clock.max_slew,
         },
         holdover_budget: config.holdover_budget,
-        local_stratum: config.local.map(|l| l.stratum),
+        local: config.local,
         utc,
         steers_realtime: false,
     }
@@ -92,7 +94,7 @@ fn server(server: &Server) -> SourceConfig {
 pub fn start_sources(config: &Config, taken: &mut Taken, not_before: Timestamp<Utc>, names: &Names, inbox: &Inbox) {
     let mut next = 0;
     for clock in &config.refclocks {
-        start_refclock(clock, taken, next, not_before, inbox);
+        start_refclock(config, clock, taken, next, not_before, inbox);
         next += if matches!(clock.driver, Driver::Gpsd { .. }) { 2 } else { 1 };
     }
     for server in &config.servers {
@@ -111,7 +113,19 @@ pub fn start_sources(config: &Config, taken: &mut Taken, not_before: Timestamp<U
     }
 }
 
-fn start_refclock(clock: &Refclock, taken: &mut Taken, at: usize, not_before: Timestamp<Utc>, inbox: &Inbox) {
+/// Does another refclock read the pulse on the DCD input of this port?
+fn carries_pulse(port: &Path, config: &Config) -> bool {
+    config.refclocks.iter().any(|other| matches!(&other.driver, Driver::Pps { device, .. } if device == port))
+}
+
+fn start_refclock(
+    config: &Config,
+    clock: &Refclock,
+    taken: &mut Taken,
+    at: usize,
+    not_before: Timestamp<Utc>,
+    inbox: &Inbox,
+) {
     let inbox = inbox.clone();
     // An inbox that is closed means that the daemon ends; nobody is left to tell.
     let send = move |at, delivery| drop(inbox.send(Input::Device(at, delivery)));
@@ -119,7 +133,7 @@ fn start_refclock(clock: &Refclock, taken: &mut Taken, at: usize, not_before: Ti
         Driver::Nmea { device, baud } => {
             let path = device.to_string_lossy().into_owned();
             let nmea = nmea::Config { baud: *baud, not_before };
-            let config = serial::SerialConfig { path, baud: *baud, nmea };
+            let config = serial::SerialConfig { path, baud: *baud, shared: carries_pulse(device, config), nmea };
             tokio::task::spawn_local(serial::run(config, move |d| send(at, d)));
         }
         Driver::Pps { device, edge } => {

@@ -5,6 +5,7 @@
 //! | [`association`] | requests, replies, reach, validation: pure |
 //! | `handover` | an exchange as the core takes it |
 //! | [`poll`] | when the next request is due: pure |
+//! | [`pool`] | one name, several servers: pure |
 //! | [`once`] | a few quick exchanges, then an end: for `refclockd query` |
 //! | [`names`] | host names, resolved on a thread of their own |
 //! | [`standing`] | how a server stands, in words |
@@ -17,6 +18,7 @@ pub mod names;
 pub mod once;
 pub mod order;
 pub mod poll;
+pub mod pool;
 pub mod shell;
 pub mod standing;
 

@@ -10,7 +10,8 @@ use refclocks::{
 
 use crate::core::leap::UtcMap;
 use crate::core::snapshot::{
-    ClockKind, ClockReading, Coasting, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables,
+    ClockKind, ClockReading, Coasting, CrystalTemperature, ErrorBound, Snapshot, SourceKind, SourceReport,
+    SystemVariables,
 };
 use crate::core::state::{State, StateReason, Verdict};
 
@@ -158,6 +159,7 @@ pub(crate) fn locked() -> Snapshot {
         bound: ErrorBound {
             raw: NOW,
             fixed: 100e-9,
+            path: 0.0,
             residual: 0.0,
             variance: [(90e-9f64).powi(2), 0.0, 1e-20, 0.0],
             coasting: Coasting::since(NOW),
@@ -178,6 +180,7 @@ pub(crate) fn locked() -> Snapshot {
         offset: Some(-230e-9),
         frequency: Some(Frequency(-4.231e-6)),
         frequency_sd: 0.8e-9,
+        temperature: Some(CrystalTemperature { celsius: 48.3, coefficient: Some(-61e-9) }),
         holdover_budget: 1e-3,
         would_last_s: Some(21_600.0),
         sources: Arc::from([pps, gps, near, far]),
@@ -260,6 +263,7 @@ pub(crate) fn starting() -> Snapshot {
         offset: None,
         frequency: None,
         frequency_sd: f64::INFINITY,
+        temperature: None,
         would_last_s: None,
         sources: Arc::from([pps, gps, server]),
         ..base

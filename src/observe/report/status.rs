@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::numbers::{civil_text, code_and_data, finite, name_of, nanos, nanos_up, utc_text};
 use super::satellites::ReceiverSky;
-use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
+use crate::core::snapshot::{ClockKind, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason, Verdict, direction};
 use crate::observe::Moment;
 use crate::observe::plain::plain;
@@ -104,8 +104,11 @@ impl Severity {
 /// How wrong the served time can be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// The error bound against UTC, rounded up; `null` before the first estimate.
+    /// The error bound against UTC, rounded up; `null` before the first estimate. It holds if the
+    /// ways to servers and back take equally long.
     pub bound_ns: Option<u64>,
+    /// The same whatever those ways do: the root distance that clients are told.
+    pub distance_ns: Option<u64>,
     /// The bound up to which a coasting clock stays stratum 1.
     pub limit_ns: Option<u64>,
     /// In one sentence.
@@ -134,6 +137,10 @@ pub struct CrystalReport {
     pub error_ppb: f64,
     /// One standard deviation.
     pub uncertainty_ppb: Option<f64>,
+    /// How warm it is, where there is a thermometer.
+    pub temperature_c: Option<f64>,
+    /// What its frequency changes by with that, once it is known well enough to be used in holdover.
+    pub ppb_per_degree: Option<f64>,
     /// In one sentence.
     pub text: String,
 }
@@ -224,6 +231,8 @@ pub struct PulseReport {
 pub struct ClockReport {
     /// The served clock.
     pub utc: String,
+    /// Which clock that is.
+    pub kind: ClockKind,
     /// Served clock - CLOCK_REALTIME; unknown where nobody read the latter.
     pub minus_system_ns: Option<i64>,
 }
@@ -272,7 +281,11 @@ impl StatusReport {
             leap: leap(snapshot, raw),
             receiver: snapshot.sources.iter().find_map(receiver),
             pulse: pulse(snapshot, raw),
-            clock: ClockReport { utc: time_utc, minus_system_ns: minus_system.map(|span| span.nanos()) },
+            clock: ClockReport {
+                utc: time_utc,
+                kind: snapshot.clock_kind,
+                minus_system_ns: minus_system.map(|span| span.nanos()),
+            },
             sources: snapshot.sources.iter().map(|s| plain(&s.name).into_owned()).collect(),
             notices: super::why::notices(snapshot, raw),
         }
@@ -293,7 +306,11 @@ pub(super) fn reason_at(snapshot: &Snapshot, raw: Timestamp<Raw>) -> StateReason
         StateReason::WaitingForPulse { source, wait_s } => {
             StateReason::WaitingForPulse { source, wait_s: (wait_s - since).max(0.0) }
         }
-        StateReason::Settling { source, .. } => StateReason::Settling { source, bound_s: snapshot.bound_at(raw) },
+        StateReason::SetByHand { ago_s, .. } => {
+            StateReason::SetByHand { ago_s: ago_s + since, bound_s: snapshot.distance_at(raw) }
+        }
+        StateReason::LocalWaits { left_s } => StateReason::LocalWaits { left_s: (left_s - since).max(0.0) },
+        StateReason::Settling { source, .. } => StateReason::Settling { source, bound_s: snapshot.distance_at(raw) },
         other => other,
     }
 }
@@ -315,13 +332,24 @@ pub(super) fn reason(snapshot: &Snapshot, raw: Timestamp<Raw>) -> ReasonWords {
 }
 
 fn accuracy(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Accuracy {
-    let bound = snapshot.bound_at(raw);
-    let text = if bound.is_finite() {
-        format!("Time is within {} of UTC.", Bound(bound))
-    } else {
+    let (bound, distance) = (snapshot.bound_at(raw), snapshot.distance_at(raw));
+    let text = if !distance.is_finite() {
         "How far the time is from UTC is not known.".into()
+    } else if snapshot.bound.path > 0.0 {
+        format!(
+            "Time is within {} of UTC, and within {} if the ways to the servers and back take equally long.",
+            Bound(distance),
+            Bound(bound)
+        )
+    } else {
+        format!("Time is within {} of UTC.", Bound(bound))
     };
-    Accuracy { bound_ns: nanos_up(bound), limit_ns: nanos_up(snapshot.holdover_budget), text }
+    Accuracy {
+        bound_ns: nanos_up(bound),
+        distance_ns: nanos_up(distance),
+        limit_ns: nanos_up(snapshot.holdover_budget),
+        text,
+    }
 }
 
 fn offset(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Option<OffsetReport> {
@@ -346,6 +374,8 @@ fn crystal(snapshot: &Snapshot) -> Option<CrystalReport> {
     Some(CrystalReport {
         error_ppb: finite(frequency.0 * 1e9)?,
         uncertainty_ppb: finite(snapshot.frequency_sd * 1e9),
+        temperature_c: snapshot.temperature.and_then(|t| finite(t.celsius)),
+        ppb_per_degree: snapshot.temperature.and_then(|t| finite(t.coefficient? * 1e9)),
         text: format!("Crystal runs {}.", Crystal(frequency.0)),
     })
 }

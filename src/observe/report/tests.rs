@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::made_up::{NOW, holdover, locked, starting};
 use super::*;
 use crate::core::leap::LeapSecond;
-use crate::core::snapshot::Snapshot;
+use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot};
 use crate::observe::Moment;
 
 fn pretty(report: &impl Serialize) -> String {
@@ -50,6 +50,26 @@ fn why() {
     }
     assert_eq!(WhyReport::new(&locked(), NOW, Some("pps")).unwrap().sources.len(), 1);
     assert_eq!(WhyReport::new(&locked(), NOW, Some("nobody")), None);
+}
+
+#[test]
+fn a_clock_that_cannot_be_set_is_told_with_its_reason() {
+    for (permission, instead, words, action) in [
+        (true, ClockKind::Own, "a clock of our own is steered and served instead.", "CAP_SYS_TIME"),
+        (false, ClockKind::Watched, "it is only watched.", "kernel's log"),
+    ] {
+        let error = "setting its rate: refused".to_owned();
+        let refusal = Some(ClockRefusal { error, permission, instead });
+        let snapshot = Snapshot { clock_kind: instead, clock_refusal: refusal, ..locked() };
+        let status = StatusReport::new(&snapshot, NOW);
+        assert_eq!((status.clock.kind, status.notices[0].code.as_str()), (instead, "clock_refused"));
+        let said = format!("The system clock cannot be set (setting its rate: refused); {words}");
+        assert_eq!(status.notices[0].text, said);
+        assert!(status.notices[0].action.as_ref().unwrap().contains(action));
+        let why = WhyReport::new(&snapshot, NOW, None).unwrap();
+        assert_eq!(why.clock, said);
+        assert!(why.next.last().unwrap().contains(action), "{:?}", why.next);
+    }
 }
 
 #[test]

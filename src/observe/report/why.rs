@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers::{code_and_data, utc_text};
 use super::status::{Notice, Severity, reason, reason_at};
-use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
+use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Duration, Magnitude, State, StateReason, Verdict, direction};
 use crate::observe::plain::plain;
 
@@ -27,6 +27,8 @@ pub struct WhyReport {
     pub because: String,
     /// Why clients are served, or are not.
     pub serving: String,
+    /// Which clock is steered, and why not the one that was to be.
+    pub clock: String,
     /// What is expected next, and what a person can do.
     pub next: Vec<String>,
     /// Why each source is used, or is not.
@@ -68,6 +70,7 @@ impl WhyReport {
             headline: headline(snapshot, state, raw),
             because: reason(snapshot, raw).text,
             serving: serving(snapshot, state, raw),
+            clock: clock(snapshot),
             next: next(snapshot, raw),
             sources,
         })
@@ -75,7 +78,7 @@ impl WhyReport {
 }
 
 fn headline(snapshot: &Snapshot, state: State, raw: Timestamp<Raw>) -> String {
-    let bound = snapshot.bound_at(raw);
+    let bound = snapshot.distance_at(raw);
     let mut text = format!("{} for {}", state.headline(), Duration((raw - snapshot.state_since).seconds().max(0.0)));
     if let Some(previous) = snapshot.previous_state {
         text.push_str(&format!(", before that {}", previous.headline().to_lowercase()));
@@ -101,6 +104,9 @@ fn serving(snapshot: &Snapshot, state: State, raw: Timestamp<Raw>) -> String {
             StateReason::Panic { .. } => "until the step is allowed",
             StateReason::SourcesDisagree { .. } => "until a majority agrees",
             StateReason::NoSources => "until a source is configured",
+            StateReason::SetByHand { .. } => {
+                "because nothing checks what was set and there is no [local] section to serve it all the same"
+            }
             _ => "until a source has set it",
         };
         return format!("NTP clients are told not to use this clock (leap indicator 3), {until}.");
@@ -111,9 +117,29 @@ fn serving(snapshot: &Snapshot, state: State, raw: Timestamp<Raw>) -> String {
         State::Coarse => format!("{served}, with a root dispersion that says how coarse it is."),
         State::Holdover => format!("{served}: the bound is still under the holdover budget of {budget}."),
         State::Network => format!("{served}: one above the server we follow."),
+        State::Local if matches!(snapshot.reason, StateReason::TooFar { .. }) => {
+            format!("{served}: its own reference, because the sources are too uncertain for [local].")
+        }
         State::Local => format!("{served}, because the configuration has a [local] section; nobody checks the clock."),
         State::Unsynchronised => format!("{served}."),
     }
+}
+
+fn clock(snapshot: &Snapshot) -> String {
+    match (&snapshot.clock_refusal, snapshot.clock_kind) {
+        (Some(refusal), _) => sentence(refusal),
+        (None, ClockKind::System) => "The system clock is steered, for every program of this machine.".into(),
+        (None, ClockKind::Own) => "A clock of our own is steered; the system clock is left alone.".into(),
+        (None, ClockKind::Watched) => "No clock is steered; the system clock is watched and served as it is.".into(),
+    }
+}
+
+/// What begins in small letters within a log's line, by itself.
+fn sentence(refusal: &ClockRefusal) -> String {
+    let text = refusal.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    format!("{}{}.", first.collect::<String>(), plain(letters.as_str()))
 }
 
 fn next(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<String> {
@@ -142,7 +168,8 @@ fn next(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<String> {
         _ => None,
     };
     let action = self::reason(snapshot, raw).action;
-    expected.into_iter().chain(action).collect()
+    let clock = snapshot.clock_refusal.as_ref().map(|refusal| refusal.action().to_owned());
+    expected.into_iter().chain(action).chain(clock).collect()
 }
 
 impl WhySource {
@@ -217,12 +244,17 @@ fn what_it_gives(source: &SourceReport) -> &'static str {
         SourceKind::Pulse | SourceKind::NumberedPulse => "its pulses set the clock",
         SourceKind::Message => "its messages set the clock",
         SourceKind::Network => "its answers set the clock",
+        SourceKind::Manual => "what the operator set is followed",
     }
 }
 
 /// What deserves attention whatever the state is, the worst first.
 pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
     let mut notices = Vec::new();
+    if let Some(refusal) = &snapshot.clock_refusal {
+        let (code, severity, action) = ("clock_refused".into(), Severity::Caution, Some(refusal.action().into()));
+        notices.push(Notice { code, severity, source: None, text: sentence(refusal), action });
+    }
     for source in snapshot.sources.iter() {
         let name = plain(&source.name);
         let mut add = |code: &str, severity, text: String, action: Option<String>| {

@@ -10,7 +10,7 @@ use crate::config::Diagnostic;
 use crate::config::diagnostic::quoted;
 use crate::config::value::{Section, unknown, wrong_type};
 use crate::sim::fault::What;
-use crate::sim::oscillator::Temperature;
+use crate::sim::oscillator::{Sensor, Temperature};
 use crate::sim::{Crystal, Fault, Jitter, PulseModel, ServerModel, Shape, Way};
 
 /// Keys and sections of the file.
@@ -32,7 +32,7 @@ const EVER: f64 = 1e8;
 /// Keys of every source.
 const COMMON: [&str; 4] = ["name", "prefer", "noselect", "trust"];
 /// What a fault can be.
-const FAULTS: [&str; 7] = ["silent", "no-fix", "ahead", "weeks", "route", "frequency", "wander"];
+const FAULTS: [&str; 8] = ["silent", "no-fix", "ahead", "weeks", "route", "frequency", "phase", "wander"];
 /// Shapes of jitter.
 const SHAPES: [&str; 4] = ["exponential", "gamma", "pareto", "lognormal"];
 
@@ -132,12 +132,21 @@ fn crystal(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Crystal {
     let white = number("white_ppb", 1000.0, 1e-9).unwrap_or(0.0);
     let temperature = section.get("temperature").and_then(|value| {
         let section = Section::new("temperature", value, out)?;
-        section.only(&["swing", "period", "wobble", "ppm_per_degree"], out);
+        section.only(&["swing", "period", "wobble", "ppm_per_degree", "sensor"], out);
+        let sensor = section.get("sensor").and_then(|value| {
+            let section = Section::new("sensor", value, out)?;
+            section.only(&["grain", "noise"], out);
+            Some(Sensor {
+                grain: section.number("grain", 0.0..=10.0, out).unwrap_or(0.0),
+                noise: section.number("noise", 0.0..=10.0, out).unwrap_or(0.0),
+            })
+        });
         Some(Temperature {
             swing: section.number("swing", 0.0..=100.0, out).unwrap_or(0.0),
             period: section.duration("period", 10.0..=EVER, out).unwrap_or(86_400.0),
             wobble: section.number("wobble", 0.0..=100.0, out).unwrap_or(0.0),
             coefficient: section.number("ppm_per_degree", -10.0..=10.0, out).unwrap_or(0.0) * 1e-6,
+            sensor,
         })
     });
     Crystal { frequency, wander, flicker, white, temperature }
@@ -214,7 +223,8 @@ fn pulse(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> PulseModel {
 
 fn server(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> ServerModel {
     const WAY: [&str; 4] = ["base", "jitter", "shape", "parameter"];
-    let own = ["there", "back", "loss", "stamp_noise", "ahead", "poll", "iburst", "stratum", "root_delay"];
+    let own =
+        ["there", "back", "loss", "stamp_noise", "ahead", "minpoll", "maxpoll", "iburst", "stratum", "root_delay"];
     let own: Vec<&str> = WAY.iter().chain(&own).copied().chain(["root_dispersion"]).collect();
     only(section, &own, out);
     let usual = way(section, None, out);
@@ -225,18 +235,26 @@ fn server(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> ServerModel {
         way(&part, Some(usual), out)
     };
     let (there, back) = (direction("there", "`there`"), direction("back", "`back`"));
+    let minpoll = poll(section, "minpoll", out).unwrap_or(6);
+    let maxpoll = poll(section, "maxpoll", out).unwrap_or(10).max(minpoll);
     ServerModel {
         there,
         back,
         loss: section.number("loss", 0.0..=1.0, out).unwrap_or(0.0),
         stamp_noise: section.duration("stamp_noise", 0.0..=1.0, out).unwrap_or(0.0),
         ahead: section.duration("ahead", -EVER..=EVER, out).unwrap_or(0.0),
-        poll: section.integer("poll", 0..=17, out).and_then(|p| i8::try_from(p).ok()).unwrap_or(6),
+        minpoll,
+        maxpoll,
         iburst: section.boolean("iburst", out).unwrap_or(true),
         stratum: section.integer("stratum", 1..=15, out).and_then(|s| u8::try_from(s).ok()).unwrap_or(1),
         root_delay: section.duration("root_delay", 0.0..=16.0, out).unwrap_or(0.0),
         root_dispersion: section.duration("root_dispersion", 0.0..=16.0, out).unwrap_or(0.0),
     }
+}
+
+/// log2 of an interval, s.
+fn poll(section: &Section<'_, '_>, key: &str, out: &mut Vec<Diagnostic>) -> Option<i8> {
+    section.integer(key, 0..=17, out).and_then(|p| i8::try_from(p).ok())
 }
 
 fn way(section: &Section<'_, '_>, usual: Option<Way>, out: &mut Vec<Diagnostic>) -> Way {
@@ -291,7 +309,7 @@ fn fault(section: &Section<'_, '_>, sources: &[SourceModel], out: &mut Vec<Diagn
     match what {
         "frequency" => missing("by_ppm", "1.0"),
         "wander" => missing("wander_ppb", "10.0"),
-        "ahead" => missing("by", "\"50 ms\""),
+        "ahead" | "phase" => missing("by", "\"50 ms\""),
         "weeks" => missing("weeks", "-1024"),
         _ if FAULTS.contains(&what) => {}
         other => out.push(unknown(other, span, format!("unknown fault {}", quoted(other)), &FAULTS)),
@@ -307,6 +325,7 @@ fn fault(section: &Section<'_, '_>, sources: &[SourceModel], out: &mut Vec<Diagn
             .map(|ppm| fault(What::Frequency(ppm * 1e-6)))
             .into_iter()
             .collect(),
+        "phase" => vec![fault(What::Phase(by))],
         "wander" => section
             .number("wander_ppb", 0.0..=1000.0, out)
             .map(|ppb| fault(What::Wander(ppb * 1e-9)))

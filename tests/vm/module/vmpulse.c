@@ -14,16 +14,23 @@
  * in the stamp, only the jitter that was asked for), or, with line=ttyS1, as an edge on the DCD
  * input of that serial port, where the kernel's own line discipline stamps it.
  *
+ * A machine can lose time without noticing: pause_ms lets true time pass while the guest's counter
+ * stands, as when a hypervisor pauses it. suspend_ms does the same by putting the kernel's timekeeping
+ * to sleep, which then asks the RTC how long it slept, as when a lid is closed.
+ *
  * clock_err_ns is the judge: CLOCK_REALTIME minus true UTC, both out of one snapshot of the kernel's
  * timekeeper, so that reading it adds no noise.
  */
+#include <linux/delay.h>
 #include <linux/hrtimer.h>
 #include <linux/module.h>
 #include <linux/pps_kernel.h>
 #include <linux/serial_core.h>
 #include <linux/spinlock.h>
+#include <linux/syscore_ops.h>
 #include <linux/timekeeping.h>
 #include <linux/tty.h>
+#include <asm/tsc.h>
 
 #define SECOND ((s64)NSEC_PER_SEC)
 /* How long after a pulse its stamp is handed over; also how early the DCD edge is woken for. */
@@ -244,6 +251,67 @@ static int get_rate(char *text, const struct kernel_param *param)
 static const struct kernel_param_ops rate_ops = { .set = set_rate, .get = get_rate };
 module_param_cb(rate_ppb, &rate_ops, NULL, 0644);
 MODULE_PARM_DESC(rate_ppb, "how much faster than the guest's crystal true time runs");
+
+/* True time passes, and the counter that it hangs on did not. */
+static void lose(s64 ns)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&lock, flags);
+	knot_true += ns + scaled(ns, rate);
+	spin_unlock_irqrestore(&lock, flags);
+	/* The pulses that fell into the gap are not made up for. */
+	plan_pulse();
+}
+
+static int set_pause(const char *text, const struct kernel_param *param)
+{
+	long ms;
+	int error = kstrtol(text, 0, &ms);
+
+	if (error)
+		return error;
+	hrtimer_cancel(&timer);
+	lose(ms * NSEC_PER_MSEC);
+	hrtimer_start(&timer, ns_to_ktime(NSEC_PER_MSEC), HRTIMER_MODE_REL_HARD);
+	return 0;
+}
+
+static const struct kernel_param_ops pause_ops = { .set = set_pause };
+module_param_cb(pause_ms, &pause_ops, NULL, 0200);
+MODULE_PARM_DESC(pause_ms, "the machine is paused for so long, and does not notice");
+
+static int set_suspend(const char *text, const struct kernel_param *param)
+{
+	u64 before, cycles;
+	s64 stood;
+	long ms;
+	int error = kstrtol(text, 0, &ms);
+
+	if (error)
+		return error;
+	hrtimer_cancel(&timer);
+	local_irq_disable();
+	before = rdtsc_ordered();
+	stood = ktime_get_raw_ns();
+	error = syscore_suspend();
+	if (!error) {
+		mdelay(ms);
+		syscore_resume();
+	}
+	cycles = rdtsc_ordered() - before;
+	stood = ktime_get_raw_ns() - stood;
+	local_irq_enable();
+	/* The counter runs on the TSC, but for the time that it stood. */
+	if (!error)
+		lose(mul_u64_u64_div_u64(cycles, NSEC_PER_MSEC, tsc_khz) - stood);
+	hrtimer_start(&timer, ns_to_ktime(NSEC_PER_MSEC), HRTIMER_MODE_REL_HARD);
+	return error;
+}
+
+static const struct kernel_param_ops suspend_ops = { .set = set_suspend };
+module_param_cb(suspend_ms, &suspend_ops, NULL, 0200);
+MODULE_PARM_DESC(suspend_ms, "the kernel's timekeeping sleeps for so long");
 
 static int get_clock_err(char *text, const struct kernel_param *param)
 {
