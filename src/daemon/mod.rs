@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use refclocks::shell::Delivery;
-use refclocks::sys::clock::{Bracket, asleep, bracket};
+use refclocks::sys::clock::{Bracket, SHORTEST_SLEEP, asleep, bracket};
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use refclocks::{LocalStamp, Report};
 use tokio::sync::mpsc;
@@ -33,8 +33,6 @@ use journal::Journal;
 /// What was learned is written so long after the first lock, and then so often.
 const FIRST_SAVE: Span = Span::from_whole_seconds(60);
 const SAVE_EVERY: Span = Span::from_whole_seconds(3600);
-/// A shorter sleep cannot be told from the time that reading the clocks takes.
-const SHORTEST_SLEEP: Span = Span::from_millis(50);
 
 /// Something came.
 #[derive(Debug)]
@@ -133,7 +131,7 @@ impl Daemon {
     /// Publishes what readers may know from now on.
     pub fn publish(&mut self) -> Timestamp<Raw> {
         let now = self.bracket().raw_after;
-        let snapshot = Arc::new(self.clock.snapshot(now));
+        let snapshot = Arc::new(Snapshot { asleep: self.asleep, ..self.clock.snapshot(now) });
         self.clock.announce(&snapshot);
         self.published.store(snapshot);
         now
