@@ -77,7 +77,7 @@ impl Default for Prior {
 impl Bank {
     /// A bank that has seen nothing.
     pub fn new(prior: &Prior) -> Self {
-        let mut members = Vec::with_capacity(15);
+        let mut members = Vec::with_capacity(17);
         let wander = |lg_q2: f64| {
             let z = (lg_q2 - prior.wander.0) / prior.wander.1;
             -0.5 * z * z
@@ -85,7 +85,8 @@ impl Bank {
         for lg_q2 in -22..=-14 {
             members.push(Member::new(prior, f64::from(lg_q2), None, wander(f64::from(lg_q2))));
         }
-        for lg_q3 in [-26.0f64, -24.0, -22.0] {
+        // From rooms that take a day to warm up to those that take a quarter of an hour.
+        for lg_q3 in [-26.0f64, -24.0, -22.0, -21.0] {
             for lg_q2 in [-20.0, -18.0] {
                 let z = (lg_q3 + 25.0) / 2.0;
                 members.push(Member::new(prior, lg_q2, Some(lg_q3), wander(lg_q2) - 0.5 * z * z - 2.0));

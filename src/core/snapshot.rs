@@ -21,6 +21,9 @@ pub struct Snapshot {
     pub at: Timestamp<Raw>,
     /// Until when it may be used to serve time.
     pub valid_until: Timestamp<Raw>,
+    /// How long the machine had slept until then since it was started: if it has slept since, its
+    /// counter stood still, and nothing of this holds any more.
+    pub asleep: Span,
     /// When the daemon started.
     pub started: Timestamp<Raw>,
     /// The clock we serve from.

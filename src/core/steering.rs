@@ -2,13 +2,18 @@
 //!
 //! ```text
 //! u = -(y + d/2) - e / tau        e = predicted offset of the served clock, s
-//! tau = clamp(0.1 sqrt(Vx / Vy), 1, 32) s; at most 2 s while |e| > 4 sqrt(Vx)
+//! tau = clamp(0.1 sqrt(Vx / Vy), 1, 32) s; at most 2 s while |e| > 8 sqrt(Vx)
 //! ```
 //!
 //! sqrt(Vx / Vy) is the filter's own time constant. There is no overshoot: e is a state estimate,
 //! and the loop has no integrator of its own.
 
 use super::bank::Estimate;
+
+/// A clock that is off by more standard deviations than this is brought back in a hurry. A single good
+/// answer of a server may well move the estimate by half as many: a hurry that often would be paid
+/// with a rate that jumps.
+const ASTRAY: f64 = 8.0;
 
 /// How the operator allows the clock to be moved.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,7 +67,7 @@ pub fn decide(estimate: &Estimate, offset: f64, updates: u64, set: bool, policy:
     }
     let time_constant = (estimate.phase_variance / estimate.frequency_variance.max(1e-30)).sqrt();
     let mut tau = (0.1 * time_constant).clamp(1.0, 32.0);
-    if offset * offset > 16.0 * estimate.phase_variance {
+    if offset * offset > ASTRAY * ASTRAY * estimate.phase_variance {
         tau = tau.min(2.0);
     }
     Move::Slew(drift - (offset / tau).clamp(-policy.max_slew, policy.max_slew))

@@ -30,23 +30,30 @@ impl View {
     /// that nobody vouches for the clock.
     pub fn at(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Self {
         let system = snapshot.system_at(raw);
-        let unsynchronised = system.leap == LeapIndicator::Unsynchronised
-            || system.stratum == 0
-            || system.stratum >= STRATUM_UNSYNCHRONISED;
-        Self {
+        let view = Self {
             // The leap map is a function of time, `system.leap` a value of some moments ago: only
             // the map knows that the leap second is over now.
-            leap: if unsynchronised {
-                LeapIndicator::Unsynchronised
-            } else {
-                snapshot.utc.indicator(snapshot.clock.at(raw))
-            },
-            stratum: if unsynchronised { STRATUM_UNSYNCHRONISED } else { system.stratum },
-            refid: if unsynchronised { ReferenceId(*b"INIT") } else { system.refid },
+            leap: snapshot.utc.indicator(snapshot.clock.at(raw)),
+            stratum: system.stratum,
+            refid: system.refid,
             precision: system.precision,
             root_delay: NtpShort::from_seconds_up(system.root_delay),
             root_dispersion: NtpShort::from_seconds_up(snapshot.root_dispersion_at(raw)),
             reference_time: system.reference_time.map_or(NtpTimestamp::UNKNOWN, NtpTimestamp::from_utc),
+        };
+        let unsynchronised = system.leap == LeapIndicator::Unsynchronised
+            || system.stratum == 0
+            || system.stratum >= STRATUM_UNSYNCHRONISED;
+        if unsynchronised { view.unsynchronised() } else { view }
+    }
+
+    /// The same, but nobody vouches for it.
+    pub fn unsynchronised(self) -> Self {
+        Self {
+            leap: LeapIndicator::Unsynchronised,
+            stratum: STRATUM_UNSYNCHRONISED,
+            refid: ReferenceId(*b"INIT"),
+            ..self
         }
     }
 }

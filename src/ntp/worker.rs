@@ -288,6 +288,8 @@ impl Responder {
         let map = **self.served.raw_map.load();
         let access = self.served.access.load();
         let view = View::at(&snapshot, map.apply(relation.raw));
+        let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
+        let view = if slept { view.unsynchronised() } else { view };
 
         let mut next = 0;
         while next < received {

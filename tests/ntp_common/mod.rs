@@ -27,6 +27,7 @@ pub fn made_up_snapshot() -> Snapshot {
     Snapshot {
         at: raw,
         valid_until: raw + Span::from_whole_seconds(3600),
+        asleep: clock::asleep(),
         started: raw,
         clock: ClockReading { raw, tai: utc.tai(now, false), rate: 0.0 },
         clock_kind: ClockKind::Own,

@@ -394,6 +394,7 @@ impl Engine {
         Snapshot {
             at: now.raw,
             valid_until: now.raw + VALID_FOR,
+            asleep: Span::ZERO,
             started: self.started.raw,
             clock: ClockReading { raw: now.raw, tai: now.clock, rate: now.rate },
             clock_kind: ClockKind::default(),

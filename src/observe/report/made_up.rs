@@ -150,6 +150,7 @@ pub(crate) fn locked() -> Snapshot {
     Snapshot {
         at: NOW - Span::from_millis(390),
         valid_until: NOW + Span::from_whole_seconds(60),
+        asleep: Span::ZERO,
         started: ago(90_060),
         clock: ClockReading { raw: NOW, tai: map.tai(UTC, false), rate: 0.0 },
         clock_kind: ClockKind::Own,

@@ -23,6 +23,13 @@ pub struct Answer {
     pub distance: i64,
 }
 
+impl Answer {
+    /// Is it further off than it claims?
+    pub fn is_wrong(&self) -> bool {
+        self.leap < 3 && self.outside > self.distance
+    }
+}
+
 /// Asks once.
 pub fn ask(server: SocketAddr) -> Result<Answer> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
@@ -50,6 +57,24 @@ pub fn ask(server: SocketAddr) -> Result<Answer> {
         (i64::from(bits) * SECOND) >> 16
     };
     Ok(Answer { leap: packet[0] >> 6, stratum: packet[1], outside, distance: short(4) / 2 + short(8) })
+}
+
+/// Asks this machine's server again and again.
+pub fn hammer(seconds: f64) -> Result<()> {
+    let (mut answered, mut unsynchronised, mut wrong) = (0, 0, 0);
+    let begun = std::time::Instant::now();
+    while begun.elapsed().as_secs_f64() < seconds {
+        if let Ok(answer) = ask(([127, 0, 0, 1], 123).into()) {
+            answered += 1;
+            unsynchronised += i32::from(answer.leap == 3);
+            wrong += i32::from(answer.is_wrong());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!(
+        "JUDGED {{\"answered\":{answered},\"answered_unsynchronised\":{unsynchronised},\"answered_wrong\":{wrong}}}"
+    );
+    Ok(())
 }
 
 /// An NTP timestamp of this era as nanoseconds since 1970.

@@ -36,6 +36,11 @@ enum Command {
         #[arg(allow_negative_numbers = true)]
         ppm: f64,
     },
+    /// Asks the NTP server every 10 ms, and prints what came of it as one line of JSON.
+    Hammer {
+        /// For so long.
+        seconds: f64,
+    },
     /// Holds one thread still, and not the others of its process.
     Freeze {
         /// Its number.
@@ -51,6 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Command::Judge(args) => judge::run(&args),
         Command::Step { milliseconds } => rival::step(milliseconds),
         Command::Slew { ppm } => rival::slew(ppm),
+        Command::Hammer { seconds } => client::hammer(seconds),
         Command::Freeze { thread, seconds } => rival::freeze(thread, seconds),
     }
 }
