@@ -193,6 +193,7 @@ const NOW: Timestamp<Raw> = Timestamp::from_parts(1000, 0);
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     at: NOW,
     valid_until: NOW,
+    asleep: refclocks::time::Span::ZERO,
     started: NOW,
     clock: ClockReading { raw: NOW, tai: Timestamp::from_parts(1_767_323_082, 0), rate: 0.0 },
     clock_kind: ClockKind::Own,
