@@ -17,7 +17,7 @@ pub fn nmea(data: &[u8]) {
     let bytes = mended.as_deref().unwrap_or(options.0);
 
     let good = good_sentences(bytes);
-    let mut driver = Driver::new(Config { baud, not_before: refclockd::NOT_BEFORE });
+    let mut driver = Driver::new(Config { baud, not_before: refclockd::NOT_BEFORE, last_good: refclockd::NOT_BEFORE });
     driver.handle_open(Timestamp::from_parts(1000, 0));
     let mut samples = 0;
     let mut last = Timestamp::EPOCH;

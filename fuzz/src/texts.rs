@@ -197,7 +197,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     clock: ClockReading { raw: NOW, tai: Timestamp::from_parts(1_767_323_082, 0), rate: 0.0 },
     clock_kind: ClockKind::Own,
     clock_refusal: Some(ClockRefusal {
-        error: "Operation not \u{9b}permitted".into(),
+        error: "setting its rate: Operation not \u{9b}permitted".into(),
         permission: true,
         instead: ClockKind::Own,
     }),

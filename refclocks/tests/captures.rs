@@ -92,13 +92,13 @@ fn no_capture_stops_the_driver_and_its_samples_are_on_the_wire() {
         }
     }
     let not_before = parse_iso8601("2025-07-01T00:00:00Z").unwrap().0;
-    let fold = DateFold { not_before };
+    let fold = DateFold { not_before, last_good: Timestamp::EPOCH };
     let mut with_samples = 0;
     for (file, times) in &expected {
         let bytes = std::fs::read(folder.join(file)).unwrap();
         let folded: Vec<_> = times.iter().filter_map(|t| fold.fold(*t)).map(|(t, _)| t).collect();
         for chunk in [1, 7, 64, 4096] {
-            let mut driver = Driver::new(Config { baud: Some(9600), not_before });
+            let mut driver = Driver::new(Config { baud: Some(9600), not_before, ..Config::default() });
             let mut samples = 0;
             for (i, part) in bytes.chunks(chunk).enumerate() {
                 driver.handle_bytes(part, Timestamp::from_nanos(i as i64 * chunk as i64 * 1_041_667));

@@ -142,7 +142,8 @@ fn captures_come_through_a_port_as_they_come_from_a_file() {
         println!("skipped: REFCLOCKD_CAPTURES is not set");
         return;
     };
-    let settings = nmea::Config { baud: None, not_before: parse_iso8601("2025-07-01T00:00:00Z").unwrap().0 };
+    let settings =
+        nmea::Config { not_before: parse_iso8601("2025-07-01T00:00:00Z").unwrap().0, ..nmea::Config::default() };
     let mut with_samples = 0;
     for (file, chunk) in CAPTURES {
         let bytes = std::fs::read(Path::new(&captures).join(file)).unwrap();

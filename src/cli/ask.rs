@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::words::{Style, wrap};
 use crate::control::DEFAULT_SOCKET;
 use crate::control::client::{AskError, ask};
-use crate::control::protocol::{ErrorReply, Request};
+use crate::control::protocol::ErrorReply;
 
 /// How long the daemon may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -35,7 +36,7 @@ pub struct AskArgs {
 /// Asks and prints: the answer as JSON, or as `words` says it; or why there is none.
 pub fn ask_and_print<T: DeserializeOwned>(
     args: &AskArgs,
-    request: &Request,
+    request: &impl Serialize,
     words: impl FnOnce(&T, Style) -> String,
 ) -> ExitCode {
     match ask::<T>(&args.socket, request, LIMIT) {

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod query;
 pub mod run;
 pub mod satellites;
+pub mod set;
 pub mod sources;
 pub mod status;
 pub mod view;
@@ -40,6 +41,8 @@ enum Command {
     Why(why::WhyArgs),
     /// What the receivers see of the sky: asks the daemon.
     Satellites(satellites::SatellitesArgs),
+    /// Command the daemon: step, set the time, take servers offline, read the configuration again.
+    Set(set::SetArgs),
     /// Ask servers for the time, once.
     Query(query::QueryArgs),
 }
@@ -54,6 +57,7 @@ pub fn run() -> ExitCode {
         Command::Sources(args) => sources::run(args),
         Command::Why(args) => why::run(args),
         Command::Satellites(args) => satellites::run(args),
+        Command::Set(args) => set::run(args),
         Command::Query(args) => query::run(args),
     }
 }

@@ -1,6 +1,6 @@
 //! `refclockd run`: the daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -8,28 +8,36 @@ use arc_swap::ArcSwap;
 use clap::Args;
 use refclocks::sys::clock::{raw_now, realtime_now};
 use refclocks::time::{Timestamp, Utc};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::spawn_local;
 use tracing::{error, info, warn};
 
 use super::check::{self, EX_CONFIG};
 use crate::clock::DisciplinedClock;
 use crate::config::Config;
 use crate::control;
-use crate::control::server::ServerState;
+use crate::control::command::{Command, Commission};
+use crate::control::server::{Bound, ServerState};
 use crate::core::engine::ClockCommand;
 use crate::core::snapshot::ClockKind;
-use crate::daemon::Daemon;
 use crate::daemon::files::Files;
+use crate::daemon::installation::Installation;
 use crate::daemon::journal::Journal;
 use crate::daemon::privileges::{self, PrivilegeError};
+use crate::daemon::roster::Roster;
 use crate::daemon::start::clock::{clock, leap_table};
-use crate::daemon::start::memory::{believable, remembered};
-use crate::daemon::start::serving::listen;
-use crate::daemon::start::sources::{engine, start_sources};
+use crate::daemon::start::engine::engine;
+use crate::daemon::start::memory::{remembered, starts_from};
+use crate::daemon::start::serving::Serving;
 use crate::daemon::supervisor::Supervisor;
 use crate::daemon::thermometer;
+use crate::daemon::{Daemon, Ending, Inbox, Input};
 use crate::ntp::client::names::Names;
 use crate::ntp::served::RawMap;
+
+/// Beyond sysexits: the clock is further off than `[clock] panic`, and `panic_exit` is set.
+const EX_PANIC: u8 = 79;
 
 /// Options of `refclockd run`.
 #[derive(Args, Debug)]
@@ -50,10 +58,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    if args.single_thread
-        && let Some(serve) = &mut config.serve
-    {
-        serve.workers = 0;
+    if args.single_thread {
+        config.without_threads();
     }
     tracing_subscriber::fmt().with_target(false).with_writer(std::io::stderr).init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -63,8 +69,12 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    match tokio::task::LocalSet::new().block_on(&runtime, serve(&config, !args.single_thread)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match tokio::task::LocalSet::new().block_on(&runtime, serve(&args.config, &config, !args.single_thread)) {
+        Ok(Ending::Told) => ExitCode::SUCCESS,
+        Ok(Ending::Panic) => {
+            error!("ended, because the configuration says `panic_exit`");
+            ExitCode::from(EX_PANIC)
+        }
         Err(error) => {
             error!("{error}. {} Nothing was started.", error.action());
             ExitCode::from(EX_CONFIG)
@@ -73,15 +83,14 @@ pub fn run(args: &RunArgs) -> ExitCode {
 }
 
 /// `threads`: may others be started beside this one?
-async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
+async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, PrivilegeError> {
     let mut taken = privileges::settle(config).await?;
     let path = config.state_dir.join("drift.toml");
     let memory = remembered(&path);
     let raw = raw_now();
     let system: Timestamp<Utc> = realtime_now().reinterpret();
     let utc = leap_table(config.clock.leap_file.as_deref(), system);
-    let last = memory.last_utc.filter(|last| believable(*last, system));
-    let not_before = last.map_or(crate::NOT_BEFORE, |last| last.max(crate::NOT_BEFORE));
+    let last = memory.last_utc.filter(|last| starts_from(*last, system));
     let mut clock = clock(config, utc, raw, last.map_or(system, |last| last.max(system)));
     // A machine without a battery-backed clock starts at the last good time it knew.
     if let Some(last) = last.filter(|last| *last > system && clock.kind() == ClockKind::System) {
@@ -91,32 +100,52 @@ async fn serve(config: &Config, threads: bool) -> Result<(), PrivilegeError> {
     let clock = DisciplinedClock::new(engine(config, utc), &memory, clock, raw);
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));
     // The port answers before anything else is ready: "not synchronised" is an answer.
-    let workers = listen(config, &published);
+    let mut serving = Serving::new(&published);
+    serving.apply(config.serve.as_ref());
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
     match if threads { Files::start() } else { Ok(Files::here()) } {
         Ok(files) => daemon.remember_in(path, files),
         Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),
     }
-    let socket = config.control_socket.clone();
-    tokio::task::spawn_local(control::server::run_bound(socket, taken.control.take(), daemon.reader(), tell_control));
     let (inbox, mut inputs) = mpsc::unbounded_channel();
+    take_commands(config, taken.control.take(), &daemon, &inbox);
     let names = if threads { Names::on_a_thread() } else { Names::here() };
-    start_sources(config, &mut taken, not_before, &names, &inbox);
+    let supervisor = Supervisor::find(daemon.reader());
+    supervisor.ready();
+    let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
+    let roster = Roster::new(inbox.clone(), names, taken, last_good);
+    let how = (inbox.clone(), threads);
+    daemon.install(|clock| Installation::new(file.into(), config, (roster, serving), supervisor, how, clock));
     if threads {
         thermometer::start(&config.thermometer, &inbox);
     }
-    info!("started with {} reference clocks and {} servers", config.refclocks.len(), config.servers.len());
-    let supervisor = Supervisor::find(daemon.reader());
-    supervisor.ready();
-    daemon.run(&mut inputs, stopped()).await;
+    info!(
+        "started with {} reference clocks, {} servers and {} pools",
+        config.refclocks.len(),
+        config.servers.len(),
+        config.pools.len()
+    );
+    let ending = daemon.run(&mut inputs, stopped()).await;
     info!("ending");
-    supervisor.stopping();
     daemon.finish();
-    for workers in workers.take() {
-        workers.stop();
-    }
-    Ok(())
+    Ok(ending)
+}
+
+/// What the operator says comes in by the control socket, and as SIGHUP.
+fn take_commands(config: &Config, bound: Option<Bound>, daemon: &Daemon, inbox: &Inbox) {
+    let commands = inbox.clone();
+    // A daemon that ends takes no commands.
+    let commission = move |commission| drop(commands.send(Input::Command(commission)));
+    let socket = config.control_socket.clone();
+    spawn_local(control::server::run(socket, bound, daemon.reader(), commission, tell_control));
+    let commands = inbox.clone();
+    spawn_local(async move {
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        while hangup.recv().await.is_some() {
+            drop(commands.send(Input::Command(Commission { command: Command::Reload, answer: None })));
+        }
+    });
 }
 
 fn tell_control(state: &ServerState) {
@@ -129,7 +158,6 @@ fn tell_control(state: &ServerState) {
 
 /// SIGTERM or Ctrl-C.
 pub(super) async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {
         Ok(mut terminate) => tokio::select! {
             _ = tokio::signal::ctrl_c() => {}

@@ -117,6 +117,18 @@ pub fn render(file: &str, text: &str, diagnostics: &[Diagnostic], color: bool) -
     out
 }
 
+/// For a log or a message: each in a sentence or two, with its place, on one line.
+pub fn in_words(file: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
+    let sentence = |d: &Diagnostic| {
+        let place = match d.position(text) {
+            Some((line, column)) => format!("{file}:{line}:{column}"),
+            None => file.to_owned(),
+        };
+        format!("{place}: {}. {}", d.title, d.help)
+    };
+    diagnostics.iter().map(sentence).collect::<Vec<_>>().join(" ")
+}
+
 /// The text without the control characters U+0080 to U+009F, which some terminals obey and the renderer
 /// leaves as they are; the others it makes visible. Two bytes stand for two bytes: spans keep their place.
 fn without_c1(text: &str) -> String {

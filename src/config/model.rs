@@ -40,6 +40,15 @@ pub struct Config {
     pub process: Process,
 }
 
+impl Config {
+    /// Without any thread beside the one that decides: it answers NTP itself.
+    pub fn without_threads(&mut self) {
+        if let Some(serve) = &mut self.serve {
+            serve.workers = 0;
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -7,10 +7,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::protocol::{ErrorBody, ErrorReply, Request};
+use super::protocol::{ErrorBody, ErrorReply};
 use crate::observe::plain::without_control;
 
 /// The longest answer taken, bytes.
@@ -90,16 +91,23 @@ impl AskError {
             Self::NotAllowed { .. } => 77,
             Self::TimedOut { .. } => 75,
             Self::Io { .. } => 74,
-            Self::Refused(body) if body.code == "unknown_source" => 64,
-            Self::Refused(_) | Self::NotUnderstood(_) => 76,
+            Self::Refused(body) => match body.code.as_str() {
+                "unknown_source" => 64,
+                "not_permitted" | "refused" => 77,
+                "bad_configuration" => 78,
+                "not_steered" | "not_configured" => 69,
+                _ => 76,
+            },
+            Self::NotUnderstood(_) => 76,
         }
     }
 }
 
-/// Asks one question and gives back the answer's line, made safe to print.
-pub fn ask_line(path: &Path, request: &Request, limit: Duration) -> Result<String, AskError> {
+/// Asks one question, or gives one command, and gives back the answer's line, made safe to print.
+pub fn ask_line(path: &Path, request: &impl Serialize, limit: Duration) -> Result<String, AskError> {
     let (tell, told) = mpsc::channel();
-    let (socket, question) = (path.to_owned(), request.clone());
+    let question = serde_json::to_string(request).map_err(|error| AskError::NotUnderstood(error.to_string()))?;
+    let socket = path.to_owned();
     // A full queue blocks connect() without a limit; so the limit is kept from outside. A thread
     // that hangs there ends with the program.
     let asker = thread::Builder::new().name("ask".into()).spawn(move || drop(tell.send(exchange(&socket, &question))));
@@ -120,7 +128,11 @@ pub fn ask_line(path: &Path, request: &Request, limit: Duration) -> Result<Strin
 }
 
 /// Asks one question and reads the answer: the line as it came, and what it says.
-pub fn ask<T: DeserializeOwned>(path: &Path, request: &Request, limit: Duration) -> Result<(String, T), AskError> {
+pub fn ask<T: DeserializeOwned>(
+    path: &Path,
+    request: &impl Serialize,
+    limit: Duration,
+) -> Result<(String, T), AskError> {
     let line = ask_line(path, request, limit)?;
     let not_understood = |error: serde_json::Error| AskError::NotUnderstood(error.to_string());
     let mut value: Value = serde_json::from_str(&line).map_err(not_understood)?;
@@ -133,10 +145,9 @@ pub fn ask<T: DeserializeOwned>(path: &Path, request: &Request, limit: Duration)
     Ok((line, report))
 }
 
-fn exchange(path: &Path, request: &Request) -> io::Result<String> {
+fn exchange(path: &Path, question: &str) -> io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
-    let mut question = serde_json::to_string(request)?;
-    question.push('\n');
+    let question = format!("{question}\n");
     // Who is turned away at the door may not get to ask, and is told why all the same.
     let asked = stream.write_all(question.as_bytes());
     let mut line = Vec::new();

@@ -1,7 +1,8 @@
-//! Questions and answers: one line in, one line out. Pure.
+//! Questions, commands and answers: one line in, one line out. Pure.
 
 use serde::{Deserialize, Serialize};
 
+use super::command::{COMMANDS, Command};
 use crate::core::snapshot::Snapshot;
 use crate::observe::Moment;
 use crate::observe::report::{SatellitesReport, SourcesReport, StatusReport, WhyReport};
@@ -39,7 +40,9 @@ pub struct ErrorReply {
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// `bad_request`, `unknown_question`, `unknown_source`, `line_too_long`, `busy` or `internal`.
+    /// `bad_request`, `unknown_question`, `unknown_command`, `unknown_source`, `not_permitted`,
+    /// `not_steered`, `refused`, `bad_configuration`, `not_configured`, `line_too_long`, `busy` or
+    /// `internal`.
     pub code: String,
     /// In a sentence or two.
     pub text: String,
@@ -66,29 +69,59 @@ pub struct PingReply {
     pub version: String,
     /// What can be asked.
     pub asks: Vec<String>,
+    /// What can be commanded.
+    #[serde(default)]
+    pub sets: Vec<String>,
+}
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// A question.
+    Ask(Request),
+    /// A command.
+    Set(Command),
 }
 
 /// Answers one line from a snapshot at the reader's now. Whatever the line is, the answer is one
-/// JSON object without line ends.
+/// JSON object without line ends. Commands are somebody else's to carry out.
 pub fn handle_line(line: &str, snapshot: &Snapshot, now: impl Into<Moment>) -> String {
     match parse(line) {
-        Ok(request) => answer(&request, snapshot, now.into()),
+        Ok(Said::Ask(request)) => answer(&request, snapshot, now),
+        Ok(Said::Set(_)) => ErrorReply::new("not_permitted", "Questions only.").to_line(),
         Err(error) => error.to_line(),
     }
 }
 
-fn parse(line: &str) -> Result<Request, ErrorReply> {
+/// Understands a line.
+///
+/// # Errors
+///
+/// What is wrong with it, as an answer.
+pub fn parse(line: &str) -> Result<Said, ErrorReply> {
     let value: serde_json::Value = serde_json::from_str(line)
         .map_err(|error| ErrorReply::new("bad_request", format!("That is not one JSON object: {error}.")))?;
+    if let Some(set) = value.get("set") {
+        let known = set.as_str().is_some_and(|set| COMMANDS.split(", ").any(|known| known == set));
+        if !known {
+            return Err(ErrorReply::new("unknown_command", format!("Commands are: {COMMANDS}.")));
+        }
+        return serde_json::from_value(value)
+            .map(Said::Set)
+            .map_err(|error| ErrorReply::new("bad_request", format!("That command is not well put: {error}")));
+    }
     match value.get("ask").map(|ask| ask.as_str()) {
         Some(Some(ask)) if QUESTIONS.split(", ").any(|known| known == ask) => serde_json::from_value(value)
+            .map(Said::Ask)
             .map_err(|error| ErrorReply::new("bad_request", format!("That question is not well put: {error}."))),
         Some(Some(_)) => Err(ErrorReply::new("unknown_question", format!("Questions are: {QUESTIONS}."))),
         _ => Err(ErrorReply::new("bad_request", "Ask like this: {\"ask\":\"status\"}.")),
     }
 }
 
-fn answer(request: &Request, snapshot: &Snapshot, now: Moment) -> String {
+/// Answers a question from a snapshot at the reader's now.
+pub fn answer(request: &Request, snapshot: &Snapshot, now: impl Into<Moment>) -> String {
+    let now = now.into();
     match request {
         Request::Status => to_line(&StatusReport::new(snapshot, now)),
         Request::Sources => to_line(&SourcesReport::new(snapshot, now.raw)),
@@ -101,6 +134,7 @@ fn answer(request: &Request, snapshot: &Snapshot, now: Moment) -> String {
             schema: "refclockd.ping/1".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             asks: QUESTIONS.split(", ").map(Into::into).collect(),
+            sets: COMMANDS.split(", ").map(Into::into).collect(),
         }),
     }
 }
@@ -114,7 +148,8 @@ fn unknown_source(snapshot: &Snapshot) -> ErrorReply {
     ErrorReply::new("unknown_source", crate::observe::plain::plain(&text))
 }
 
-fn to_line(reply: &impl Serialize) -> String {
+/// An answer as a line, without its end.
+pub fn to_line(reply: &impl Serialize) -> String {
     serde_json::to_string(reply).unwrap_or_else(|_| {
         r#"{"error":{"code":"internal","text":"The answer could not be written as JSON."}}"#.to_owned()
     })
@@ -174,7 +209,30 @@ mod tests {
         let why = Request::Why { source: Some("GPS".into()) };
         for request in [Request::Status, Request::Sources, why, Request::Why { source: None }, Request::Ping] {
             let line = serde_json::to_string(&request).unwrap();
-            assert_eq!(parse(&line).unwrap(), request, "{line}");
+            assert_eq!(parse(&line).unwrap(), Said::Ask(request), "{line}");
         }
+        let to = "2026-11-26 12:00:00".parse().unwrap();
+        let source = Some("GPS".to_owned());
+        for command in [
+            Command::Step,
+            Command::Time { to },
+            Command::Offline { source },
+            Command::Online { source: None },
+            Command::Burst { source: None },
+            Command::Reload,
+        ] {
+            let line = serde_json::to_string(&command).unwrap();
+            assert_eq!(parse(&line).unwrap(), Said::Set(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn commands_are_told_apart_from_what_is_none() {
+        let error = |line: &str| parse(line).unwrap_err().error;
+        assert_eq!(error(r#"{"set":"shutdown"}"#).code, "unknown_command");
+        assert_eq!(error(r#"{"set":3}"#).code, "unknown_command");
+        assert_eq!(error(r#"{"set":"time"}"#).code, "bad_request");
+        assert!(error(r#"{"set":"time","to":"noon"}"#).text.contains("That is not a time"));
+        assert_eq!(error_code(r#"{"set":"step"}"#), "not_permitted");
     }
 }

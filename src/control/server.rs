@@ -10,11 +10,13 @@ use std::time::Duration;
 use refclocks::Backoff;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::command::{Answer, Command, Commission, may_command};
 use super::lines::{Line, Lines};
-use super::protocol::{ErrorReply, handle_line};
+use super::protocol::{self, ErrorReply, Said};
 use crate::observe::Look;
 
 /// Owner and group may ask.
@@ -25,6 +27,8 @@ const MOST_CONNECTIONS: usize = 32;
 const IDLE: Duration = Duration::from_secs(60);
 /// An asker that does not take its answer for so long is let go.
 const SLOW_READER: Duration = Duration::from_secs(5);
+/// A command that takes longer is answered that it does.
+const CARRIED_OUT: Duration = Duration::from_secs(4);
 /// How long whoever holds the path may take to show that it lives.
 const PROBE: Duration = Duration::from_secs(1);
 /// How often we look whether the path is still ours.
@@ -114,18 +118,17 @@ impl BindError {
 /// Answers on the socket at `path` for as long as the future lives; it never ends by itself. What
 /// happens to the socket is handed to `tell`, once for each change. To be spawned on the main
 /// thread's `LocalSet`; dropping it closes and removes the socket.
-pub async fn run(path: PathBuf, look: impl Look + 'static, tell: impl FnMut(&ServerState)) {
-    run_bound(path, None, look, tell).await;
-}
-
-/// The same, beginning with a socket that may be bound already.
-pub async fn run_bound(
+///
+/// `bound` is a socket that may be bound already. A command is handed to `commission` if its sender may
+/// command; whoever carries it out answers it.
+pub async fn run(
     path: PathBuf,
     mut bound: Option<Bound>,
     look: impl Look + 'static,
+    commission: impl Fn(Commission) + 'static,
     mut tell: impl FnMut(&ServerState),
 ) {
-    let look = Rc::new(look);
+    let desk = Rc::new(Desk { look, commission });
     let mut backoff = Backoff::default();
     let mut told = String::new();
     loop {
@@ -138,7 +141,7 @@ pub async fn run_bound(
                 backoff.reset();
                 told.clear();
                 tell(&ServerState::Listening { path: path.clone() });
-                serve(&bound, &look).await;
+                serve(&bound, &desk).await;
                 tell(&ServerState::Lost { path: path.clone() });
             }
             Err(error) => {
@@ -150,6 +153,43 @@ pub async fn run_bound(
                 }
                 sleep(again_in).await;
             }
+        }
+    }
+}
+
+/// Who answers questions, and who takes commands.
+struct Desk<L, C> {
+    look: L,
+    commission: C,
+}
+
+impl<L: Look, C: Fn(Commission)> Desk<L, C> {
+    async fn answer(&self, line: &str, stream: &UnixStream) -> String {
+        match protocol::parse(line) {
+            Ok(Said::Ask(question)) => {
+                let (snapshot, now) = self.look.look();
+                protocol::answer(&question, &snapshot, now)
+            }
+            Ok(Said::Set(command)) => match self.carry_out(command, stream).await {
+                Ok(reply) => protocol::to_line(&reply),
+                Err(error) => error.to_line(),
+            },
+            Err(error) => error.to_line(),
+        }
+    }
+
+    async fn carry_out(&self, command: Command, stream: &UnixStream) -> Answer {
+        let peer = stream.peer_cred().map(|peer| peer.uid());
+        if !peer.is_ok_and(|uid| may_command(uid, nix::unistd::geteuid().as_raw())) {
+            let text = "Only root and the daemon's own user may command. Others that reach this socket may ask.";
+            return Err(ErrorReply::new("not_permitted", text));
+        }
+        let (answer, answered) = oneshot::channel();
+        (self.commission)(Commission { command, answer: Some(answer) });
+        match timeout(CARRIED_OUT, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ErrorReply::new("internal", "It was not carried out. Look at the daemon's log.")),
+            Err(_) => Err(ErrorReply::new("busy", "It is taking long. Look at the log for what comes of it.")),
         }
     }
 }
@@ -215,14 +255,14 @@ pub async fn bind(path: &Path) -> Result<Bound, BindError> {
 }
 
 /// Returns when the path is no longer ours.
-async fn serve<L: Look + 'static>(bound: &Bound, look: &Rc<L>) {
+async fn serve<L: Look + 'static, C: Fn(Commission) + 'static>(bound: &Bound, desk: &Rc<Desk<L, C>>) {
     let mut askers = JoinSet::new();
     let mut check = tokio::time::interval(STILL_OURS_EVERY);
     loop {
         tokio::select! {
             accepted = bound.listener.accept() => match accepted {
                 Ok((stream, _)) if askers.len() < MOST_CONNECTIONS => {
-                    askers.spawn_local(answer(stream, Rc::clone(look)));
+                    askers.spawn_local(answer(stream, Rc::clone(desk)));
                 }
                 Ok((stream, _)) => {
                     let busy = ErrorReply::new("busy", "Too many ask at once. Come back in a moment.");
@@ -239,7 +279,7 @@ async fn serve<L: Look + 'static>(bound: &Bound, look: &Rc<L>) {
 }
 
 /// Answers one asker until it leaves, is silent or does not take its answers.
-async fn answer<L: Look>(mut stream: UnixStream, look: Rc<L>) {
+async fn answer<L: Look, C: Fn(Commission)>(mut stream: UnixStream, desk: Rc<Desk<L, C>>) {
     let mut lines = Lines::default();
     let mut buffer = vec![0; 4096];
     loop {
@@ -250,10 +290,7 @@ async fn answer<L: Look>(mut stream: UnixStream, look: Rc<L>) {
         };
         for line in whole {
             let mut reply = match line {
-                Line::Whole(line) => {
-                    let (snapshot, now) = look.look();
-                    handle_line(&line, &snapshot, now)
-                }
+                Line::Whole(line) => desk.answer(&line, &stream).await,
                 Line::TooLong => ErrorReply::new("line_too_long", "A question has at most 64 KiB.").to_line(),
             };
             reply.push('\n');

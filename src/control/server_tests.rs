@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::control::client::{AskError, ask, ask_line};
+use crate::control::command::SetReply;
 use crate::control::protocol::Request;
 use crate::observe::Moment;
 use crate::observe::report::made_up::{NOW, locked};
@@ -24,7 +25,11 @@ fn beside<T: Send + 'static>(path: &Path, asker: impl FnOnce() -> T + Send + 'st
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let mut ready = Some(ready);
         let look = || (Arc::new(locked()), Moment::from(NOW));
-        let server = tokio::task::spawn_local(run(path, look, move |state| {
+        let obey = |commission: Commission| {
+            let reply = SetReply::new(&commission.command, "It is done.");
+            commission.answer(Ok(reply));
+        };
+        let server = tokio::task::spawn_local(run(path, None, look, obey, move |state| {
             saying.borrow_mut().push(state.to_string());
             if let Some(ready) = ready.take() {
                 ready.send(()).unwrap();
@@ -169,4 +174,16 @@ fn a_hostile_answer_cannot_move_a_cursor() {
     });
     let error = ask::<StatusReport>(&path, &Request::Status, LIMIT).unwrap_err();
     assert_eq!(error.to_string(), "\u{fffd}[2J\u{fffd}2J");
+}
+
+#[test]
+fn commands_are_carried_out_and_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    let socket = path.clone();
+    let (reply, _) = beside(&path, move || ask::<SetReply>(&socket, &Command::Step, LIMIT).unwrap().1);
+    assert_eq!(
+        (reply.schema.as_str(), reply.set.as_str(), reply.text.as_str()),
+        ("refclockd.set/1", "step", "It is done.")
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use refclocks::time::{Timestamp, Utc};
 use refclocks::{DevicePhase, DeviceReason};
 
 use super::snapshot::ClockRefusal;
@@ -58,6 +59,15 @@ pub enum Event {
         /// Mean delay of those messages, s.
         delay: Option<f64>,
     },
+    /// Two witnesses say a time before the last good one that was remembered, which is forgotten.
+    LastGoodRefuted {
+        /// What was remembered.
+        last_good: Timestamp<Utc>,
+        /// Who says otherwise.
+        witnesses: [String; 2],
+        /// The present by the first of them.
+        now: Timestamp<Utc>,
+    },
     /// The clock was stepped by us.
     Stepped {
         /// local - reference before the step, s.
@@ -113,7 +123,10 @@ impl Event {
         match self {
             Self::State { to, .. } => *to != State::Locked,
             Self::Verdict { verdict, .. } => {
-                matches!(verdict, Verdict::Falseticker { .. } | Verdict::NumberingContradicted { .. })
+                matches!(
+                    verdict,
+                    Verdict::Falseticker { .. } | Verdict::NumberingContradicted { .. } | Verdict::DateInDoubt { .. }
+                )
             }
             Self::Device { phase, .. } => {
                 matches!(phase, DevicePhase::Absent | DevicePhase::Faulty | DevicePhase::Stale)
@@ -121,6 +134,7 @@ impl Event {
             Self::ForeignStep { .. }
             | Self::ForeignRate { .. }
             | Self::ClockRefused(_)
+            | Self::LastGoodRefuted { .. }
             | Self::Panic { .. }
             | Self::DateRepaired { .. }
             | Self::Slept { .. }
@@ -154,6 +168,10 @@ impl fmt::Display for Event {
                 write!(f, "{pulse}: each pulse is the second that {messages} names {:.0} ms later", delay * 1e3)
             }
             Self::Numbered { pulse, .. } => write!(f, "{pulse}: numbered by our own clock"),
+            Self::LastGoodRefuted { last_good, witnesses: [a, b], now } => write!(
+                f,
+                "the last good time known, {last_good:.0}, is not believed: {a} and {b} agree that it is {now:.0}"
+            ),
             Self::Stepped { offset } => {
                 write!(f, "clock stepped: it was {} {}", Magnitude(offset.abs()), direction(*offset))
             }

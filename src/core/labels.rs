@@ -46,6 +46,8 @@ pub(super) struct Facts {
     /// A pulse or message source that delivers, used or not.
     pub live_pulse: Option<String>,
     pub live_message: Option<String>,
+    /// A source that says a time before the last good one of an earlier life.
+    pub date_in_doubt: Option<String>,
     pub pulse_wait: f64,
     pub budget: f64,
     pub would_last: Option<f64>,
@@ -199,6 +201,9 @@ impl Labels {
     fn nothing(&self, f: &Facts) -> StateReason {
         if !f.any_source {
             return if f.local.is_ready() { StateReason::Undisciplined } else { without(f, StateReason::NoSources) };
+        }
+        if let Some(source) = &f.date_in_doubt {
+            return StateReason::DateInDoubt { source: source.clone() };
         }
         match (&f.live_pulse, &f.live_message, f.disagreement) {
             (_, _, Some(sources)) if sources > 1 => StateReason::SourcesDisagree { sources },

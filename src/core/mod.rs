@@ -9,6 +9,7 @@ pub mod estimator;
 pub mod event;
 pub mod holdover;
 mod labels;
+pub mod last_good;
 pub mod leap;
 pub mod leap_list;
 pub mod local;

@@ -98,6 +98,11 @@ pub enum StateReason {
         /// How long we go on waiting, s.
         wait_s: f64,
     },
+    /// A source says a time before the last good one of an earlier life, and nobody else does.
+    DateInDoubt {
+        /// Its name.
+        source: String,
+    },
     /// Pulses come, but nothing says which second they are.
     PulseNotNumbered {
         /// Name of the pulse source.
@@ -180,6 +185,9 @@ impl StateReason {
         Some(match self {
             Self::NoSources => "Name a receiver or a server in the configuration.",
             Self::WaitingForPulse { .. } => "If no pulse is wired, wait; else check the PPS wire and its pin.",
+            Self::DateInDoubt { .. } => {
+                "Add a second witness, such as a network server, or delete `drift.toml` if what it says is wrong."
+            }
             Self::PulseNotNumbered { .. } => "Wait for the receiver's first fix, or add a network server.",
             Self::MessagesOnly { .. } => "Wire the receiver's PPS output and add a `pps` reference clock.",
             Self::FollowingNetwork { .. } => "See `refclockd why` for what the reference clocks lack.",
@@ -214,6 +222,9 @@ impl fmt::Display for StateReason {
             Self::NoSources => f.write_str("No time source is configured."),
             Self::WaitingForPulse { source, wait_s } => {
                 write!(f, "{source} sends time; waiting up to {wait_s:.0} s for its pulse before setting the clock.")
+            }
+            Self::DateInDoubt { source } => {
+                write!(f, "{source} says a time before the last good one of an earlier life, and nobody else does.")
             }
             Self::PulseNotNumbered { source } => {
                 write!(f, "{source} pulses, but nothing says yet which second each pulse is.")
@@ -303,6 +314,11 @@ pub enum Verdict {
         /// How many have a voice.
         sources: usize,
     },
+    /// It says a time before the last good one of an earlier life, and nobody else does.
+    DateInDoubt {
+        /// That last good time, RFC 3339.
+        last_good: String,
+    },
     /// Too few samples so far.
     TooFewSamples {
         /// Have.
@@ -369,6 +385,7 @@ impl Verdict {
             Self::Agrees { .. } => "agrees",
             Self::Falseticker { .. } => "disagrees",
             Self::NoMajority { .. } => "no majority",
+            Self::DateInDoubt { .. } => "date doubted",
             Self::TooFewSamples { .. } => "few samples",
             Self::NothingNumbersIt => "not numbered",
             Self::NumberingUndecided { .. } => "undecided",
@@ -388,6 +405,11 @@ impl Verdict {
     /// What is expected next, or what a person can do about it, in one sentence.
     pub fn next(&self) -> Option<String> {
         Some(match self {
+            Self::DateInDoubt { .. } => {
+                "Add a second witness, such as a network server; if it is right, stop the daemon and delete \
+                 `drift.toml` from its state folder."
+                    .into()
+            }
             Self::TooFewSamples { have, need } => {
                 format!("Wait for {} more.", need.saturating_sub(*have).max(1))
             }
@@ -437,6 +459,12 @@ impl fmt::Display for Verdict {
             ),
             Self::NoMajority { sources } => {
                 write!(f, "not used: {sources} sources disagree and none has a majority")
+            }
+            Self::DateInDoubt { last_good } => {
+                write!(
+                    f,
+                    "not used: it says a time before {last_good}, the last good one we know, and nobody else does"
+                )
             }
             Self::TooFewSamples { have, need } => write!(f, "not used yet: sample {have} of {need}"),
             Self::NothingNumbersIt => f.write_str("not used: no time message says which second each pulse is"),

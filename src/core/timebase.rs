@@ -83,6 +83,11 @@ impl TimeBase {
         step
     }
 
+    /// The last reading kept.
+    pub fn latest(&self) -> Option<(Timestamp<Raw>, Timestamp<Realtime>)> {
+        self.readings.back().copied()
+    }
+
     /// We stepped REALTIME ourselves, just now.
     pub fn stepped(&mut self, by: Span, raw: Timestamp<Raw>) {
         self.stepped = Some((raw, back(by)));

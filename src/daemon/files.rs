@@ -94,7 +94,8 @@ impl Disk {
             Err(error) if !self.failing => {
                 self.failing = true;
                 warn!(
-                    "{} cannot be written: {error}. Time goes on; what was learned is lost at a restart.",
+                    "{} cannot be written: {error}. Time goes on; what was learned is lost at a restart. Make place, or \
+                     give the folder to the daemon's user.",
                     path.display()
                 );
             }
@@ -111,10 +112,18 @@ pub fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    let mut file = File::create(&new)?;
+    let written = write_through(&new, text).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        // A disk that is full has better use for the place; if that fails too, the next write replaces it.
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+fn write_through(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -145,5 +154,36 @@ mod tests {
         files.write(&path, "at once".into());
         assert_eq!(fs::read_to_string(&path).unwrap(), "at once");
         replaces_whole_files_and_survives_an_unwritable_place(files);
+    }
+    #[test]
+    fn a_disk_that_fails_is_told_once_and_so_is_its_end() {
+        use std::sync::{Arc, Mutex};
+        #[derive(Clone, Default)]
+        struct Log(Arc<Mutex<Vec<u8>>>);
+        impl Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/drift.toml");
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut files = Files::here();
+            // A file where the folder should be.
+            fs::write(folder.path().join("state"), "").unwrap();
+            (0..5).for_each(|_| files.write(&path, "lost".into()));
+            fs::remove_file(folder.path().join("state")).unwrap();
+            (0..5).for_each(|_| files.write(&path, "kept".into()));
+        });
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
+        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!((said.matches("cannot be written").count(), said.matches("can be written again").count()), (1, 1));
+        assert_eq!(said.lines().count(), 2, "{said}");
     }
 }

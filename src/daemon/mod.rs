@@ -4,12 +4,16 @@
 //! `now` is read once per wake-up.
 
 pub mod files;
+pub mod installation;
 pub mod journal;
+mod operator;
 pub mod privileges;
+pub mod roster;
 pub mod start;
 pub mod supervisor;
 pub mod thermometer;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,14 +25,18 @@ use refclocks::{LocalStamp, Report};
 use tokio::sync::mpsc;
 
 use crate::clock::DisciplinedClock;
+use crate::control::command::Commission;
 use crate::core::snapshot::Snapshot;
 use crate::core::source::{ServerSays, SourceId};
+use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::{ClientEvent, ServerState};
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
 use crate::observe::{Look, Moment};
 use files::Files;
+use installation::{Installation, ReadAgain};
 use journal::Journal;
+use roster::PoolId;
 
 /// What was learned is written so long after the first lock, and then so often.
 const FIRST_SAVE: Span = Span::from_whole_seconds(60);
@@ -43,6 +51,12 @@ pub enum Input {
     Server(SourceId, ClientEvent),
     /// From the thermometer beside the crystal, degrees Celsius.
     Temperature(f64),
+    /// What the name of a pool leads to.
+    Resolved(PoolId, Result<Vec<SocketAddr>, ResolveError>),
+    /// From the operator.
+    Command(Commission),
+    /// The configuration was read again, as commissioned.
+    Configuration(ReadAgain, Commission),
 }
 
 /// Where the shells hand in.
@@ -59,6 +73,17 @@ pub struct Daemon {
     save_at: Option<Timestamp<Raw>>,
     /// How long this machine has slept since it was started.
     asleep: Span,
+    /// What the configuration has put in place, where there is one.
+    installation: Option<Installation>,
+}
+
+/// Why the daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to.
+    Told,
+    /// The clock is further off than it may be moved, and the configuration has no use for such a clock.
+    Panic,
 }
 
 impl Daemon {
@@ -69,12 +94,17 @@ impl Daemon {
         published: Arc<ArcSwap<Snapshot>>,
         journal: Journal,
     ) -> Self {
-        Self { clock, raw_map, published, journal, drift: None, save_at: None, asleep: asleep() }
+        Self { clock, raw_map, published, journal, drift: None, save_at: None, asleep: asleep(), installation: None }
     }
 
     /// Keeps what is learned in a file.
     pub fn remember_in(&mut self, path: PathBuf, files: Files) {
         self.drift = Some((path, files));
+    }
+
+    /// Takes charge of what the configuration puts in place. `install` makes it around the clock.
+    pub fn install(&mut self, install: impl FnOnce(&mut DisciplinedClock) -> Installation) {
+        self.installation = Some(install(&mut self.clock));
     }
 
     /// The snapshot that was published last.
@@ -117,15 +147,27 @@ impl Daemon {
             }
             Input::Server(source, event) => self.handle_server(source, event, &now),
             Input::Temperature(celsius) => self.clock.handle_temperature(celsius, now.raw_after),
+            Input::Resolved(pool, answer) => {
+                if let Some(Installation { roster, .. }) = &mut self.installation {
+                    roster.handle_resolved(pool, answer, &mut self.clock, now.raw_after);
+                }
+            }
+            Input::Command(commission) => self.carry_out(commission, &now),
+            Input::Configuration(read, commission) => {
+                if let Some(installation) = &mut self.installation {
+                    let answer = installation.take_over(read, &mut self.clock);
+                    self.answer(commission, answer);
+                }
+            }
         }
-        self.tell(&now);
+        self.settle(&now);
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self) {
         let now = self.wake_up();
         self.clock.handle_timeout(&now);
-        self.tell(&now);
+        self.settle(&now);
     }
 
     /// Publishes what readers may know from now on.
@@ -137,14 +179,14 @@ impl Daemon {
         now
     }
 
-    /// Runs until told to stop.
-    pub async fn run(&mut self, inputs: &mut mpsc::UnboundedReceiver<Input>, stop: impl Future<Output = ()>) {
+    /// Runs until told to stop, or until there is no use in going on.
+    pub async fn run(&mut self, inputs: &mut mpsc::UnboundedReceiver<Input>, stop: impl Future<Output = ()>) -> Ending {
         let mut stop = std::pin::pin!(stop);
         self.publish();
         loop {
             tokio::select! {
                 biased;
-                () = &mut stop => return,
+                () = &mut stop => return Ending::Told,
                 Some(input) = inputs.recv() => {
                     self.handle(input);
                     while let Ok(more) = inputs.try_recv() {
@@ -155,6 +197,9 @@ impl Daemon {
             }
             let now = self.publish();
             self.save_when_due(now);
+            if self.clock.panic().is_some() && self.installation.as_ref().is_some_and(Installation::panic_exit) {
+                return Ending::Panic;
+            }
         }
     }
 
@@ -165,6 +210,9 @@ impl Daemon {
         if let Some((path, mut files)) = self.drift.take() {
             files.write(&path, self.clock.memory(now).to_text());
             files.finish();
+        }
+        if let Some(installation) = self.installation.take() {
+            installation.stop();
         }
     }
 
@@ -180,6 +228,9 @@ impl Daemon {
     }
 
     fn handle_server(&mut self, source: SourceId, event: ClientEvent, now: &Bracket) {
+        if let Some(Installation { roster, .. }) = &mut self.installation {
+            roster.handle_server(source, &event);
+        }
         match event {
             ClientEvent::Polled { reach, poll, .. } => self.clock.handle_reach(source, reach, poll),
             ClientEvent::Measurement { measurement: m, address, local, .. } => {
@@ -222,6 +273,20 @@ impl Daemon {
             }
             Report::Receiver(receiver) => Report::Receiver(receiver),
         }
+    }
+
+    /// What follows from whatever came: what the engine wants of the sources, what it has to tell, and
+    /// what is due besides. A clock that is fed each second has no timeouts.
+    fn settle(&mut self, now: &Bracket) {
+        if let Some(Installation { roster, .. }) = &mut self.installation {
+            roster.handle_wake_up(&mut self.clock, now.raw_after);
+        }
+        while let Some((source, exponent)) = self.clock.poll_wanted_poll() {
+            if let Some(Installation { roster, .. }) = &mut self.installation {
+                roster.handle_wanted_poll(source, exponent);
+            }
+        }
+        self.tell(now);
     }
 
     fn tell(&mut self, now: &Bracket) {

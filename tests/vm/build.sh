@@ -43,8 +43,9 @@ for program in usr/sbin/chronyd usr/sbin/gpsd usr/sbin/ldattach; do
 done
 cp "$(find "$root/lib/modules/$kernel" -name pps-ldisc.ko)" "$guest/modules/"
 strip -g -o "$guest/modules/vmpulse.ko" "$vm/module/vmpulse.ko"
-echo 'root:x:0:0:root:/:/bin/sh' > "$guest/etc/passwd"
-echo 'root:x:0:' > "$guest/etc/group"
+# The daemon is started as root and becomes an ordinary user.
+printf '%s\n' 'root:x:0:0:root:/:/bin/sh' 'refclockd:x:990:990::/:/bin/false' > "$guest/etc/passwd"
+printf '%s\n' 'root:x:0:' 'refclockd:x:990:' > "$guest/etc/group"
 cp "$here/init" "$guest/init"
 cp -r "$here/scenarios" "$guest/scenarios"
 cp "$root/boot/vmlinuz-$kernel" "$vm/vmlinuz"

@@ -32,6 +32,8 @@ pub enum Stream {
 pub struct Config {
     /// No date can be earlier; gpsd adds 1024 weeks to dates it does not believe.
     pub not_before: Timestamp<Utc>,
+    /// The last good time known; see [`DateFold`].
+    pub last_good: Timestamp<Utc>,
 }
 
 /// The session.
@@ -67,7 +69,7 @@ impl Session {
     /// A session that has not begun.
     pub fn new(config: Config) -> Self {
         Self {
-            fold: DateFold { not_before: config.not_before },
+            fold: DateFold { not_before: config.not_before, last_good: config.last_good },
             line: Vec::new(),
             skipping: false,
             greeted: false,
@@ -375,7 +377,8 @@ mod tests {
         b"{\"class\":\"VERSION\",\"release\":\"3.22\",\"rev\":\"3.22\",\"proto_major\":3,\"proto_minor\":14}\r\n";
 
     fn session() -> Session {
-        let mut session = Session::new(Config { not_before: Timestamp::from_parts(1_751_328_000, 0) });
+        let mut session =
+            Session::new(Config { not_before: Timestamp::from_parts(1_751_328_000, 0), last_good: Timestamp::EPOCH });
         session.handle_open(Timestamp::from_parts(1, 0));
         session
     }

@@ -26,13 +26,15 @@ const GARBAGE: u64 = 400;
 pub struct Config {
     /// The line's speed, bit/s; `None` where bytes come at once (pty, USB).
     pub baud: Option<u32>,
-    /// No date can be earlier: when the program was made, or the last good time on disk.
+    /// No date can be earlier: when the program was made.
     pub not_before: Timestamp<Utc>,
+    /// The last good time known; see [`DateFold`].
+    pub last_good: Timestamp<Utc>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { baud: None, not_before: Timestamp::EPOCH }
+        Self { baud: None, not_before: Timestamp::EPOCH, last_good: Timestamp::EPOCH }
     }
 }
 
@@ -78,7 +80,7 @@ impl Driver {
     pub fn new(config: Config) -> Self {
         Self {
             framer: Framer::new(config.baud),
-            fold: DateFold { not_before: config.not_before },
+            fold: DateFold { not_before: config.not_before, last_good: config.last_good },
             config,
             health: Health::default(),
             sky: Sky::default(),
@@ -335,7 +337,7 @@ mod tests {
 
     fn driver() -> Driver {
         let not_before = parse_iso8601("2025-07-01T00:00:00Z").unwrap().0;
-        Driver::new(Config { baud: None, not_before })
+        Driver::new(Config { not_before, ..Config::default() })
     }
 
     fn civil(text: &str, plus: i64) -> CivilTime {
@@ -427,7 +429,7 @@ mod tests {
     #[test]
     fn the_leap_second_is_told_as_such() {
         let not_before = parse_iso8601("2016-01-01T00:00:00Z").unwrap().0;
-        let mut driver = Driver::new(Config { baud: None, not_before });
+        let mut driver = Driver::new(Config { not_before, ..Config::default() });
         let mut told = Vec::new();
         for (k, time) in ["235957", "235958", "235959", "235960", "000000", "000001"].iter().enumerate() {
             let date = if k < 4 { "311216" } else { "010117" };

@@ -11,7 +11,7 @@ mod sentence;
 mod sky;
 pub mod write;
 
-pub use date::DateFold;
+pub use date::{DateFold, MARGIN};
 pub use driver::{Config, Driver};
 pub use framer::{Frame, Framer};
 pub use sentence::{ParseError, Parsed, Sentence, Time};

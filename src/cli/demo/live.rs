@@ -14,6 +14,7 @@ use crate::cli::view::{Key, Screen, Shown};
 use crate::cli::words::Style;
 use crate::control;
 use crate::core::state::{Magnitude, direction, round_up};
+use crate::daemon::Input;
 use crate::observe::Look;
 use crate::observe::report::{SatellitesReport, SourcesReport, StatusReport};
 use crate::sim::Scenario;
@@ -44,10 +45,13 @@ pub fn run(args: &DemoArgs, scenario: &Scenario) -> ExitCode {
 async fn play(args: &DemoArgs, scenario: &Scenario) -> io::Result<DemoResult> {
     let mut stage = Stage::set(args, scenario)?;
     let socket = args.socket.clone().unwrap_or_else(own_socket);
-    tokio::task::spawn_local(control::server::run(socket.clone(), stage.daemon.reader(), |_| ()));
     let asks = how_to_ask(&stage, &socket);
     let mut teller = Teller::new(args, scenario, &asks)?;
     let (inbox, mut inputs) = mpsc::unbounded_channel();
+    let commands = inbox.clone();
+    let commission = move |commission| drop(commands.send(Input::Command(commission)));
+    let control = control::server::run(socket.clone(), None, stage.daemon.reader(), commission, |_| ());
+    tokio::task::spawn_local(control);
     stage.plug_in(&inbox);
     let began = Instant::now();
     let mut next_telling = began;

@@ -37,6 +37,7 @@ impl Engine {
             settings: Vec::new(),
         };
         let Use::Followed { anew } = &mut outcome.used else { return outcome };
+        self.last_good.overrule(tai);
         let source = self.by_hand_source();
         let m = Measurement { raw: now.raw, tai, delay: None };
         *anew = self.estimator.set(source, m, NOISE);

@@ -25,6 +25,7 @@ const SERVER_PATIENCE: f64 = 6.0;
 impl Engine {
     /// Judges every source and decides which feed the clock.
     pub(super) fn select(&mut self, now: Now) {
+        self.hear_dates(now);
         let estimated = self.estimator.estimate().is_some();
         let rate_doubt = match self.estimator.estimate() {
             Some((_, e)) => 3.0 * e.frequency_variance.sqrt(),
@@ -100,8 +101,11 @@ impl Engine {
     }
 
     /// Messages that number a pulse of ours are one voice with it; servers speak once they have given
-    /// a few samples, and the first few wait for each other.
+    /// a few samples, and the first few wait for each other. Nobody does whose date is in doubt.
     fn may_vote(&self, i: SourceId, s: &Source, now: Now) -> bool {
+        if self.date_in_doubt(s, now).is_some() {
+            return false;
+        }
         if s.config.kind == SourceKind::Network {
             let waited = self.first_exchange.map_or(0.0, |first| (now.raw - first).seconds());
             let mut servers = self.sources.values().filter(|s| s.config.kind == SourceKind::Network);
@@ -217,6 +221,9 @@ impl Engine {
         }
         if !s.is_fresh(now.raw) {
             return if s.config.kind == SourceKind::Network { Verdict::Unreachable } else { Verdict::NoData };
+        }
+        if let Some(last_good) = self.date_in_doubt(s, now) {
+            return Verdict::DateInDoubt { last_good: self.config.utc.utc(last_good).0.floor().to_string() };
         }
         if self.feeding.contains(&i) {
             return Verdict::Selected;

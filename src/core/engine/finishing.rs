@@ -125,6 +125,9 @@ impl Engine {
             calibrated: self.feeding.iter().all(|i| self.sources.get(i).is_some_and(Source::is_calibrated)),
             servers: self.feeding.iter().filter(|i| self.sources[i].config.kind == SourceKind::Network).count(),
             any_source: !self.sources.is_empty(),
+            date_in_doubt: (self.sources.values())
+                .find(|s| self.date_in_doubt(s, now).is_some())
+                .map(|s| s.config.name.clone()),
             live_pulse: live(SourceKind::Pulse),
             live_message: live(SourceKind::Message),
             pulse_wait: self.pulse_wait(now),

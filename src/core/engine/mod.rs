@@ -8,6 +8,7 @@ mod by_hand;
 mod choosing;
 mod coasting;
 mod coming;
+mod dating;
 mod finishing;
 mod jumps;
 mod numbering;
@@ -27,6 +28,7 @@ use crate::core::estimator::Estimator;
 use crate::core::event::Event;
 use crate::core::holdover::HorizonRecord;
 use crate::core::labels::{Labels, Reference};
+use crate::core::last_good::LastGood;
 use crate::core::leap::UtcMap;
 use crate::core::local::{LocalPolicy, LocalReference};
 use crate::core::memory::Memory;
@@ -96,6 +98,7 @@ pub struct Engine {
     next_source: SourceId,
     /// What the last life learned, and what sources that have left did.
     remembered: Memory,
+    last_good: LastGood,
     estimator: Estimator,
     /// Sources that feed the estimate, and the half-width that averaging them does not remove, s.
     feeding: Vec<SourceId>,
@@ -157,6 +160,7 @@ impl Engine {
             sources: BTreeMap::new(),
             next_source: 0,
             remembered: memory.clone(),
+            last_good: LastGood::new(memory.last_utc.map(|last| config.utc.tai(last, false))),
             feeding: Vec::new(),
             fixed: f64::INFINITY,
             path: 0.0,

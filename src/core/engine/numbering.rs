@@ -100,8 +100,10 @@ impl Engine {
         let mut by = None;
         let mut best = Numbering::Nothing;
         for (i, s) in &self.sources {
-            let may =
-                s.config.kind == SourceKind::Message && s.is_fresh(now.raw) && p.may_be_numbered_by(&s.config.name);
+            let may = s.config.kind == SourceKind::Message
+                && s.is_fresh(now.raw)
+                && p.may_be_numbered_by(&s.config.name)
+                && self.date_in_doubt(s, now).is_none();
             let Some(record) = s.records.get(&pulse).filter(|_| may) else { continue };
             let judged = record.judge(train, clock);
             let rank = |n: &Numbering| match n {

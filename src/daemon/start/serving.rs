@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::Serve;
 use crate::core::snapshot::Snapshot;
 use crate::ntp::access::Access;
 use crate::ntp::served::Served;
@@ -18,43 +19,127 @@ use crate::ntp::worker::{self, Workers};
 /// A port that could not be had is tried again so often.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
 
-/// Serves NTP on every address; one that cannot be had is tried again.
-pub fn listen(config: &Config, published: &Arc<ArcSwap<Snapshot>>) -> Rc<RefCell<Vec<Workers>>> {
-    let serving = Rc::new(RefCell::new(Vec::new()));
-    let Some(serve) = &config.serve else { return serving };
-    let access = Access::from_lists(serve.allow.iter().copied(), serve.deny.iter().copied());
-    let served = Served::new(Arc::clone(published), access);
-    let threads = serve.workers;
-    for address in serve.listen.iter().copied() {
-        match serve_on(address, threads, &served) {
-            Ok(workers) => serving.borrow_mut().extend(workers),
+/// What answers NTP requests.
+pub struct Serving {
+    served: Served,
+    applied: Option<Serve>,
+    places: Vec<Place>,
+}
+
+/// One address.
+struct Place {
+    address: SocketAddr,
+    /// Whoever answers there, once the address is had.
+    answering: Rc<RefCell<Answering>>,
+    /// Tries to have it.
+    trying: Option<AbortHandle>,
+}
+
+enum Answering {
+    Nobody,
+    Threads(Workers),
+    Task(AbortHandle),
+}
+
+impl Serving {
+    /// Nobody is answered yet.
+    pub fn new(published: &Arc<ArcSwap<Snapshot>>) -> Self {
+        let served = Served::new(Arc::clone(published), Access::from_lists([], []));
+        Self { served, applied: None, places: Vec::new() }
+    }
+
+    /// Serves as a configuration says. Returns what has changed, in words.
+    pub fn apply(&mut self, serve: Option<&Serve>) -> Vec<String> {
+        let mut said = Vec::new();
+        let usual = Serve { listen: Vec::new(), ..Serve::default() };
+        let (new, old) = (serve.unwrap_or(&usual), self.applied.clone().unwrap_or(usual.clone()));
+        if (&new.allow, &new.deny) != (&old.allow, &old.deny) {
+            said.push("Other clients are answered.".into());
+        }
+        let access = Access::from_lists(new.allow.iter().copied(), new.deny.iter().copied());
+        self.served.access.store(Arc::new(access));
+        // With other threads the sockets are others, too.
+        let threads_differ = new.workers != old.workers;
+        self.places.retain_mut(|place| {
+            let stays = !threads_differ && new.listen.contains(&place.address);
+            if !stays {
+                place.end();
+            }
+            if !new.listen.contains(&place.address) {
+                said.push(format!("NTP is no longer served on {}.", place.address));
+            }
+            stays
+        });
+        for address in new.listen.iter().copied() {
+            if !self.places.iter().any(|p| p.address == address) {
+                self.places.push(Place::open(address, new.workers, &self.served));
+                if !old.listen.contains(&address) {
+                    said.push(format!("NTP is served on {address}."));
+                }
+            }
+        }
+        if threads_differ && !new.listen.is_empty() && !old.listen.is_empty() {
+            said.push(format!("{} threads answer.", new.workers));
+        }
+        self.applied = serve.cloned();
+        said
+    }
+
+    /// Ends it.
+    pub fn stop(mut self) {
+        self.places.iter_mut().for_each(Place::end);
+    }
+}
+
+impl Place {
+    /// Serves one address on that many threads; with none, on a task of this one. If it cannot be had,
+    /// it is tried again.
+    fn open(address: SocketAddr, threads: usize, served: &Served) -> Self {
+        let answering = Rc::new(RefCell::new(Answering::Nobody));
+        let trying = match serve_on(address, threads, served) {
+            Ok(served) => {
+                answering.replace(served);
+                None
+            }
             Err(error) => {
                 warn!("NTP is not served on {address}: {error}. Trying again every 5 s.");
-                let (serving, served) = (Rc::clone(&serving), served.clone());
-                tokio::task::spawn_local(async move {
+                let (answering, served) = (Rc::clone(&answering), served.clone());
+                let task = spawn_local(async move {
                     loop {
                         tokio::time::sleep(BIND_AGAIN).await;
-                        if let Ok(workers) = serve_on(address, threads, &served) {
+                        if let Ok(served) = serve_on(address, threads, &served) {
                             info!("NTP is served on {address} now");
-                            return serving.borrow_mut().extend(workers);
+                            answering.replace(served);
+                            return;
                         }
                     }
                 });
+                Some(task.abort_handle())
             }
+        };
+        Self { address, answering, trying }
+    }
+
+    fn end(&mut self) {
+        if let Some(trying) = self.trying.take() {
+            trying.abort();
+        }
+        match self.answering.replace(Answering::Nobody) {
+            Answering::Nobody => {}
+            Answering::Threads(workers) => workers.stop(),
+            Answering::Task(task) => task.abort(),
         }
     }
-    serving
 }
 
-/// Serves one address on that many threads, and returns them; with none, on a task of this one.
-fn serve_on(address: SocketAddr, threads: usize, served: &Served) -> Result<Option<Workers>, String> {
+fn serve_on(address: SocketAddr, threads: usize, served: &Served) -> Result<Answering, String> {
     let listener = worker::bind(address, threads).map_err(|e| match e.action() {
         Some(action) => format!("{e}. {action}"),
         None => e.to_string(),
     })?;
     if threads > 0 {
-        return listener.spawn(served).map(Some).map_err(|e| e.to_string());
+        return listener.spawn(served).map(Answering::Threads).map_err(|e| e.to_string());
     }
-    tokio::task::spawn_local(listener.inline(served).map_err(|e| e.to_string())?.run());
-    Ok(None)
+    let task = spawn_local(listener.inline(served).map_err(|e| e.to_string())?.run());
+    Ok(Answering::Task(task.abort_handle()))
 }

@@ -77,10 +77,10 @@ impl Pool {
             members: Vec::new(),
             spare: VecDeque::new(),
             spent: Vec::new(),
-            resolving: false,
+            resolving: true,
             next_resolve: Timestamp::EPOCH,
             wait: FIRST_WAIT,
-            steps: VecDeque::new(),
+            steps: VecDeque::from([Step::Resolve]),
         }
     }
 
@@ -286,7 +286,8 @@ mod tests {
             story in proptest::collection::vec((0u8..4, 0u8..12, 1i64..400), 0..200),
         ) {
             let mut pool = Pool::new(wanted);
-            let (mut now, mut used, mut open) = (0, BTreeSet::new(), false);
+            let (mut now, mut used, mut open) = (0, BTreeSet::new(), true);
+            prop_assert_eq!(steps(&mut pool), [Step::Resolve]);
             for (what, n, after) in story {
                 now += after;
                 match what {

@@ -16,6 +16,7 @@ pub(crate) mod made_up;
 #[cfg(test)]
 mod tests;
 
+pub use numbers::{nanos, nanos_up};
 pub use satellites::{ReceiverSky, SatelliteSeen, SatellitesReport};
 pub use sources::{DeviceWords, ServerWords, SourceEntry, SourcesReport, VerdictWords};
 pub use status::{

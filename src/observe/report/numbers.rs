@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::core::snapshot::Snapshot;
 
 /// Nanoseconds, to the nearest; `None` for what is not finite.
-pub(super) fn nanos(seconds: f64) -> Option<i64> {
+pub fn nanos(seconds: f64) -> Option<i64> {
     // A float saturates when it becomes an integer.
     seconds.is_finite().then(|| (seconds * 1e9).round() as i64)
 }
 
 /// Nanoseconds, rounded up: for bounds.
-pub(super) fn nanos_up(seconds: f64) -> Option<u64> {
+pub fn nanos_up(seconds: f64) -> Option<u64> {
     // Half of a millionth of a nanosecond is the float's doing, not the bound's.
     seconds.is_finite().then(|| (seconds * 1e9 - 5e-7).ceil().max(0.0) as u64)
 }

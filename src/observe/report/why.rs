@@ -261,7 +261,10 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
             let text = plain(&text).into_owned();
             notices.push(Notice { code: code.into(), severity, source: Some(name.clone().into_owned()), text, action });
         };
-        if let verdict @ (Verdict::Falseticker { .. } | Verdict::NumberingContradicted { .. }) = &source.verdict {
+        if let verdict @ (Verdict::Falseticker { .. }
+        | Verdict::NumberingContradicted { .. }
+        | Verdict::DateInDoubt { .. }) = &source.verdict
+        {
             let (code, _) = code_and_data(verdict);
             add(&code, Severity::Caution, format!("{name} is {verdict}."), verdict.next());
         }

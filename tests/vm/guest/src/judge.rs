@@ -137,6 +137,7 @@ fn verdict(looks: &[Look]) -> Value {
         "max_last_ten_ns": greatest(&mut looks.iter().rev().take(10)),
         "claimed": count(&Look::claims),
         "bound_held": count(&|l| l.claims() && l.error.abs() as f64 <= l.bound),
+        "final_bound_ns": looks.last().map(|l| l.bound.round()).filter(|bound| bound.is_finite()),
         "worst_excess_ns": excess.is_finite().then_some(excess),
         "states": states,
         "answered": count(&|l| l.answer.is_some()),

@@ -1,0 +1,102 @@
+//! The shells that read the sources.
+
+use std::net::SocketAddr;
+
+use refclocks::gpsd::Stream;
+use refclocks::shell::{gpsd, pps, serial, shm, sock};
+use refclocks::{gpsd as gpsd_driver, nmea};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, spawn_local};
+
+use super::{PoolId, Roster, RunningServer};
+use crate::config::{Driver, Refclock, Server};
+use crate::core::source::SourceId;
+use crate::daemon::Input;
+use crate::ntp::client::{self, ClientConfig, Orders};
+
+/// A task that ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Shell(AbortHandle);
+
+impl Shell {
+    fn start(task: impl Future<Output = ()> + 'static) -> Self {
+        Self(spawn_local(task).abort_handle())
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Roster {
+    /// Starts the shell of a reference clock that is these sources. `shared`: another one reads the
+    /// pulse of its port.
+    pub(super) fn start_clock(&mut self, clock: &Refclock, shared: bool, ids: &[SourceId]) -> Shell {
+        let (segment, socket) = match &clock.driver {
+            Driver::Shm { unit, .. } => (self.taken.segment(*unit), None),
+            Driver::Sock { path, .. } => (None, self.taken.socket(path)),
+            _ => (None, None),
+        };
+        let inbox = self.inbox.clone();
+        let at = ids.first().copied().unwrap_or_default();
+        let pulse_at = ids.get(1).copied().unwrap_or(at);
+        // An inbox that is closed means that the daemon ends; nobody is left to tell.
+        let send = move |at, delivery| drop(inbox.send(Input::Device(at, delivery)));
+        let (not_before, last_good) = (crate::NOT_BEFORE, self.last_good);
+        match &clock.driver {
+            Driver::Nmea { device, baud } => {
+                let path = device.to_string_lossy().into_owned();
+                let nmea = nmea::Config { baud: *baud, not_before, last_good };
+                let config = serial::SerialConfig { path, baud: *baud, shared, nmea };
+                Shell::start(serial::run(config, move |d| send(at, d)))
+            }
+            Driver::Pps { device, edge } => {
+                let config = pps::PpsConfig { path: device.to_string_lossy().into_owned(), edge: *edge };
+                Shell::start(pps::run(config, move |d| send(at, d)))
+            }
+            Driver::Gpsd { address } => {
+                let session = gpsd_driver::Config { not_before, last_good };
+                let config = gpsd::GpsdConfig { address: address.to_string(), session };
+                let sink = move |stream, d| send(if stream == Stream::Pulse { pulse_at } else { at }, d);
+                Shell::start(gpsd::run(config, sink))
+            }
+            Driver::Shm { unit, trust_owner, .. } => {
+                let config = shm::ShmConfig { unit: *unit, trust_owner: *trust_owner };
+                Shell::start(shm::run(config, segment, move |d| send(at, d)))
+            }
+            Driver::Sock { path, .. } => {
+                let config = sock::SockConfig { path: path.to_string_lossy().into_owned(), mode: sock::USUAL_MODE };
+                Shell::start(sock::run(config, socket, move |d| send(at, d)))
+            }
+        }
+    }
+
+    /// Starts the shell of a server that is this source.
+    pub(super) fn start_server(&self, server: Server, id: SourceId) -> RunningServer {
+        let client = ClientConfig {
+            port: server.port,
+            iburst: server.iburst,
+            minpoll: server.minpoll,
+            maxpoll: server.maxpoll,
+            ..ClientConfig::new(server.host.clone())
+        };
+        let inbox = self.inbox.clone();
+        let sink = move |event| drop(inbox.send(Input::Server(id, event)));
+        let (orders, given) = mpsc::unbounded_channel();
+        let shell = Shell::start(client::shell::run(client, self.names.clone(), Orders::from(given), sink));
+        let address = server.host.parse().ok().map(|ip| SocketAddr::new(ip, server.port));
+        RunningServer { config: server, id, orders, address, refused: false, _shell: shell }
+    }
+
+    /// Asks for the addresses of a pool's name.
+    pub(super) fn start_resolving(&self, pool: PoolId, server: &Server) -> Shell {
+        let (names, inbox) = (self.names.clone(), self.inbox.clone());
+        let (host, port) = (server.host.clone(), server.port);
+        Shell::start(async move {
+            let answer = names.resolve(&host, port).await;
+            drop(inbox.send(Input::Resolved(pool, answer)));
+        })
+    }
+}
