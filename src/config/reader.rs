@@ -358,7 +358,7 @@ mod tests {
         let nmea = "[[refclock]]\ndriver = \"nmea\"\ndevice = \"/dev/ttyS1\"\n";
         let pps = "[[refclock]]\ndriver = \"pps\"\ndevice = \"/dev/ttyS1\"\n";
         assert_eq!(titles(&format!("{nmea}{pps}")), Vec::<String>::new());
-        assert_eq!(titles(&format!("{nmea}{nmea}{pps}")), ["two refclocks read \"/dev/ttyS1\""]);
+        assert_eq!(titles(&format!("{nmea}{nmea}{pps}")), ["two refclocks read `/dev/ttyS1`"]);
     }
 
     #[test]
