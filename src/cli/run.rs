@@ -111,9 +111,9 @@ async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, Pr
     let (inbox, mut inputs) = mpsc::unbounded_channel();
     take_commands(config, taken.control.take(), &daemon, &inbox);
     let names = if threads { Names::on_a_thread() } else { Names::here() };
-    let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();
+    let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
     let roster = Roster::new(inbox.clone(), names, taken, last_good);
     let how = (inbox.clone(), threads);
     daemon.install(|clock| Installation::new(file.into(), config, (roster, serving), supervisor, how, clock));

@@ -77,7 +77,7 @@ fn render(reply: &SetReply, style: Style) -> String {
     if let Some(by_hand) = reply.by_hand.as_ref().filter(|b| b.settings.len() > 1) {
         for setting in &by_hand.settings {
             let residual = setting.residual_ns.unwrap_or(0) as f64 * 1e-9;
-            out.wrapped("  ", &format!("{}  {residual:+.3} s from the line", setting.utc));
+            out.wrapped("  ", &format!("{}: {residual:+.3} s from the line", setting.utc));
         }
     }
     out.finish()
@@ -104,14 +104,10 @@ mod tests {
             }),
             ..SetReply::new(&Command::Step, "The clock was 3.20 s behind what you set; it was stepped there.")
         };
-        assert_eq!(
-            render(&reply, Style::PLAIN),
-            "The clock was 3.20 s behind what you set; it was stepped there.\n  \
-             2026-11-25T12:00:00Z −0.120 s from the line\n  \
-             2026-11-26T12:00:00Z +0.120 s from the line\n"
-                .replace("Z ", "Z  ")
-                .replace('−', "-")
-        );
+        let expected = "The clock was 3.20 s behind what you set; it was stepped there.\n  \
+                        2026-11-25T12:00:00Z: -0.120 s from the line\n  \
+                        2026-11-26T12:00:00Z: +0.120 s from the line\n";
+        assert_eq!(render(&reply, Style::PLAIN), expected);
         let changes = vec!["A is new.".to_owned()];
         let needs_restart = vec!["The control socket stays where it is.".to_owned()];
         let reply = SetReply { changes, needs_restart, ..SetReply::new(&Command::Reload, "Read again.") };

@@ -32,7 +32,7 @@ pub struct Roster {
     inbox: Inbox,
     names: Names,
     taken: Taken,
-    /// The last good time known: receivers' dates are measured by it.
+    /// The last good time known, by which receivers' dates are read.
     last_good: Timestamp<Utc>,
     clocks: Vec<RunningClock>,
     servers: Vec<RunningServer>,
@@ -62,8 +62,7 @@ struct RunningServer {
 }
 
 impl Roster {
-    /// Nobody is there yet. `taken` is what root left us, and receivers' dates are measured by
-    /// `last_good`.
+    /// Nobody is there yet. `taken` is what root left us, and `last_good` the last good time known.
     pub fn new(inbox: Inbox, names: Names, taken: Taken, last_good: Timestamp<Utc>) -> Self {
         let (clocks, servers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let look_at_pools = Timestamp::EPOCH;

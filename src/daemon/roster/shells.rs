@@ -44,11 +44,11 @@ impl Roster {
         let pulse_at = ids.get(1).copied().unwrap_or(at);
         // An inbox that is closed means that the daemon ends; nobody is left to tell.
         let send = move |at, delivery| drop(inbox.send(Input::Device(at, delivery)));
-        let last_good = self.last_good;
+        let (not_before, last_good) = (crate::NOT_BEFORE, self.last_good);
         match &clock.driver {
             Driver::Nmea { device, baud } => {
                 let path = device.to_string_lossy().into_owned();
-                let nmea = nmea::Config { baud: *baud, not_before: crate::NOT_BEFORE, last_good };
+                let nmea = nmea::Config { baud: *baud, not_before, last_good };
                 let config = serial::SerialConfig { path, baud: *baud, shared, nmea };
                 Shell::start(serial::run(config, move |d| send(at, d)))
             }
@@ -57,7 +57,7 @@ impl Roster {
                 Shell::start(pps::run(config, move |d| send(at, d)))
             }
             Driver::Gpsd { address } => {
-                let session = gpsd_driver::Config { not_before: crate::NOT_BEFORE, last_good };
+                let session = gpsd_driver::Config { not_before, last_good };
                 let config = gpsd::GpsdConfig { address: address.to_string(), session };
                 let sink = move |stream, d| send(if stream == Stream::Pulse { pulse_at } else { at }, d);
                 Shell::start(gpsd::run(config, sink))
