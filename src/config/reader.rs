@@ -343,3 +343,31 @@ fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnosti
     let updates = step.integer("updates", 0..=i64::MAX, out).and_then(|u| u64::try_from(u).ok());
     settings.step_updates = updates.unwrap_or(settings.step_updates);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn titles(text: &str) -> Vec<String> {
+        let said = Config::from_toml("test.toml", text);
+        said.map_or_else(|errors| errors, |(_, warnings)| warnings).into_iter().map(|d| d.title).collect()
+    }
+
+    #[test]
+    fn a_port_may_give_messages_and_a_pulse_but_not_messages_twice() {
+        let nmea = "[[refclock]]\ndriver = \"nmea\"\ndevice = \"/dev/ttyS1\"\n";
+        let pps = "[[refclock]]\ndriver = \"pps\"\ndevice = \"/dev/ttyS1\"\n";
+        assert_eq!(titles(&format!("{nmea}{pps}")), Vec::<String>::new());
+        assert_eq!(titles(&format!("{nmea}{nmea}{pps}")), ["two refclocks read `/dev/ttyS1`"]);
+    }
+
+    #[test]
+    fn the_fastest_slew_is_in_ppm_and_has_limits() {
+        let with = |ppm: &str| format!("[[server]]\naddress = \"ntp.example.org\"\n[clock]\nmax_slew = {ppm}\n");
+        let (config, _) = Config::from_toml("test.toml", &with("2000")).unwrap();
+        assert!((config.clock.max_slew - 2e-3).abs() < 1e-12);
+        for ppm in ["0", "100000", "\"fast\""] {
+            assert_eq!(titles(&with(ppm)).len(), 1, "{ppm}");
+        }
+    }
+}
