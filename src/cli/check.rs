@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::{Config, Discipline, Driver, Otherwise, diagnostic};
+use crate::core::state::Bound;
 
 /// sysexits: the configuration cannot be understood; the file cannot be read.
 pub(super) const EX_CONFIG: u8 = 78;
@@ -103,6 +104,13 @@ fn explain(config: &Config) -> String {
     for server in &config.servers {
         said.push(format!("{}: NTP server {}, port {}.", server.name, server.host, server.port));
     }
+    for pool in &config.pools {
+        let each = &pool.each;
+        said.push(format!(
+            "{}: up to {} NTP servers behind {}, port {}.",
+            each.name, pool.maxsources, each.host, each.port
+        ));
+    }
     said.push(match config.clock.discipline {
         Discipline::Software => "A clock of our own is disciplined and served; the system clock is left alone.".into(),
         Discipline::Observe => "No clock is steered: sources are watched and reported.".into(),
@@ -130,7 +138,17 @@ fn explain(config: &Config) -> String {
         }
     }
     if let Some(local) = config.local {
-        said.push(format!("Without any reference the clock is served as it is, at stratum {}.", local.stratum));
+        let after = match local.activate {
+            Some(activate) => format!(", once it has been known to within {}", Bound(activate)),
+            None => String::new(),
+        };
+        said.push(format!("Without any reference the clock is served as it is, at stratum {}{after}.", local.stratum));
+        if local.orphan {
+            said.push("Of the machines that do so and see each other, one serves and the others follow it.".into());
+        }
+    }
+    if config.clock.panic_exit {
+        said.push("If the clock is too far off to be moved, the program ends.".into());
     }
     if let Some(user) = &config.process.user {
         said.push(format!("Started as root, it becomes {}.", crate::observe::plain::plain(user)));
