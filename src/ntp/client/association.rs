@@ -376,9 +376,9 @@ fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<Raw>) -> Op
     if served_for < -Span::from_seconds(2.0 * quantum) || there_and_back < Span::ZERO {
         return None;
     }
-    // On a short wire the server's clock and ours, of different rates and quanta, can make the delay
-    // come out a little below nothing.
-    let delay = there_and_back - served_for;
+    // Nothing was longer under way than we waited for it. On a short wire the server's clock and ours,
+    // of different rates and quanta, can make the delay come out a little below nothing.
+    let delay = (there_and_back - served_for).min(there_and_back);
     let tolerated = Span::from_seconds(100e-6 + there_and_back.seconds() * 1e-3);
     if delay < -tolerated {
         return None;
