@@ -5,8 +5,8 @@
 use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::by_hand::{Outcome, Use};
 use refclockd::core::engine::EngineConfig;
-use refclockd::core::estimator::Measurement;
 use refclockd::core::local::LocalPolicy;
+use refclockd::core::measurement::Measurement;
 use refclockd::core::memory::Memory;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};

@@ -119,7 +119,7 @@ fn play(scene: Scene<'_>) -> Outcome {
         }
         for (i, ahead) in scene.servers.iter().enumerate().filter(|_| k % 2 == 0) {
             let reference = tai(200) + Span::from_whole_seconds(*ahead);
-            let m = refclockd::core::estimator::Measurement { raw: at(200), tai: reference, delay: Some(0.002) };
+            let m = refclockd::core::measurement::Measurement { raw: at(200), tai: reference, delay: Some(0.002) };
             let says = ServerSays { root_dispersion: 1e-5, stratum: 1, ..ServerSays::default() };
             clock.handle_reach((first_server + i) as _, 255, 6);
             clock.handle_exchange((first_server + i) as _, m, says, at(202));

@@ -3,7 +3,7 @@
 
 use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::engine::EngineConfig;
-use refclockd::core::estimator::Measurement;
+use refclockd::core::measurement::Measurement;
 use refclockd::core::memory::Memory;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};

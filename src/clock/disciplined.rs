@@ -10,12 +10,13 @@ use thiserror::Error;
 use super::{Announcement, Clock};
 use crate::core::by_hand::Outcome;
 use crate::core::engine::{ClockCommand, Engine, EngineConfig, Now};
-use crate::core::estimator::Measurement;
 use crate::core::event::Event;
 use crate::core::local::LocalPolicy;
+use crate::core::measurement::Measurement;
+use crate::core::measurement::SourceId;
 use crate::core::memory::Memory;
 use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot};
-use crate::core::source::{ServerSays, SourceConfig, SourceId};
+use crate::core::source::{ServerSays, SourceConfig};
 use crate::core::state::{State, Verdict};
 use crate::core::steering::StepPolicy;
 

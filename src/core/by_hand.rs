@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use refclocks::time::{Raw, Tai, Timestamp};
 
-use super::estimator::Measurement;
+use super::measurement::Measurement;
 
 /// A person is off by this at most, whatever the number of settings, s.
 pub const FIXED: f64 = 0.5;

@@ -10,40 +10,14 @@ use refclocks::time::{Raw, Tai, Timestamp};
 
 use super::bank::{Bank, Estimate, Prior};
 use super::by_hand::CONTRADICTION;
+use super::measurement::{Measurement, Origin, SourceId};
 use super::noise::{DelayRecord, LateNoise, NetworkNoise, Noise};
 use super::numerics::median;
-use super::source::SourceId;
 
 /// Start-up: measurements kept, and filtered again each time their number doubles.
 const START_UP: usize = 64;
 /// A reference clock's noise cannot be told from fewer measurements.
 const FEWEST: usize = 4;
-
-/// Where the phase is counted from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Origin {
-    raw: Timestamp<Raw>,
-    tai: Timestamp<Tai>,
-}
-
-impl Origin {
-    /// Phase of the free-running counter when it read `raw` at the true time `tai`, s; positive =
-    /// it has gained since the origin.
-    pub fn phase(&self, raw: Timestamp<Raw>, tai: Timestamp<Tai>) -> f64 {
-        ((raw - self.raw) - (tai - self.tai)).seconds()
-    }
-}
-
-/// One comparison of the raw counter with true time.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Measurement {
-    /// The raw counter.
-    pub raw: Timestamp<Raw>,
-    /// True time there, as the source says.
-    pub tai: Timestamp<Tai>,
-    /// Round-trip delay of a packet exchange, s; `None` for reference clocks.
-    pub delay: Option<f64>,
-}
 
 /// What the estimator knows of one source.
 #[derive(Clone, Debug, Default)]
@@ -109,7 +83,7 @@ impl Estimator {
     /// True time at `raw` as estimated.
     pub fn tai_at(&self, raw: Timestamp<Raw>) -> Option<Timestamp<Tai>> {
         let (origin, phase) = (self.origin?, self.phase_at(raw)?);
-        Some(origin.tai + (raw - origin.raw) - refclocks::Span::from_seconds(phase))
+        Some(origin.tai(raw, phase))
     }
 
     /// The bank, for its spread and wander.
@@ -174,7 +148,7 @@ impl Estimator {
     pub fn start_again_from(&mut self, source: SourceId, history: Vec<Measurement>, frequency: (f64, f64)) {
         let Some(last) = history.last() else { return };
         self.prior.frequency = frequency;
-        let origin = Origin { raw: last.raw, tai: last.tai };
+        let origin = Origin::of(last);
         self.origin = Some(origin);
         self.fed_by = FedBy::Only(source);
         self.log = history.iter().map(|m| (source, *m)).collect();
@@ -228,7 +202,7 @@ impl Estimator {
         self.advance(m.raw);
         let contradicted = match (expected, self.estimate()) {
             (Some((phase, origin)), Some((_, e))) => {
-                let off = origin.phase(m.raw, m.tai) - phase;
+                let off = origin.phase(&m) - phase;
                 off.abs() > CONTRADICTION * (e.phase_variance + sd * sd).sqrt()
             }
             _ => true,
@@ -241,7 +215,7 @@ impl Estimator {
             self.bank = Bank::new(&self.prior);
             let (frequency, doubt) = self.prior.frequency;
             self.bank.start_from(0.0, sd * sd, frequency, doubt * doubt);
-            self.origin = Some(Origin { raw: m.raw, tai: m.tai });
+            self.origin = Some(Origin::of(&m));
             self.at = Some(m.raw);
         }
         self.fed_by = FedBy::Several;
@@ -252,7 +226,7 @@ impl Estimator {
         let feeder = self.feeders.entry(source).or_default();
         let noise = feeder.noise.insert(Noise::Late(LateNoise::prompt(sd * sd)));
         if let Some(origin) = self.origin.filter(|_| !contradicted) {
-            self.bank.measure(noise, origin.phase(m.raw, m.tai), 0.0);
+            self.bank.measure(noise, origin.phase(&m), 0.0);
         }
         contradicted && had_any
     }
@@ -284,7 +258,7 @@ impl Estimator {
     /// Takes one measurement. Returns whether the estimate now rests on it (a source's first few
     /// are only collected).
     pub fn measure(&mut self, source: SourceId, m: Measurement) -> bool {
-        let origin = *self.origin.get_or_insert(Origin { raw: m.raw, tai: m.tai });
+        let origin = *self.origin.get_or_insert(Origin::of(&m));
         self.fed_by = match self.fed_by {
             FedBy::Nobody => FedBy::Only(source),
             FedBy::Only(only) if only == source => FedBy::Only(source),
@@ -329,7 +303,7 @@ impl Estimator {
             if let Noise::Network(network) = noise {
                 network.set_scale(feeder.delays.mean_excess());
             }
-            self.bank.measure(noise, origin.phase(m.raw, m.tai), excess);
+            self.bank.measure(noise, origin.phase(&m), excess);
             if sole && self.bank.measurements() < 2 * START_UP as u64 && is_lost(noise) {
                 let noise = feeder.initial_noise(origin);
                 self.filter_again(source, origin, noise);
@@ -349,7 +323,7 @@ impl Estimator {
             && feeder.history.len() >= 2 * FEWEST
         {
             let line: Vec<(f64, f64)> =
-                feeder.history.iter().map(|m| ((m.raw - first.raw).seconds(), origin.phase(m.raw, m.tai))).collect();
+                feeder.history.iter().map(|m| ((m.raw - first.raw).seconds(), origin.phase(m))).collect();
             let span = (last.raw - first.raw).seconds().max(1.0);
             let variance = 400.0 * late.r / (span * span) + 1e-16 * span;
             let (frequency, sd) = self.prior.frequency;
@@ -363,7 +337,7 @@ impl Estimator {
         for m in &feeder.history {
             bank.predict((m.raw - at).seconds());
             at = m.raw;
-            bank.measure(&mut noise, origin.phase(m.raw, m.tai), feeder.excess(m));
+            bank.measure(&mut noise, origin.phase(m), feeder.excess(m));
         }
         self.bank = bank;
         self.at = Some(at);
@@ -377,8 +351,7 @@ impl Feeder {
         if self.delays.least().is_finite() {
             return Noise::Network(NetworkNoise::new(self.delays.mean_excess()));
         }
-        let points: Vec<(f64, f64)> =
-            self.history.iter().map(|m| ((m.raw - origin.raw).seconds(), origin.phase(m.raw, m.tai))).collect();
+        let points: Vec<(f64, f64)> = self.history.iter().map(|m| (origin.elapsed(m.raw), origin.phase(m))).collect();
         Noise::Late(LateNoise::with_variance(second_difference_variance(&points).unwrap_or(1e-4)))
     }
 

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use refclocks::time::{Raw, Span, Timestamp};
 
 use super::bank::Estimate;
-use super::estimator::Origin;
+use super::measurement::Origin;
 use super::temperature::Temperature;
 
 /// Horizons.
@@ -268,7 +268,7 @@ fn length(horizon: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::core::estimator::Estimator;
-    use crate::core::estimator::Measurement;
+    use crate::core::measurement::Measurement;
     use crate::sim::Rng;
 
     const S: i64 = 1_000_000_000;

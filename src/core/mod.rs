@@ -13,6 +13,7 @@ pub mod last_good;
 pub mod leap;
 pub mod leap_list;
 pub mod local;
+pub mod measurement;
 pub mod memory;
 pub mod noise;
 pub mod numerics;

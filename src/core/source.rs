@@ -6,15 +6,12 @@ use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{DevicePhase, DeviceReason, DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
 use super::by_hand::{FIXED, NOISE};
-use super::estimator::Measurement;
+use super::measurement::{Measurement, SourceId};
 use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
 use super::polling::Polling;
 use super::snapshot::{SourceKind, SourceReport};
 use super::state::Verdict;
-
-/// A source's number: given once, in the order in which sources come, and never again to another.
-pub type SourceId = usize;
 
 /// What the configuration says of a source.
 #[derive(Clone, Debug, PartialEq)]

@@ -26,8 +26,9 @@ use tokio::sync::mpsc;
 
 use crate::clock::DisciplinedClock;
 use crate::control::command::Commission;
+use crate::core::measurement::SourceId;
 use crate::core::snapshot::Snapshot;
-use crate::core::source::{ServerSays, SourceId};
+use crate::core::source::ServerSays;
 use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::{ClientEvent, ServerState};
 use crate::ntp::reference_id::reference_id;

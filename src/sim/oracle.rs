@@ -10,7 +10,7 @@ use refclocks::time::{Raw, Tai, Timestamp};
 
 use super::Scenario;
 use super::scenario::Model;
-use crate::core::estimator::Measurement;
+use crate::core::measurement::Measurement;
 use crate::core::noise::{LateNoise, Noise};
 use crate::core::numerics::{cut_to_interval, ln_add, ln_gaussian};
 

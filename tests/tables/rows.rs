@@ -75,7 +75,7 @@ impl Row {
 
 fn scenario(source: SourceModel, wander_ppb: f64, sine: bool) -> Scenario {
     // A sine of 1 ppm amplitude and two hours: what 20 degrees do to a bad crystal.
-    let temperature = Temperature { swing: 20.0, period: 7200.0, wobble: 0.0, coefficient: 5e-8 };
+    let temperature = Temperature { swing: 20.0, period: 7200.0, wobble: 0.0, coefficient: 5e-8, sensor: None };
     Scenario {
         name: String::new(),
         shows: String::new(),

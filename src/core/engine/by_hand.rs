@@ -5,9 +5,10 @@ use refclocks::time::{Tai, Timestamp};
 
 use super::{Engine, Now};
 use crate::core::by_hand::{FIXED, NOISE, Outcome, Use};
-use crate::core::estimator::Measurement;
+use crate::core::measurement::Measurement;
+use crate::core::measurement::SourceId;
 use crate::core::snapshot::SourceKind;
-use crate::core::source::{SourceConfig, SourceId};
+use crate::core::source::SourceConfig;
 
 impl Engine {
     /// The operator wants what is left of the offset stepped away now, whatever its size. Returns

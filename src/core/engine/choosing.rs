@@ -6,13 +6,14 @@ use refclocks::time::{Raw, Tai, Timestamp};
 
 use super::jumps::Course;
 use super::{Engine, Now};
-use crate::core::estimator::Measurement;
 use crate::core::event::Event;
 use crate::core::local::{Kinship, rank};
+use crate::core::measurement::Measurement;
+use crate::core::measurement::SourceId;
 use crate::core::pairing::Numbering;
 use crate::core::selection::{Claim, select};
 use crate::core::snapshot::SourceKind;
-use crate::core::source::{Interval, Source, SourceId};
+use crate::core::source::{Interval, Source};
 use crate::core::state::Verdict;
 
 /// How long messages wait for the pulse that is configured beside them, s.

@@ -3,8 +3,8 @@
 use refclocks::time::{Raw, Timestamp};
 
 use super::{Engine, Now};
+use crate::core::measurement::SourceId;
 use crate::core::snapshot::SourceKind;
-use crate::core::source::SourceId;
 
 /// So many intervals without a measurement, and the clock has coasted.
 const MISSED: f64 = 8.0;

@@ -1,8 +1,9 @@
 //! Sources come and go while the clock runs.
 
 use super::Engine;
+use crate::core::measurement::SourceId;
 use crate::core::pairing::LearnedDelay;
-use crate::core::source::{Source, SourceConfig, SourceId, given};
+use crate::core::source::{Source, SourceConfig, given};
 
 impl Engine {
     /// A source has come. What was learned of one of its name is known of it.

@@ -5,8 +5,9 @@ use refclocks::time::Span;
 use super::{ClockCommand, Engine, Now, TICK};
 use crate::core::event::Event;
 use crate::core::labels::{Facts, Reference};
+use crate::core::measurement::SourceId;
 use crate::core::snapshot::{Coasting, ErrorBound, SourceKind};
-use crate::core::source::{Source, SourceId};
+use crate::core::source::Source;
 use crate::core::state::State;
 use crate::core::steering::{Move, decide, drift};
 

@@ -9,11 +9,12 @@ use refclocks::time::{Raw, Span, Timestamp};
 
 use super::{Engine, Now};
 use crate::core::bank::Prior;
-use crate::core::estimator::{Estimator, Measurement};
+use crate::core::estimator::Estimator;
 use crate::core::event::Event;
+use crate::core::measurement::Measurement;
+use crate::core::measurement::SourceId;
 use crate::core::numerics::median;
 use crate::core::snapshot::SourceKind;
-use crate::core::source::SourceId;
 
 /// Far beyond noise: so many standard deviations of a source's noise, and of the estimate.
 const FAR_IN_JITTERS: f64 = 12.0;

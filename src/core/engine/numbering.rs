@@ -4,11 +4,11 @@ use refclocks::Sample;
 use refclocks::time::{Raw, Span, Tai, Timestamp};
 
 use super::{Engine, Now};
-use crate::core::estimator::Measurement;
 use crate::core::event::Event;
+use crate::core::measurement::Measurement;
+use crate::core::measurement::SourceId;
 use crate::core::pairing::{LearnedDelay, Numbering, PulseTrain};
 use crate::core::snapshot::SourceKind;
-use crate::core::source::SourceId;
 use crate::core::state::State;
 
 /// A clock known to better than this can number a pulse, s.

@@ -1,10 +1,11 @@
 //! What the network's servers say, and how often they are worth asking.
 
 use super::{Engine, Now};
-use crate::core::estimator::Measurement;
 use crate::core::event::Event;
+use crate::core::measurement::Measurement;
+use crate::core::measurement::SourceId;
 use crate::core::polling::Answer;
-use crate::core::source::{ServerSays, SourceId, without_offset};
+use crate::core::source::{ServerSays, without_offset};
 
 /// Stamps and wires vary by so much where nothing else does, s.
 const STAMPS: f64 = 2e-6;

@@ -14,8 +14,9 @@ use tracing::info;
 
 use crate::clock::DisciplinedClock;
 use crate::config::{Config, Driver, Refclock, Server};
+use crate::core::measurement::SourceId;
 use crate::core::snapshot::SourceKind;
-use crate::core::source::{SourceConfig, SourceId};
+use crate::core::source::SourceConfig;
 use crate::daemon::Inbox;
 use crate::daemon::privileges::Taken;
 use crate::ntp::client::names::{Names, ResolveError};

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, spawn_local};
 
 use super::{PoolId, Roster, RunningServer};
 use crate::config::{Driver, Refclock, Server};
-use crate::core::source::SourceId;
+use crate::core::measurement::SourceId;
 use crate::daemon::Input;
 use crate::ntp::client::{self, ClientConfig, Orders};
 

@@ -3,15 +3,15 @@
 use refclocks::time::{Raw, Timestamp};
 
 use super::association::Measurement;
-use crate::core::estimator;
 use crate::core::leap::UtcMap;
+use crate::core::measurement;
 use crate::core::source::ServerSays;
 
 impl Measurement {
     /// What the core takes of an exchange whose middle is `raw` on the core's scale.
-    pub fn hand_over(&self, raw: Timestamp<Raw>, utc: &UtcMap) -> (estimator::Measurement, ServerSays) {
+    pub fn hand_over(&self, raw: Timestamp<Raw>, utc: &UtcMap) -> (measurement::Measurement, ServerSays) {
         let measurement =
-            estimator::Measurement { raw, tai: utc.tai(self.reference, false), delay: Some(self.delay.seconds()) };
+            measurement::Measurement { raw, tai: utc.tai(self.reference, false), delay: Some(self.delay.seconds()) };
         let says = ServerSays {
             root_delay: self.root_delay,
             root_dispersion: self.root_dispersion,
