@@ -176,7 +176,7 @@ impl MessageRecord {
                 let apart = clock.map_or(0, |clock| tai.whole_seconds() - clock.whole_seconds());
                 match clock {
                     // Further than the candidates reach is beyond doubt however few the messages are.
-                    Some(_) if apart != 0 && (c.doubt < DOUBT || apart.abs() > CANDIDATES) => {
+                    Some(_) if apart != 0 && c.agree && (c.doubt < DOUBT || apart.abs() > CANDIDATES) => {
                         Numbering::Contradicted { seconds: apart }
                     }
                     Some(clock) => {
@@ -202,6 +202,10 @@ impl MessageRecord {
         let middle = median(&mut sorted)?;
         // A message that came whole fractions of a second away from the rest has another cause.
         let near: Vec<f64> = sorted.iter().copied().filter(|d| (d - middle).abs() < 0.5).collect();
+        if near.is_empty() {
+            // Half of them name one second and half another.
+            return None;
+        }
         let n = near.len() as f64;
         let mean = near.iter().sum::<f64>() / n;
         // One prior message with 0.1 s of spread keeps the first few from looking too sure.
@@ -227,11 +231,12 @@ impl MessageRecord {
         let (shift, best) = candidates.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a })?;
         let others: f64 = candidates.iter().filter(|c| c.0 != shift).map(|c| c.1).sum();
         // Messages that do not even agree among themselves make no number.
-        let disagreeing = near.len() * 5 < sorted.len() * 4;
-        let doubt = if disagreeing || total <= 0.0 || best < 1e-3 { 1.0 } else { others / total };
+        let agree = near.len() * 5 >= sorted.len() * 4;
+        let doubt = if !agree || total <= 0.0 || best < 1e-3 { 1.0 } else { others / total };
         Some(Candidate {
             shift,
             doubt,
+            agree,
             evidence: Evidence { messages: self.delays.len(), delay: mean + shift as f64, sd, error },
         })
     }
@@ -240,6 +245,8 @@ impl MessageRecord {
 struct Candidate {
     shift: i64,
     doubt: f64,
+    /// Do the messages agree among themselves?
+    agree: bool,
     evidence: Evidence,
 }
 
@@ -384,6 +391,23 @@ mod tests {
             record.push(&train, raw(k as f64 + 0.12), Timestamp::from_parts(START + k, 0));
         }
         assert_eq!(record.judge(&train, clock(3)), Numbering::Contradicted { seconds: -3 });
+    }
+
+    #[test]
+    fn messages_that_do_not_agree_contradict_nobody() {
+        let (mut train, mut record) = (PulseTrain::default(), MessageRecord::default());
+        let raw = |t: f64| Timestamp::<Raw>::EPOCH + Span::from_seconds(t);
+        let clock = |k: i64| Some(Timestamp::<Tai>::from_parts(START + k, 0));
+        for k in 0..20 {
+            train.push(raw(k as f64), 0.0);
+            // Every other one is a minute old.
+            let named = START + k - 60 * (k % 2);
+            record.push(&train, raw(k as f64 + 0.12), Timestamp::from_parts(named, 0));
+            let judged = record.judge(&train, clock(k));
+            let by_clock = matches!(judged, Numbering::Numbered { tai, evidence }
+                if tai.whole_seconds() == START + k && evidence.is_none_or(|e| e.delay.is_finite()));
+            assert!(by_clock, "after {k}: {judged:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ const STEADY_CYCLES: u32 = 3;
 const MISSING_CYCLES: u32 = 5;
 /// Silence after which the device is stale.
 const QUIET: Span = Span::from_whole_seconds(4);
+/// A reader that was held up has caught up after this.
+const CATCHING_UP: Span = Span::from_whole_seconds(1);
 /// So many bytes without one sentence are another language, or another speed.
 const GARBAGE: u64 = 400;
 
@@ -59,6 +61,8 @@ pub struct Driver {
     carrier: Option<Key>,
     carrier_missing: u32,
     last_sample: Option<(Timestamp<Utc>, Timestamp<Raw>)>,
+    /// Until when the reader may be behind.
+    behind_until: Option<Timestamp<Raw>>,
     last_frame: Option<Timestamp<Raw>>,
     opened: Option<Timestamp<Raw>>,
     bytes_since_frame: u64,
@@ -92,6 +96,7 @@ impl Driver {
             carrier: None,
             carrier_missing: 0,
             last_sample: None,
+            behind_until: None,
             last_frame: None,
             opened: None,
             bytes_since_frame: 0,
@@ -241,7 +246,12 @@ impl Driver {
             self.health.stale += 1;
             return;
         }
+        let waited = self.has_waited(arrived);
         self.last_sample = Some((utc, arrived));
+        if waited {
+            self.health.stale += 1;
+            return;
+        }
         self.health.samples += 1;
         self.become_state(DevicePhase::Good, DeviceReason::Delivering, arrived);
         self.reports.push_back(Report::Sample(Sample {
@@ -251,6 +261,22 @@ impl Driver {
             quantum: Span::from_millis(1),
             leap: None,
         }));
+    }
+
+    /// A reader that was held up finds the messages of several cycles in one read. When they came is
+    /// not known: neither of these nor of what is read right afterwards.
+    fn has_waited(&mut self, read: Timestamp<Raw>) -> bool {
+        let is_behind = |until: Option<Timestamp<Raw>>| until.is_some_and(|until| read < until);
+        if self.last_sample.is_some_and(|(_, last_read)| last_read == read) {
+            let first_of_them = self.reports.iter().rposition(|r| matches!(r, Report::Sample(_)));
+            if let Some(first) = first_of_them.filter(|_| !is_behind(self.behind_until)) {
+                self.reports.remove(first);
+                self.health.samples -= 1;
+                self.health.stale += 1;
+            }
+            self.behind_until = Some(read + CATCHING_UP);
+        }
+        is_behind(self.behind_until)
     }
 
     fn no_fix(&mut self, now: Timestamp<Raw>) {
@@ -369,6 +395,25 @@ mod tests {
             ["2026-01-01T23:59:59Z", "2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z", "2026-01-02T00:00:02Z"]
         );
         assert_eq!(driver.health().no_fix, 0);
+    }
+
+    #[test]
+    fn what_waited_unread_tells_no_time() {
+        let mut driver = driver();
+        let second = |k| write::rmc("GP", &civil("2026-01-01T12:00:00Z", k), true);
+        for k in 0..6 {
+            driver.handle_bytes(second(k).as_bytes(), Timestamp::from_parts(100 + k, 0));
+        }
+        samples(&mut driver);
+        // Nothing is read for a minute; the rest comes a moment after the first read.
+        let waited: String = (6..60).map(second).collect();
+        driver.handle_bytes(waited.as_bytes(), Timestamp::from_parts(166, 0));
+        driver.handle_bytes((60..66).map(second).collect::<String>().as_bytes(), Timestamp::from_parts(166, 1_000_000));
+        assert_eq!(samples(&mut driver), Vec::<String>::new());
+        driver.handle_bytes(second(67).as_bytes(), Timestamp::from_parts(167, 120_000_000));
+        assert_eq!(samples(&mut driver), ["2026-01-01T12:01:07Z"]);
+        let health = driver.health();
+        assert_eq!((health.stale, health.samples), (60, 4 + 1));
     }
 
     #[test]

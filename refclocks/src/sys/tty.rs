@@ -120,6 +120,14 @@ impl Tty {
     }
 }
 
+impl Drop for Tty {
+    /// The port is nobody's again, even if a program that opened it before us still has it.
+    fn drop(&mut self) {
+        // SAFETY: the request takes no argument; the descriptor is open until `file` is dropped.
+        unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TIOCNXCL) };
+    }
+}
+
 impl AsRawFd for Tty {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
