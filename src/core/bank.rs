@@ -14,8 +14,10 @@
 
 use super::noise::Noise;
 
-/// Memory of the weights, measurements.
+/// Memory of the weights: so many measurements, or so many of the filter's own time constants, whichever
+/// lasts longer. What comes within one time constant tells little of the wander.
 const MEMORY: f64 = 1000.0;
+const MEMORY_TIME_CONSTANTS: f64 = 10.0;
 /// A member whose evidence falls below exp(-FLOOR) of the best restarts.
 const FLOOR: f64 = 12.0;
 
@@ -54,6 +56,8 @@ pub struct Bank {
     members: Vec<Member>,
     estimate: Estimate,
     measurements: u64,
+    /// Since the last measurement, s.
+    since: f64,
 }
 
 /// What is believed of the oscillator before the first measurement.
@@ -92,7 +96,7 @@ impl Bank {
                 members.push(Member::new(prior, lg_q2, Some(lg_q3), wander(lg_q2) - 0.5 * z * z - 2.0));
             }
         }
-        let mut bank = Self { members, estimate: Estimate::default(), measurements: 0 };
+        let mut bank = Self { members, estimate: Estimate::default(), measurements: 0, since: 0.0 };
         bank.combine();
         bank
     }
@@ -115,6 +119,7 @@ impl Bank {
     /// Lets `dt` seconds pass.
     pub fn predict(&mut self, dt: f64) {
         if dt > 0.0 {
+            self.since += dt;
             for member in &mut self.members {
                 member.predict(dt);
             }
@@ -126,10 +131,11 @@ impl Bank {
     /// the bank and the noise model learn.
     pub fn measure(&mut self, noise: &mut Noise, z: f64, excess: f64) {
         let mut lesson = noise.lesson();
+        let memory = self.memory();
         for member in &mut self.members {
             let p = member.p[0][0];
             let posterior = noise.posterior(z - member.state[0], p, excess, member.weight, &mut lesson);
-            member.evidence = member.evidence * (1.0 - 1.0 / MEMORY) + posterior.ln_evidence;
+            member.evidence = member.evidence * (1.0 - 1.0 / memory) + posterior.ln_evidence;
             member.correct(posterior.mean, posterior.variance.max(1e-8 * p));
         }
         noise.learn(&lesson);
@@ -140,6 +146,14 @@ impl Bank {
         self.combine();
         self.restart_hopeless();
         self.measurements += 1;
+        self.since = 0.0;
+    }
+
+    /// How many measurements like the one to come the weights remember.
+    fn memory(&self) -> f64 {
+        let Estimate { phase_variance, frequency_variance, .. } = self.estimate;
+        let time_constant = (phase_variance / frequency_variance.max(1e-30)).sqrt();
+        (MEMORY_TIME_CONSTANTS * time_constant / self.since.max(1e-3)).clamp(MEMORY, 1e6)
     }
 
     /// Adds variance to the phase (s^2) and frequency ((s/s)^2): something happened that the

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every scenario of the virtual machine, those with noise for five seeds, and chronyd in the same
-# machine beside us; prints what docs/vm.md holds. Ends with 0 only if every bar is held. About a quarter of an hour
-# on two quiet cores; the bars do not depend on how quiet they are.
+# machine beside us; prints what docs/vm.md holds. Ends with 0 only if every bar is held. About a quarter
+# of an hour on two quiet cores; the bars do not depend on how quiet they are.
 #
 #   SEEDS="1 2 3 4 5" JOBS=2 tests/long/vm.sh
 set -euo pipefail

@@ -163,12 +163,13 @@ impl Engine {
         if at(0.0) >= budget {
             return Some(0.0);
         }
-        let (mut low, mut high) = (0.0, 30.0 * 86_400.0);
+        let (mut low, mut high) = (1.0, 30.0 * 86_400.0);
         if at(high) < budget {
             return Some(high);
         }
-        for _ in 0..40 {
-            let middle = 0.5 * (low + high);
+        // To a hundredth of it.
+        while high > 1.01 * low {
+            let middle = (low * high).sqrt();
             if at(middle) < budget { low = middle } else { high = middle }
         }
         Some(low)
