@@ -49,8 +49,9 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         eprint!("{}", diagnostic::render(&file, &text, found, std::io::stderr().is_terminal()));
     }
     match read {
-        Ok((config, _)) => {
+        Ok((mut config, _)) => {
             if !args.json {
+                config.read_keys().iter().for_each(|said| eprintln!("{said}"));
                 print!("{}", explain(&config));
             }
             ExitCode::SUCCESS
@@ -102,7 +103,8 @@ fn explain(config: &Config) -> String {
         });
     }
     for server in &config.servers {
-        said.push(format!("{}: NTP server {}, port {}.", server.name, server.host, server.port));
+        let signed = server.key.map_or_else(String::new, |key| format!(", with key {key}"));
+        said.push(format!("{}: NTP server {}, port {}{signed}.", server.name, server.host, server.port));
     }
     for pool in &config.pools {
         let each = &pool.each;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use refclocks::{Edge, ReferenceId};
 
+use super::keys::Keys;
 use crate::core::local::LocalPolicy;
 
 /// The port of NTP, RFC 5905 section 7.2.
@@ -24,6 +25,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// `[local]`: serve the undisciplined clock when all else is gone.
     pub local: Option<LocalPolicy>,
+    /// `[keys]`: symmetric keys.
+    pub keys: Option<Keys>,
     /// `[serve]`: answer NTP requests. Nobody is answered without it.
     pub serve: Option<Serve>,
     /// `[clock]`: what is done to the clock.
@@ -56,6 +59,7 @@ impl Default for Config {
             servers: Vec::new(),
             pools: Vec::new(),
             local: None,
+            keys: None,
             serve: None,
             clock: ClockSettings::default(),
             holdover_budget: 1e-3,
@@ -220,6 +224,8 @@ pub struct Server {
     pub noselect: bool,
     /// The operator vouches for it.
     pub trust: bool,
+    /// Number of the key that requests are signed with and replies have to be signed with.
+    pub key: Option<u32>,
 }
 
 impl Server {
@@ -236,6 +242,7 @@ impl Server {
             prefer: false,
             noselect: false,
             trust: false,
+            key: None,
         }
     }
 }

@@ -19,7 +19,8 @@ const LATER: [&str; 2] = ["phc", "ubx"];
 const COMMON: [&str; 9] = ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "stratum"];
 
 /// Keys of every server.
-const SERVER: [&str; 9] = ["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust"];
+const SERVER: [&str; 10] =
+    ["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust", "key"];
 
 /// A source, and where the parts of it stand that are compared with others.
 pub(super) struct Written<T> {
@@ -100,6 +101,7 @@ fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnos
     let minpoll = section.integer("minpoll", 0..=17, out);
     let maxpoll = section.integer("maxpoll", 0..=17, out);
     let (prefer, noselect, trust) = choices(&section, out);
+    let key = section.integer("key", 1..=i64::from(u32::MAX), out);
     let (host, device) = section.required("address", example, out)?;
     if !is_host(host) {
         let title = format!("{} is not a host name or an address", quoted(host));
@@ -120,6 +122,7 @@ fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnos
         out.push(Diagnostic::error(span, title, "Both are log2 of seconds; make `minpoll` the smaller one."));
     }
     (source.prefer, source.noselect, source.trust) = (prefer, noselect, trust);
+    source.key = key.and_then(|id| u32::try_from(id).ok());
     Some(Written { source, section: section.span, name: name.map(|(_, span)| span), device, lock: None })
 }
 

@@ -168,7 +168,7 @@ impl Stage {
             let now = raw_now();
             if let Some(request) = association.poll_transmit(now) {
                 association.handle_transmitted(now + Span::from_seconds(self.world.stamp_error(source)));
-                self.world.ask(source, &request.bytes, self.start + (now - self.host_start));
+                self.world.ask(source, request.octets(), self.start + (now - self.host_start));
                 drop(inbox.send(Input::Server(source, polled(association, now))));
             }
         }
