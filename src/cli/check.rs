@@ -92,10 +92,15 @@ fn explain(config: &Config) -> String {
                 let speed = baud.map_or_else(|| "at a speed found by trying".to_owned(), |b| format!("at {b} bit/s"));
                 format!("{name}: NMEA messages from {address}, {speed}.")
             }
-            Driver::Pps { .. } => format!(
-                "{name}: pulses from {address}, numbered by {}.",
-                clock.lock.as_deref().unwrap_or("whatever does so safely")
-            ),
+            Driver::Pps { device, edge, .. } => {
+                let from = match device {
+                    Some(_) => address,
+                    None => "the PPS device that is a receiver's".to_owned(),
+                };
+                let edge = edge.map_or("the edge that begins them".to_owned(), |edge| format!("their {edge} edge"));
+                let by = clock.lock.as_deref().unwrap_or("whatever does so safely");
+                format!("{name}: pulses from {from}, stamped at {edge}, numbered by {by}.")
+            }
             Driver::Gpsd { .. } => format!("{name}: messages and pulses from gpsd at {address}."),
             Driver::Shm { .. } => format!("{name}: shared memory {address}."),
             Driver::Sock { .. } => format!("{name}: SOCK datagrams at {address}."),

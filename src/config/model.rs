@@ -135,10 +135,15 @@ pub enum Driver {
     },
     /// Kernel PPS, RFC 2783.
     Pps {
-        /// The PPS device.
-        device: PathBuf,
-        /// The edge on the second.
-        edge: Edge,
+        /// The PPS device, or the serial port whose DCD input carries the pulse. `None`: the PPS device
+        /// that is a receiver's.
+        device: Option<PathBuf>,
+        /// The edge on the second. `None`: the one that begins the pulse.
+        edge: Option<Edge>,
+        /// Echo it on the device's output.
+        echo: bool,
+        /// Hand it to the kernel's own discipline as well.
+        kernel_consumer: bool,
     },
     /// gpsd's JSON socket.
     Gpsd {
@@ -178,7 +183,8 @@ impl Driver {
     /// What it reads: device, address, segment or path, for display.
     pub fn address(&self) -> String {
         match self {
-            Self::Nmea { device, .. } | Self::Pps { device, .. } => device.display().to_string(),
+            Self::Nmea { device, .. } | Self::Pps { device: Some(device), .. } => device.display().to_string(),
+            Self::Pps { device: None, .. } => "auto".to_owned(),
             Self::Gpsd { address } => address.to_string(),
             Self::Shm { unit, .. } => format!("SHM({unit})"),
             Self::Sock { path, .. } => path.display().to_string(),

@@ -154,7 +154,7 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
     let (name, span) = section.required("driver", "nmea", out)?;
     let own: &[&str] = match name {
         "nmea" => &["device", "baud"],
-        "pps" => &["device", "edge", "lock"],
+        "pps" => &["device", "edge", "echo", "kernel_consumer", "lock"],
         "gpsd" => &["address"],
         "shm" => &["unit", "pulse", "trust_owner", "lock"],
         "sock" => &["path", "pulse", "lock"],
@@ -186,15 +186,22 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
         }
         "pps" => {
             let edge = match section.string("edge", out) {
-                Some(("assert", _)) | None => Edge::Assert,
-                Some(("clear", _)) => Edge::Clear,
+                Some(("auto", _)) | None => None,
+                Some(("assert", _)) => Some(Edge::Assert),
+                Some(("clear", _)) => Some(Edge::Clear),
                 Some((other, span)) => {
-                    out.push(unknown(other, span, format!("unknown edge {}", quoted(other)), &["assert", "clear"]));
-                    Edge::Assert
+                    let edges = ["auto", "assert", "clear"];
+                    out.push(unknown(other, span, format!("unknown edge {}", quoted(other)), &edges));
+                    None
                 }
             };
-            let (device, span) = device(section, "device", "/dev/pps0", out)?;
-            Some((Driver::Pps { device, edge }, span))
+            let echo = section.boolean("echo", out).unwrap_or(false);
+            let kernel_consumer = section.boolean("kernel_consumer", out).unwrap_or(false);
+            let (device, span) = match section.string("device", out) {
+                Some(("auto", span)) => (None, span),
+                _ => device(section, "device", "/dev/pps0", out).map(|(path, span)| (Some(path), span))?,
+            };
+            Some((Driver::Pps { device, edge, echo, kernel_consumer }, span))
         }
         "gpsd" => {
             let (text, span) = section.string("address", out).unwrap_or(("127.0.0.1", section.span.clone()));

@@ -252,7 +252,7 @@ impl Device {
                 Self::Messages(Box::new(nmea::Driver::new(config)))
             }
             Model::Pulse(_) => {
-                Self::Pulse { tracker: Box::new(pps::Tracker::new(Edge::Assert)), edge: PpsInfo::default() }
+                Self::Pulse { tracker: Box::new(pps::Tracker::new(Some(Edge::Assert))), edge: PpsInfo::default() }
             }
             Model::Numbered(_) => Self::Numbered(Health::default()),
             Model::Server(model) => Self::Server(Box::new(association(model, seed))),

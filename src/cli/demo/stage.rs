@@ -212,7 +212,7 @@ impl Device {
         match model {
             Model::Messages(_) => Self::Messages(None),
             Model::Pulse(_) => {
-                let mut tracker = pps::Tracker::new(Edge::Assert);
+                let mut tracker = pps::Tracker::new(Some(Edge::Assert));
                 tracker.handle_open(now);
                 Self::Pulse { tracker: Box::new(tracker), edge: PpsInfo::default() }
             }

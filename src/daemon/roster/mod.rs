@@ -241,7 +241,10 @@ impl RunningServer {
 /// Does another refclock read the pulse on the DCD input of this one's port?
 fn is_shared(clock: &Refclock, config: &Config) -> bool {
     let Driver::Nmea { device: port, .. } = &clock.driver else { return false };
-    config.refclocks.iter().any(|other| matches!(&other.driver, Driver::Pps { device, .. } if device == port))
+    config
+        .refclocks
+        .iter()
+        .any(|other| matches!(&other.driver, Driver::Pps { device: Some(device), .. } if device == port))
 }
 
 /// Would the same packets be sent, to the same place, as often?

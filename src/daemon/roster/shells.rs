@@ -52,8 +52,9 @@ impl Roster {
                 let config = serial::SerialConfig { path, baud: *baud, shared, nmea };
                 Shell::start(serial::run(config, move |d| send(at, d)))
             }
-            Driver::Pps { device, edge } => {
-                let config = pps::PpsConfig { path: device.to_string_lossy().into_owned(), edge: *edge };
+            Driver::Pps { device, edge, echo, kernel_consumer } => {
+                let path = device.as_ref().map(|device| device.to_string_lossy().into_owned());
+                let config = pps::PpsConfig { path, edge: *edge, echo: *echo, kernel_consumer: *kernel_consumer };
                 Shell::start(pps::run(config, move |d| send(at, d)))
             }
             Driver::Gpsd { address } => {
