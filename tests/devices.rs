@@ -46,7 +46,8 @@ fn a_pulse_comes_and_goes_and_the_daemon_stays() {
     let path = nix::unistd::ttyname(&pty.slave).unwrap();
     let _receiver = Receiver::start(File::from(pty.master));
     let sources = format!(
-        "[[refclock]]\ndriver = \"nmea\"\ndevice = \"{}\"\n[[refclock]]\ndriver = \"pps\"\ndevice = \"{}\"\n",
+        "[[refclock]]\ndriver = \"nmea\"\ndevice = \"{}\"\n\
+         [[refclock]]\ndriver = \"pps\"\ndevice = \"{}\"\nkernel_consumer = true\n",
         path.display(),
         pps.path
     );
@@ -57,6 +58,11 @@ fn a_pulse_comes_and_goes_and_the_daemon_stays() {
 
     let before = wait_for_lock(folder, "PPS", PATIENCE);
     wait_for_the_pulses_time(folder, port);
+    // Nobody told it which edge; and what cannot be had is told and done without.
+    let log = std::fs::read_to_string(folder.join("log")).unwrap();
+    for said in ["PPS: its assert edge begins the pulse", "PPS: the kernel's own discipline does not get the pulse: "] {
+        assert!(log.contains(said), "{said}\n{log}");
+    }
 
     pps.unplug();
     let gone = wait_for(folder, "word of the missing device", PATIENCE, || {

@@ -15,7 +15,7 @@ mod texts;
 pub use clocks::{shm, sock};
 pub use gpsd::gpsd;
 pub use nmea::nmea;
-pub use ntp::{ntp_packet, ntp_respond};
+pub use ntp::{key_file, ntp_packet, ntp_respond};
 pub use ntp_client::ntp_reply;
 pub use texts::{config, control, drift, leap_list, scenario};
 
@@ -25,7 +25,7 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("nmea", nmea),
     ("gpsd", gpsd),
     ("sock", sock),
@@ -33,6 +33,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("ntp_packet", ntp_packet),
     ("ntp_respond", ntp_respond),
     ("ntp_reply", ntp_reply),
+    ("key_file", key_file),
     ("config", config),
     ("scenario", scenario),
     ("drift", drift),

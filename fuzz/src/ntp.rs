@@ -1,7 +1,9 @@
 //! Datagrams on the NTP port.
 
+use refclockd::ntp::keys::file::{Dialect, parse};
+use refclockd::ntp::keys::{Algorithm, Key, KeyTable, Verdict};
 use refclockd::ntp::packet::{HEADER_LEN, Header, Mode, NtpShort, Packet};
-use refclockd::ntp::server::{Disposition, View, respond};
+use refclockd::ntp::server::{Disposition, Request, View, respond};
 use refclocks::time::{NtpTimestamp, Span, Timestamp};
 use refclocks::{LeapIndicator, ReferenceId};
 
@@ -54,33 +56,93 @@ pub fn ntp_respond(data: &[u8]) {
     let transmit = received + Span::from_nanos(7000);
     // Usually there is room for every reply.
     let mut reply = vec![0xaa; if choice & 2 != 0 { usize::from(room) } else { 1500 }];
-    match respond(request, received, transmit, &view, &mut reply) {
-        Disposition::Reply(length) => {
+    let keys = keys();
+    let asked = |octets| Request { octets, source: [192, 0, 2, 1].into(), received, transmit };
+    // Nobody guesses a digest: some requests are signed for the fuzzer.
+    let mut signed = request.to_vec();
+    if choice & 4 != 0
+        && let Some(key) = keys.iter().nth(usize::from(choice >> 3) % keys.len())
+    {
+        signed.truncate(HEADER_LEN);
+        let len = signed.len();
+        signed.resize(len + 4 + 64, 0);
+        let version = signed.first().map_or(4, |octet| octet >> 3 & 7);
+        let end = key.sign(&mut signed, len, key.digest_len(version));
+        signed.truncate(end.unwrap_or(len));
+    }
+    let request = &signed[..];
+    let disposition = respond(&asked(request), &view, &keys, &mut reply);
+    match disposition {
+        Disposition::Reply(length) | Disposition::Nak(length) => {
             assert!(length <= request.len(), "no reply is longer than its request");
             let (reply, rest) = reply.split_at(length);
             assert!(rest.iter().all(|b| *b == 0xaa), "nothing is written beyond the reply");
-            let (Ok(asked), Ok(packet)) = (Packet::new_checked(request), Packet::new_checked(reply)) else {
+            let (Ok(asked_packet), Ok(packet)) = (Packet::new_checked(request), Packet::new_checked(reply)) else {
                 unreachable!("both have a header")
             };
             let header = Header::parse(&packet);
-            let version = asked.first_octet().version();
+            let (Ok(tail), Ok(asked_tail)) = (packet.tail(), asked_packet.tail()) else {
+                unreachable!("both are framed")
+            };
+            let version = asked_packet.first_octet().version();
             assert!((1..=4).contains(&version) && header.version == version);
-            assert!(matches!(asked.first_octet().mode(), Mode::Client | Mode::Reserved));
+            assert!(matches!(asked_packet.first_octet().mode(), Mode::Client | Mode::Reserved));
             assert_eq!(header.mode, Mode::Server);
-            assert_eq!(header.origin, asked.transmit());
+            assert_eq!(header.origin, asked_packet.transmit());
             assert_eq!(
                 (header.receive, header.transmit),
                 (NtpTimestamp::from_utc(received), NtpTimestamp::from_utc(transmit))
             );
             assert_eq!(header.stratum, if unsynchronised { 0 } else { view.stratum });
             assert_eq!(header.leap, view.leap);
+            match disposition {
+                Disposition::Nak(_) => assert_eq!(packet.tail_octets(), [0; 4], "it proves nothing"),
+                _ if packet.tail_octets().is_empty() => assert!(asked_tail.mac().is_empty(), "a MAC has an answer"),
+                _ => {
+                    let verdict = keys.judge(tail.authenticator(), &reply[..HEADER_LEN], [192, 0, 2, 1].into());
+                    assert!(matches!(verdict, Verdict::Signed(_)), "{verdict:?}");
+                    assert_eq!(tail.mac().get(..4), asked_tail.mac().get(..4), "by the same key");
+                }
+            }
             // Two servers must not be made to talk to each other for ever.
             let mut loops = vec![0; 1500];
-            let again = respond(reply, received, transmit, &view, &mut loops);
+            let again = respond(&asked(reply), &view, &keys, &mut loops);
             assert!(matches!(again, Disposition::Drop(_)), "a reply was answered: {again:?}");
         }
         Disposition::Pass(_) | Disposition::Drop(_) => {
             assert!(reply.iter().all(|b| *b == 0xaa), "no answer, but something was written");
+        }
+    }
+}
+
+/// One key of each algorithm.
+fn keys() -> KeyTable {
+    let secret = [7; 32];
+    KeyTable::new(
+        Algorithm::ALL
+            .into_iter()
+            .zip(1..)
+            .filter_map(|(algorithm, id)| Key::new(id, algorithm, &secret[..algorithm.key_len().unwrap_or(12)]).ok()),
+    )
+}
+
+/// A key file, in both dialects.
+pub fn key_file(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for dialect in [Dialect::Chrony, Dialect::Ntp] {
+        let (table, found) = parse(&text, dialect);
+        let lines = text.lines().count();
+        assert!(table.len() <= lines);
+        assert!(found.iter().all(|f| (1..=lines).contains(&f.line)));
+        for key in table.iter() {
+            assert!(key.id() != 0, "nought means no key");
+            let mut packet = vec![0x23; HEADER_LEN + 4 + 64];
+            for version in [3, 4] {
+                let Some(end) = key.sign(&mut packet, HEADER_LEN, key.digest_len(version)) else {
+                    unreachable!("there is room")
+                };
+                assert!(key.verifies(&packet[..HEADER_LEN], &packet[HEADER_LEN + 4..end]));
+            }
         }
     }
 }

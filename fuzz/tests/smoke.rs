@@ -360,6 +360,16 @@ fn scenario() {
 }
 
 #[test]
+fn key_file() {
+    let seeds = vec![
+        b"# keys\n1 tulipsandroses\n2 SHA1 HEX:2E0A7F7D6C5B4A3928170605040302010F0E0D0C\n".to_vec(),
+        b"30 AES128 HEX:00112233445566778899aabbccddeeff\n40 AES256 ASCII:0123456789abcdef0123456789abcdef\n".to_vec(),
+        b"1 M tulipsandroses # mine\n12 AES 0123456789abcdef 192.0.2.1,2001:db8::/32\n".to_vec(),
+    ];
+    run("key_file", false, 100_000, seeds);
+}
+
+#[test]
 fn drift() {
     let mut memory = refclockd::core::memory::Memory::default();
     memory.set_frequency(-4.2e-6, 1e-9);

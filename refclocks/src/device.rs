@@ -102,14 +102,12 @@ pub enum DeviceReason {
         /// Since the last one.
         silence: Span,
     },
-    /// A shared memory segment of another size than ours.
+    /// A shared memory segment of another size than NTP's.
     SegmentSize {
         /// Unit number.
         unit: u8,
         /// Bytes found.
         found: usize,
-        /// Bytes expected on this machine.
-        expected: usize,
     },
     /// A shared memory segment that somebody we do not trust can write.
     SegmentOwner {
@@ -129,6 +127,16 @@ pub enum DeviceReason {
     EdgeNotCaptured {
         /// The path.
         path: String,
+    },
+    /// More edges than seconds.
+    ManyEdges {
+        /// Edges a second.
+        each_second: u32,
+    },
+    /// No PPS device of this machine belongs to a receiver.
+    NoPulseDevice {
+        /// Those that there are, and what they are, e.g. `pps0 (ptp0, of a network card)`.
+        others: Vec<String>,
     },
     /// The kernel cannot stamp pulses on a serial port.
     NoLineDiscipline {
@@ -201,6 +209,15 @@ impl DeviceReason {
             Self::NoLineDiscipline { .. } => {
                 "Load it: `modprobe pps_ldisc`; for every boot: `echo pps_ldisc > /etc/modules-load.d/pps.conf`.".into()
             }
+            Self::ManyEdges { .. } => {
+                "Set the receiver to one pulse a second; if it is, mend the wiring (a pull-down, a shorter or shielded wire)."
+                    .into()
+            }
+            Self::NoPulseDevice { .. } => {
+                "For a pulse on a GPIO pin, load its overlay: `dtoverlay=pps-gpio,gpiopin=18` in config.txt (4 for \
+                 Adafruit's), then reboot. For one on a serial port's DCD, name that port as `device`."
+                    .into()
+            }
             Self::EdgeNotCaptured { .. } => "Use `edge = \"assert\"`, or give the daemon CAP_SYS_TIME.".into(),
             Self::NotThisKind { .. } | Self::NotTheProtocol { .. } => {
                 "Check the path or address in the configuration.".into()
@@ -235,13 +252,20 @@ impl fmt::Display for DeviceReason {
             Self::NoFix { satellites_used: None } => f.write_str("the receiver has no time yet"),
             Self::Delivering => f.write_str("delivering"),
             Self::Quiet { silence } => write!(f, "nothing for {:.0} s", silence.seconds()),
-            Self::SegmentSize { unit, found, expected } => {
-                write!(f, "SHM unit {unit} has {found} bytes, not {expected}: its writer has another word size")
+            Self::SegmentSize { unit, found } => {
+                write!(f, "SHM unit {unit} has {found} bytes, not 96 or 80: whoever made it means something else")
             }
             Self::SegmentOwner { unit, uid, mode } => {
                 write!(f, "SHM unit {unit} belongs to uid {uid} with mode {mode:03o}: anyone could write it")
             }
             Self::ImpossibleDate { date } => write!(f, "the receiver sends the impossible date {date}"),
+            Self::ManyEdges { each_second } => {
+                write!(f, "{each_second} edges a second: which of them is on the second cannot be told")
+            }
+            Self::NoPulseDevice { others } if others.is_empty() => f.write_str("this machine has no PPS device"),
+            Self::NoPulseDevice { others } => {
+                write!(f, "no PPS device of this machine is a receiver's: there is {}", others.join(", "))
+            }
             Self::NoLineDiscipline { path } => {
                 write!(f, "the kernel cannot stamp pulses on {path}: its module pps-ldisc is not loaded")
             }
@@ -278,6 +302,12 @@ pub struct Health {
     pub pulses: u64,
     /// Pulses that came and went unread.
     pub missed_pulses: u64,
+    /// Pulses that were due and did not come.
+    pub missing_pulses: u64,
+    /// Edges beyond one a second.
+    pub double_pulses: u64,
+    /// From assert to clear, of the last pulse, us; 0 while unknown.
+    pub pulse_width_us: u64,
     /// Times the device was opened.
     pub opened: u64,
 }

@@ -36,6 +36,7 @@ pub mod time;
 
 pub use device::{Backoff, DevicePhase, DeviceReason, DeviceState, Health};
 pub use report::{
-    Constellation, Edge, Fix, LeapIndicator, LocalStamp, Pulse, ReceiverReport, ReferenceId, Report, Sample, Satellite,
+    Constellation, Edge, Fix, LeapIndicator, LocalStamp, Pulse, ReceiverReport, ReferenceId, Remark, Report, Sample,
+    Satellite,
 };
 pub use time::{Frequency, NtpTimestamp, Raw, Realtime, Scale, Span, Tai, Timestamp, Utc};

@@ -56,6 +56,15 @@ pub enum Edge {
     Clear,
 }
 
+impl fmt::Display for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Assert => "assert",
+            Self::Clear => "clear",
+        })
+    }
+}
+
 /// Leap indicator, RFC 5905 figure 9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -221,4 +230,66 @@ pub enum Report {
     Receiver(ReceiverReport),
     /// The device came, went or changed its mind.
     State(DeviceState),
+    /// Something worth a line in the log.
+    Remark(Remark),
+}
+
+/// What a driver has to say beside its state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Remark {
+    /// It was found which edge begins the pulse.
+    Edge {
+        /// That edge.
+        edge: Edge,
+        /// How long the pulse lasts, from assert to clear; `None` if only that edge is captured.
+        width: Option<Span>,
+    },
+    /// The edge that was asked for does not begin the pulse.
+    OtherEdge {
+        /// The edge asked for.
+        wanted: Edge,
+        /// The one that begins the pulse.
+        begins: Edge,
+        /// From assert to clear.
+        width: Option<Span>,
+    },
+    /// Something that was asked for besides is refused; the device is used without it.
+    Refused {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// Something that was asked for besides is done.
+    Granted {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl Remark {
+    /// Does it call for somebody to do something?
+    pub fn is_warning(&self) -> bool {
+        matches!(self, Self::OtherEdge { .. } | Self::Refused { .. })
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |width: &Option<Span>| width.map_or(0.0, |width| width.seconds() * 1e3);
+        match self {
+            Self::Edge { edge, width: None } => write!(f, "its {edge} edge is used: it has no other"),
+            Self::Edge { edge, width } => {
+                write!(f, "its {edge} edge begins the pulse and is used: it is high for {:.1} ms", ms(width))
+            }
+            Self::OtherEdge { wanted, begins, width } => write!(
+                f,
+                "`edge = \"{wanted}\"` is used, but the pulse, high for {:.1} ms, seems to begin with {begins}: if the \
+                 time is wrong by its width, use `edge = \"auto\"`",
+                ms(width)
+            ),
+            Self::Refused { what, why } => write!(f, "{what}: {why}"),
+            Self::Granted { what } => f.write_str(what),
+        }
+    }
 }

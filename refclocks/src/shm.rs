@@ -1,7 +1,7 @@
 //! NTP shared memory segments (ntpd's driver 28), without I/O: what the words of a segment say.
 //!
-//! The layout is C's for the writer's word size: 96 bytes with 64-bit time, 80 with 32-bit. A reader
-//! can only share with a writer of its own size; another size is a state with its reason.
+//! The layout is C's for the writer's word size: 96 bytes with 64-bit time, 80 with 32-bit. Both are
+//! read and written; another size is a state with its reason.
 
 use crate::device::Health;
 use crate::report::{LeapIndicator, LocalStamp, Sample};

@@ -7,12 +7,56 @@
 
 use crate::device::Health;
 use crate::report::{LeapIndicator, LocalStamp, Sample};
-use crate::time::{Realtime, Span, Timestamp};
+use crate::time::{Realtime, Span, Timestamp, Utc};
 
 /// "SOCK".
 const MAGIC: i32 = 0x534f_434b;
 /// An offset beyond this is no offset, s (a century).
 const ABSURD: f64 = 3.2e9;
+
+/// How wide the time in a datagram is. Some 32-bit systems have one, some the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeWidth {
+    /// 32 bits: 32 bytes in all.
+    Bits32,
+    /// 64 bits: 40 bytes in all.
+    Bits64,
+}
+
+/// The width that C programs of this system have.
+pub const OWN_TIME: TimeWidth = if size_of::<libc::time_t>() == 8 { TimeWidth::Bits64 } else { TimeWidth::Bits32 };
+
+/// Bytes of a datagram.
+pub const fn size(time: TimeWidth) -> usize {
+    match time {
+        TimeWidth::Bits32 => 32,
+        TimeWidth::Bits64 => 40,
+    }
+}
+
+/// The datagram that says: when CLOCK_REALTIME was `local`, it was `reference`. The inverse of [`parse`].
+pub fn write(local: Timestamp<Realtime>, reference: Timestamp<Utc>, leap: LeapIndicator, time: TimeWidth) -> Vec<u8> {
+    let (seconds, nanos) = local.to_parts();
+    let micros = nanos / 1000;
+    let mut bytes = Vec::with_capacity(size(time));
+    match time {
+        TimeWidth::Bits64 => {
+            bytes.extend(seconds.to_ne_bytes());
+            bytes.extend(i64::from(micros).to_ne_bytes());
+        }
+        // Wraps in 2038, as all time does there.
+        TimeWidth::Bits32 => {
+            bytes.extend((seconds as i32).to_ne_bytes());
+            bytes.extend((micros as i32).to_ne_bytes());
+        }
+    }
+    bytes.extend((reference - local.reinterpret()).seconds().to_ne_bytes());
+    let (pulse, padding) = (0i32, 0i32);
+    for field in [pulse, i32::from(leap.bits()), padding, MAGIC] {
+        bytes.extend(field.to_ne_bytes());
+    }
+    bytes
+}
 
 /// Why a datagram is not a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -149,6 +193,23 @@ mod tests {
         let LocalStamp::Realtime(local) = sample.local else { unreachable!() };
         let offset = sample.reference - local.reinterpret();
         assert_eq!(offset.nanos(), -500_621);
+    }
+
+    #[test]
+    fn what_is_written_is_read_in_both_widths() {
+        let local = Timestamp::<Realtime>::from_parts(1_795_319_391, 501_234);
+        let reference = Timestamp::<Utc>::from_parts(1_795_319_391, 0);
+        for time in [TimeWidth::Bits32, TimeWidth::Bits64] {
+            let bytes = write(local, reference, LeapIndicator::Insert, time);
+            assert_eq!(bytes.len(), size(time));
+            let (sample, pulse) = parse(&bytes).unwrap();
+            let LocalStamp::Realtime(when) = sample.local else { unreachable!() };
+            assert_eq!(
+                (when.to_parts(), pulse, sample.leap),
+                ((1_795_319_391, 501_000), false, Some(LeapIndicator::Insert))
+            );
+            assert_eq!((sample.reference - when.reinterpret()).nanos(), -501_234);
+        }
     }
 
     #[test]

@@ -98,6 +98,47 @@ fn a_receiver_comes_goes_and_comes_back() {
     assert!(matches!(first, Some(Report::State(s)) if matches!(s.reason, DeviceReason::NoSuchDevice { .. })));
 }
 
+/// Receivers that appear are attached within 2 s, however long they were away; it is printed how soon.
+#[test]
+fn a_receiver_that_appears_is_attached_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gps0");
+    let opened = Rc::new(RefCell::new(Vec::new()));
+    let waits = runtime().block_on(async {
+        let seen = Rc::clone(&opened);
+        let shell = run(config(&path), move |d| {
+            if let Report::State(s) = d.report
+                && s.phase == DevicePhase::Opening
+            {
+                seen.borrow_mut().push(Instant::now());
+            }
+        });
+        let story = async {
+            let mut waits = Vec::new();
+            for away in [300, 2000, 900, 3100, 1700] {
+                tokio::time::sleep(Duration::from_millis(away)).await;
+                let (plugged, before) = (Instant::now(), opened.borrow().len());
+                let receiver = Receiver::plug_in(&path);
+                while opened.borrow().len() == before {
+                    assert!(plugged.elapsed() < Duration::from_secs(20), "never attached");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                let at = opened.borrow().last().copied().unwrap();
+                waits.push(at - plugged);
+                drop(receiver);
+                let _ = std::fs::remove_file(&path);
+            }
+            waits
+        };
+        tokio::select! {
+            () = shell => unreachable!("a shell never ends"),
+            waits = story => waits,
+        }
+    });
+    println!("attached after {waits:.0?}");
+    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(2)), "{waits:?}");
+}
+
 #[test]
 fn garbage_and_other_files_are_faulty_not_fatal() {
     let folder = tempfile::tempdir().unwrap();

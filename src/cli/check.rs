@@ -49,8 +49,9 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         eprint!("{}", diagnostic::render(&file, &text, found, std::io::stderr().is_terminal()));
     }
     match read {
-        Ok((config, _)) => {
+        Ok((mut config, _)) => {
             if !args.json {
+                config.read_keys().iter().for_each(|said| eprintln!("{said}"));
                 print!("{}", explain(&config));
             }
             ExitCode::SUCCESS
@@ -92,17 +93,23 @@ fn explain(config: &Config) -> String {
                 let speed = baud.map_or_else(|| "at a speed found by trying".to_owned(), |b| format!("at {b} bit/s"));
                 format!("{name}: NMEA messages from {address}, {speed}.")
             }
-            Driver::Pps { .. } => format!(
-                "{name}: pulses from {address}, numbered by {}.",
-                clock.lock.as_deref().unwrap_or("whatever does so safely")
-            ),
+            Driver::Pps { device, edge, .. } => {
+                let from = match device {
+                    Some(_) => address,
+                    None => "the PPS device that is a receiver's".to_owned(),
+                };
+                let edge = edge.map_or("the edge that begins them".to_owned(), |edge| format!("their {edge} edge"));
+                let by = clock.lock.as_deref().unwrap_or("whatever does so safely");
+                format!("{name}: pulses from {from}, stamped at {edge}, numbered by {by}.")
+            }
             Driver::Gpsd { .. } => format!("{name}: messages and pulses from gpsd at {address}."),
             Driver::Shm { .. } => format!("{name}: shared memory {address}."),
             Driver::Sock { .. } => format!("{name}: SOCK datagrams at {address}."),
         });
     }
     for server in &config.servers {
-        said.push(format!("{}: NTP server {}, port {}.", server.name, server.host, server.port));
+        let signed = server.key.map_or_else(String::new, |key| format!(", with key {key}"));
+        said.push(format!("{}: NTP server {}, port {}{signed}.", server.name, server.host, server.port));
     }
     for pool in &config.pools {
         let each = &pool.each;

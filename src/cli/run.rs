@@ -62,6 +62,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
         config.without_threads();
     }
     tracing_subscriber::fmt().with_target(false).with_writer(std::io::stderr).init();
+    // As root, if we are: the file may be for nobody else.
+    config.read_keys().iter().for_each(|said| warn!("{said}"));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -101,7 +103,7 @@ async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, Pr
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));
     // The port answers before anything else is ready: "not synchronised" is an answer.
     let mut serving = Serving::new(&published);
-    serving.apply(config.serve.as_ref());
+    serving.apply(config.serve.as_ref(), config.keys.as_ref());
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
     match if threads { Files::start() } else { Ok(Files::here()) } {

@@ -9,17 +9,20 @@
 //! | [`model`] | what a configuration is |
 //! | `reader` | from TOML to the model |
 //! | `value` | single values: durations, addresses, integers in a range |
+//! | [`keys`] | the file of symmetric keys, and reading it |
 //! | `dialect` | telling the files of other programs from ours |
 //! | [`diagnostic`] | what is wrong where, and what to do about it |
 
 pub mod diagnostic;
 mod dialect;
+pub mod keys;
 pub mod model;
 mod reader;
 mod source;
 pub(crate) mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use keys::Keys;
 pub use model::{
     ClockSettings, Config, Discipline, Driver, Otherwise, Pool, Process, Refclock, Serve, Server, Thermometer,
 };

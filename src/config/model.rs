@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use refclocks::{Edge, ReferenceId};
 
+use super::keys::Keys;
 use crate::core::local::LocalPolicy;
 
 /// The port of NTP, RFC 5905 section 7.2.
@@ -24,6 +25,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// `[local]`: serve the undisciplined clock when all else is gone.
     pub local: Option<LocalPolicy>,
+    /// `[keys]`: symmetric keys.
+    pub keys: Option<Keys>,
     /// `[serve]`: answer NTP requests. Nobody is answered without it.
     pub serve: Option<Serve>,
     /// `[clock]`: what is done to the clock.
@@ -56,6 +59,7 @@ impl Default for Config {
             servers: Vec::new(),
             pools: Vec::new(),
             local: None,
+            keys: None,
             serve: None,
             clock: ClockSettings::default(),
             holdover_budget: 1e-3,
@@ -135,10 +139,15 @@ pub enum Driver {
     },
     /// Kernel PPS, RFC 2783.
     Pps {
-        /// The PPS device.
-        device: PathBuf,
-        /// The edge on the second.
-        edge: Edge,
+        /// The PPS device, or the serial port whose DCD input carries the pulse. `None`: the PPS device
+        /// that is a receiver's.
+        device: Option<PathBuf>,
+        /// The edge on the second. `None`: the one that begins the pulse.
+        edge: Option<Edge>,
+        /// Echo it on the device's output.
+        echo: bool,
+        /// Hand it to the kernel's own discipline as well.
+        kernel_consumer: bool,
     },
     /// gpsd's JSON socket.
     Gpsd {
@@ -178,7 +187,8 @@ impl Driver {
     /// What it reads: device, address, segment or path, for display.
     pub fn address(&self) -> String {
         match self {
-            Self::Nmea { device, .. } | Self::Pps { device, .. } => device.display().to_string(),
+            Self::Nmea { device, .. } | Self::Pps { device: Some(device), .. } => device.display().to_string(),
+            Self::Pps { device: None, .. } => "auto".to_owned(),
             Self::Gpsd { address } => address.to_string(),
             Self::Shm { unit, .. } => format!("SHM({unit})"),
             Self::Sock { path, .. } => path.display().to_string(),
@@ -220,6 +230,8 @@ pub struct Server {
     pub noselect: bool,
     /// The operator vouches for it.
     pub trust: bool,
+    /// Number of the key that requests are signed with and replies have to be signed with.
+    pub key: Option<u32>,
 }
 
 impl Server {
@@ -236,6 +248,7 @@ impl Server {
             prefer: false,
             noselect: false,
             trust: false,
+            key: None,
         }
     }
 }

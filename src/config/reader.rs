@@ -8,14 +8,15 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
+use super::keys;
 use super::model::{Config, Discipline, NTP_PORT, Otherwise, Pool, Refclock, Serve, Server, Thermometer};
 use super::source::{Written, pool, refclock, server};
 use super::value::{Section, network, socket_address, unknown, wrong_type};
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
-const SECTIONS: [&str; 11] =
-    ["refclock", "server", "pool", "local", "serve", "clock", "holdover", "control", "state", "process", "web"];
+const SECTIONS: [&str; 12] =
+    ["refclock", "server", "pool", "local", "keys", "serve", "clock", "holdover", "control", "state", "process", "web"];
 
 impl Config {
     /// Reads a configuration. `file` is its name, for messages only.
@@ -71,6 +72,7 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
         }
     };
     one("local", "[local]", &mut |section, out| config.local = Some(local(&section, out)));
+    one("keys", "[keys]", &mut |section, out| config.keys = keys::keys(&section, out));
     one("serve", "[serve]", &mut |section, out| config.serve = Some(serve(&section, out)));
     one("clock", "[clock]", &mut |section, out| clock(&section, &mut config, out));
     one("holdover", "[holdover]", &mut |section, out| {
@@ -109,6 +111,9 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
         }
     }
     (config.refclocks, config.servers, config.pools) = together(refclocks, servers, pools, out);
+    if !table.contains_key("keys") {
+        signed_without_keys(table, out);
+    }
     if let Some(at) = table.get("local").filter(|_| config.local.is_some_and(|local| local.orphan))
         && config.servers.is_empty()
         && config.pools.is_empty()
@@ -118,6 +123,15 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
         out.push(Diagnostic::warning(at.span(), title, help));
     }
     config
+}
+
+/// Servers that are to be asked with keys, and there are none.
+fn signed_without_keys(table: &DeTable<'_>, out: &mut Vec<Diagnostic>) {
+    let lists = ["server", "pool"].into_iter().filter_map(|kind| table.get(kind)?.get_ref().as_array());
+    for at in lists.flatten().filter_map(|item| item.get_ref().as_table()?.get("key")) {
+        let help = "Add a [keys] section with the `file` that holds it.";
+        out.push(Diagnostic::error(at.span(), "`key` names a key, and there is no file of keys", help));
+    }
 }
 
 /// Reads an array of tables.

@@ -19,7 +19,8 @@ const LATER: [&str; 2] = ["phc", "ubx"];
 const COMMON: [&str; 9] = ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "stratum"];
 
 /// Keys of every server.
-const SERVER: [&str; 9] = ["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust"];
+const SERVER: [&str; 10] =
+    ["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust", "key"];
 
 /// A source, and where the parts of it stand that are compared with others.
 pub(super) struct Written<T> {
@@ -100,6 +101,7 @@ fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnos
     let minpoll = section.integer("minpoll", 0..=17, out);
     let maxpoll = section.integer("maxpoll", 0..=17, out);
     let (prefer, noselect, trust) = choices(&section, out);
+    let key = section.integer("key", 1..=i64::from(u32::MAX), out);
     let (host, device) = section.required("address", example, out)?;
     if !is_host(host) {
         let title = format!("{} is not a host name or an address", quoted(host));
@@ -120,6 +122,7 @@ fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnos
         out.push(Diagnostic::error(span, title, "Both are log2 of seconds; make `minpoll` the smaller one."));
     }
     (source.prefer, source.noselect, source.trust) = (prefer, noselect, trust);
+    source.key = key.and_then(|id| u32::try_from(id).ok());
     Some(Written { source, section: section.span, name: name.map(|(_, span)| span), device, lock: None })
 }
 
@@ -154,7 +157,7 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
     let (name, span) = section.required("driver", "nmea", out)?;
     let own: &[&str] = match name {
         "nmea" => &["device", "baud"],
-        "pps" => &["device", "edge", "lock"],
+        "pps" => &["device", "edge", "echo", "kernel_consumer", "lock"],
         "gpsd" => &["address"],
         "shm" => &["unit", "pulse", "trust_owner", "lock"],
         "sock" => &["path", "pulse", "lock"],
@@ -186,15 +189,22 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
         }
         "pps" => {
             let edge = match section.string("edge", out) {
-                Some(("assert", _)) | None => Edge::Assert,
-                Some(("clear", _)) => Edge::Clear,
+                Some(("auto", _)) | None => None,
+                Some(("assert", _)) => Some(Edge::Assert),
+                Some(("clear", _)) => Some(Edge::Clear),
                 Some((other, span)) => {
-                    out.push(unknown(other, span, format!("unknown edge {}", quoted(other)), &["assert", "clear"]));
-                    Edge::Assert
+                    let edges = ["auto", "assert", "clear"];
+                    out.push(unknown(other, span, format!("unknown edge {}", quoted(other)), &edges));
+                    None
                 }
             };
-            let (device, span) = device(section, "device", "/dev/pps0", out)?;
-            Some((Driver::Pps { device, edge }, span))
+            let echo = section.boolean("echo", out).unwrap_or(false);
+            let kernel_consumer = section.boolean("kernel_consumer", out).unwrap_or(false);
+            let (device, span) = match section.string("device", out) {
+                Some(("auto", span)) => (None, span),
+                _ => device(section, "device", "/dev/pps0", out).map(|(path, span)| (Some(path), span))?,
+            };
+            Some((Driver::Pps { device, edge, echo, kernel_consumer }, span))
         }
         "gpsd" => {
             let (text, span) = section.string("address", out).unwrap_or(("127.0.0.1", section.span.clone()));

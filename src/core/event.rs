@@ -3,7 +3,7 @@
 use std::fmt;
 
 use refclocks::time::{Timestamp, Utc};
-use refclocks::{DevicePhase, DeviceReason};
+use refclocks::{DevicePhase, DeviceReason, Remark};
 
 use super::snapshot::ClockRefusal;
 use super::state::{Magnitude, State, StateReason, Verdict, direction};
@@ -37,6 +37,13 @@ pub enum Event {
         phase: DevicePhase,
         /// Why.
         reason: DeviceReason,
+    },
+    /// A driver says something beside its state.
+    Remark {
+        /// The source's name.
+        source: String,
+        /// What.
+        remark: Remark,
     },
     /// A receiver's date is a whole number of 1024-week periods off, and is being repaired.
     DateRepaired {
@@ -131,6 +138,7 @@ impl Event {
             Self::Device { phase, .. } => {
                 matches!(phase, DevicePhase::Absent | DevicePhase::Faulty | DevicePhase::Stale)
             }
+            Self::Remark { remark, .. } => remark.is_warning(),
             Self::ForeignStep { .. }
             | Self::ForeignRate { .. }
             | Self::ClockRefused(_)
@@ -159,6 +167,7 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
+            Self::Remark { source, remark } => write!(f, "{source}: {remark}"),
             Self::DateRepaired { source } => write!(
                 f,
                 "{source}: its date is 1024 weeks off (its week counter rolled over); repaired. A firmware update may mend it for good."

@@ -87,8 +87,16 @@ impl Installation {
         answer
     }
 
-    fn apply(&mut self, new: Config, clock: &mut DisciplinedClock) -> SetReply {
+    fn apply(&mut self, mut new: Config, clock: &mut DisciplinedClock) -> SetReply {
         let old = &self.config;
+        // Keys that cannot be read any more, of a daemon that is no longer root, are the old ones.
+        if let (Some(new), Some(old)) = (&mut new.keys, &old.keys)
+            && new.table.is_none()
+            && new.file == old.file
+        {
+            new.table.clone_from(&old.table);
+        }
+        let other_keys = old.keys != new.keys;
         let needs_restart: Vec<String> = [
             (old.control_socket != new.control_socket, "[control] socket stays where it is until a restart."),
             (old.state_dir != new.state_dir, "[state] dir stays where it is until a restart."),
@@ -105,9 +113,13 @@ impl Installation {
         .map(|(_, text)| text.to_owned())
         .collect();
         let mut changes = self.roster.apply(&new, clock);
-        changes.extend(self.serving.apply(new.serve.as_ref()));
+        changes.extend(self.serving.apply(new.serve.as_ref(), new.keys.as_ref()));
         if step_policy(old) != step_policy(&new) || old.clock.panic_exit != new.clock.panic_exit {
             changes.push("The clock may be moved by other rules.".into());
+        }
+        if other_keys {
+            let known = new.keys.as_ref().and_then(|keys| keys.table.as_ref()).map_or(0, |table| table.len());
+            changes.push(format!("{known} keys are known."));
         }
         if old.holdover_budget != new.holdover_budget {
             changes.push(format!("The holdover budget is {}.", crate::core::state::Bound(new.holdover_budget)));
@@ -141,6 +153,7 @@ fn read(file: &Path, threads: bool) -> ReadAgain {
             if !threads {
                 config.without_threads();
             }
+            config.read_keys().iter().for_each(|said| warn!("{said}"));
             Ok(Box::new(config))
         }
         Err(all) => Err(diagnostic::in_words(&name, &text, &all)),

@@ -272,7 +272,7 @@ impl Daemon {
                 state.since = map.apply(state.since);
                 Report::State(state)
             }
-            Report::Receiver(receiver) => Report::Receiver(receiver),
+            other @ (Report::Receiver(_) | Report::Remark(_)) => other,
         }
     }
 

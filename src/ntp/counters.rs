@@ -13,6 +13,7 @@ use super::server::DropReason;
 pub struct Counters {
     received: AtomicU64,
     answered: AtomicU64,
+    refused_keys: AtomicU64,
     passed: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
     without_kernel_stamp: AtomicU64,
@@ -30,6 +31,10 @@ impl Counters {
         if failed > 0 {
             self.send_failed.fetch_add(failed as u64, Relaxed);
         }
+    }
+
+    pub(super) fn count_refused_key(&self) {
+        self.refused_keys.fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_passed(&self) {
@@ -69,6 +74,7 @@ impl CounterSet {
         Totals {
             received: sum(&|c| &c.received),
             answered: sum(&|c| &c.answered),
+            refused_keys: sum(&|c| &c.refused_keys),
             passed: sum(&|c| &c.passed),
             dropped: Dropped {
                 denied: dropped(DropReason::Denied),
@@ -91,6 +97,8 @@ pub struct Totals {
     pub received: u64,
     /// Replies handed to the kernel.
     pub answered: u64,
+    /// Of these, those that say: your key is not one of ours, or your digest is wrong.
+    pub refused_keys: u64,
     /// Datagrams of modes that are not the workers' business.
     pub passed: u64,
     /// Datagrams that got no answer.

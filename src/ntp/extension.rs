@@ -1,7 +1,7 @@
 //! What may follow an NTP header: extension fields and a message authentication code (RFC 7822).
 //!
-//! Nothing here is understood yet beyond its framing. This is the place where NTS (RFC 8915) and
-//! symmetric keys attach.
+//! Framing only: who holds the key of a MAC is the business of [`keys`](super::keys). This is the place
+//! where NTS (RFC 8915) attaches.
 
 /// The longest MAC without an extension field before it: 4 octets of key ID and 20 of digest.
 /// A remainder of at most this many octets is a MAC, a longer one begins with an extension field.
@@ -34,6 +34,22 @@ pub enum TailError {
 pub struct Tail<'a> {
     fields: &'a [u8],
     mac: &'a [u8],
+}
+
+/// What is to prove who sent a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authenticator<'a> {
+    /// There is none.
+    None,
+    /// The other side's word that our authenticator was wrong: a key ID of zero, and nothing else.
+    CryptoNak,
+    /// A message authentication code.
+    Mac {
+        /// Key ID.
+        key: u32,
+        /// Digest; of any length, also of one that no algorithm has.
+        digest: &'a [u8],
+    },
 }
 
 /// One extension field.
@@ -83,6 +99,15 @@ impl<'a> Tail<'a> {
     pub fn mac(&self) -> &'a [u8] {
         self.mac
     }
+
+    /// The same, understood. A MAC covers everything before it.
+    pub fn authenticator(&self) -> Authenticator<'a> {
+        match self.mac.split_first_chunk::<4>() {
+            None => Authenticator::None,
+            Some(([0, 0, 0, 0], [])) => Authenticator::CryptoNak,
+            Some((key, digest)) => Authenticator::Mac { key: u32::from_be_bytes(*key), digest },
+        }
+    }
 }
 
 /// The length of the field that `octets` begin with, and what lies after it.
@@ -125,6 +150,23 @@ mod tests {
             let tail = Tail::split(4, &octets).unwrap();
             assert_eq!((tail.fields().count(), tail.mac().len()), (0, length));
         }
+    }
+
+    #[test]
+    fn what_proves_who_sent_it() {
+        for (octets, expected) in [
+            (vec![], Authenticator::None),
+            (vec![0; 4], Authenticator::CryptoNak),
+            (vec![0, 0, 0, 9], Authenticator::Mac { key: 9, digest: &[] }),
+            (vec![1; 12], Authenticator::Mac { key: 0x0101_0101, digest: &[1; 8] }),
+        ] {
+            assert_eq!(Tail::split(4, &octets).unwrap().authenticator(), expected);
+        }
+        // In older versions a digest may be of any length.
+        assert_eq!(
+            Tail::split(3, &[2; 68]).unwrap().authenticator(),
+            Authenticator::Mac { key: 0x0202_0202, digest: &[2; 64] }
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | [`packet`], [`extension`] | the wire format: checked views of bytes, and their representation |
 //! | [`server`] | the pure answer to one request |
 //! | [`access`] | who gets one |
+//! | [`keys`] | symmetric keys: who said it |
 //! | [`worker`] | sockets, threads and the batches between them |
 //! | [`served`] | what the workers read of the rest of the daemon |
 //! | [`reference_id`] | what stands for a server's address |
@@ -16,6 +17,7 @@ pub mod access;
 pub mod client;
 pub mod counters;
 pub mod extension;
+pub mod keys;
 pub mod packet;
 pub mod reference_id;
 pub mod served;

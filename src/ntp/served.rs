@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use refclocks::time::{Raw, Span, Timestamp};
 
 use super::access::Access;
+use super::keys::KeyTable;
 use crate::core::snapshot::Snapshot;
 
 /// The handles. Each is loaded once a batch; none is ever written from here.
@@ -17,6 +18,8 @@ pub struct Served {
     pub raw_map: Arc<ArcSwap<RawMap>>,
     /// Who is answered.
     pub access: Arc<ArcSwap<Access>>,
+    /// By which keys requests may be signed.
+    pub keys: Arc<ArcSwap<KeyTable>>,
 }
 
 impl Served {
@@ -26,6 +29,7 @@ impl Served {
             snapshot,
             raw_map: Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY)),
             access: Arc::new(ArcSwap::from_pointee(access)),
+            keys: Arc::default(),
         }
     }
 }

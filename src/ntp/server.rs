@@ -1,8 +1,11 @@
 //! The answer to one request: pure; no allocation, lock or log.
 
+use std::net::IpAddr;
+
 use refclocks::time::{NtpTimestamp, Raw, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
 
+use super::keys::{KEY_ID_LEN, KeyTable, Verdict};
 use super::packet::{FirstOctet, HEADER_LEN, Header, Mode, NtpShort, Packet, STRATUM_UNSYNCHRONISED};
 use crate::core::snapshot::Snapshot;
 
@@ -58,11 +61,26 @@ impl View {
     }
 }
 
+/// A datagram, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The datagram.
+    pub octets: &'a [u8],
+    /// Whose it is.
+    pub source: IpAddr,
+    /// What the served clock read when it came.
+    pub received: Timestamp<Utc>,
+    /// What it will read when the reply leaves.
+    pub transmit: Timestamp<Utc>,
+}
+
 /// What becomes of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// So many octets of reply were written.
     Reply(usize),
+    /// So many octets of a reply that says: your key is not one of ours, or your digest is wrong.
+    Nak(usize),
     /// Well-formed, and for the main thread: symmetric, broadcast, control and private modes.
     Pass(Mode),
     /// No answer.
@@ -92,21 +110,13 @@ impl DropReason {
 
 /// Answers one request (RFC 5905 section 9.2, the fast path of a server without state).
 ///
-/// `received` and `transmit` are the served clock's readings when the request came and when the
-/// reply leaves. The reply is a bare header of the request's version, never longer than the request.
-/// A MAC or extension fields in the request are tolerated and not answered: nothing here holds keys
-/// yet. This is where NTS and symmetric keys will extend the reply.
-pub fn respond(
-    request: &[u8],
-    received: Timestamp<Utc>,
-    transmit: Timestamp<Utc>,
-    view: &View,
-    reply: &mut [u8],
-) -> Disposition {
-    let first = match request.first() {
-        Some(octet) => FirstOctet(*octet),
-        None => return Disposition::Drop(DropReason::Malformed),
-    };
+/// The reply is of the request's version: a header, and a MAC by the request's key, of the same length,
+/// if the request has one. If that is wrong, the reply ends in a crypto-NAK and proves nothing, as
+/// RFC 5905 has it. It is never longer than the request. Extension fields are tolerated and not
+/// answered; this is where NTS will extend the reply.
+pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut [u8]) -> Disposition {
+    let malformed = Disposition::Drop(DropReason::Malformed);
+    let Some(first) = request.octets.first().copied().map(FirstOctet) else { return malformed };
     let version = first.version();
     if !(1..=4).contains(&version) {
         return Disposition::Drop(DropReason::Version);
@@ -120,15 +130,8 @@ pub fn respond(
             return Disposition::Pass(mode);
         }
     }
-    let Ok(packet) = Packet::new_checked(request) else {
-        return Disposition::Drop(DropReason::Malformed);
-    };
-    if packet.tail().is_err() {
-        return Disposition::Drop(DropReason::Malformed);
-    }
-    let Some(reply) = reply.first_chunk_mut::<HEADER_LEN>() else {
-        return Disposition::Drop(DropReason::Malformed);
-    };
+    let Ok(packet) = Packet::new_checked(request.octets) else { return malformed };
+    let Ok(tail) = packet.tail() else { return malformed };
     let header = Header {
         leap: view.leap,
         version,
@@ -141,16 +144,39 @@ pub fn respond(
         refid: view.refid,
         reference_time: view.reference_time,
         origin: packet.transmit(),
-        receive: NtpTimestamp::from_utc(received),
-        transmit: NtpTimestamp::from_utc(transmit),
+        receive: NtpTimestamp::from_utc(request.received),
+        transmit: NtpTimestamp::from_utc(request.transmit),
     };
-    header.emit(reply);
-    Disposition::Reply(HEADER_LEN)
+    let digest_len = tail.mac().len().saturating_sub(KEY_ID_LEN);
+    let covered = request.octets.get(..request.octets.len() - tail.mac().len()).unwrap_or_default();
+    let verdict = keys.judge(tail.authenticator(), covered, request.source);
+    let needed = HEADER_LEN
+        + match verdict {
+            Verdict::Unsigned => 0,
+            Verdict::Signed(_) => KEY_ID_LEN + digest_len,
+            Verdict::Wrong => KEY_ID_LEN,
+        };
+    // With too little room nothing is written.
+    let Some(reply) = reply.get_mut(..needed) else { return malformed };
+    let Some((head, rest)) = reply.split_first_chunk_mut::<HEADER_LEN>() else { return malformed };
+    header.emit(head);
+    match verdict {
+        Verdict::Unsigned => Disposition::Reply(HEADER_LEN),
+        Verdict::Wrong => {
+            rest.fill(0);
+            Disposition::Nak(needed)
+        }
+        Verdict::Signed(key) => match key.sign(reply, HEADER_LEN, digest_len) {
+            Some(len) => Disposition::Reply(len),
+            None => malformed,
+        },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ntp::keys::{Algorithm, Key};
     use proptest::prelude::*;
 
     const VIEW: View = View {
@@ -163,11 +189,43 @@ mod tests {
         reference_time: NtpTimestamp(0x1234_5678_0000_0000),
     };
 
-    fn ask(request: &[u8]) -> (Disposition, [u8; HEADER_LEN]) {
-        let mut reply = [0xee; HEADER_LEN];
-        let at = Timestamp::from_parts(1_800_000_000, 5);
-        let disposition = respond(request, at, Timestamp::from_parts(1_800_000_000, 25_000), &VIEW, &mut reply);
+    /// A reply's room, with what nothing writes.
+    const BLANK: [u8; 128] = [0xee; 128];
+
+    fn keys() -> KeyTable {
+        let key = |id, algorithm| Key::new(id, algorithm, b"0123456789abcdef").unwrap();
+        let strangers = key(9, Algorithm::Sha1).only_for(vec!["192.0.2.0/24".parse().unwrap()]);
+        KeyTable::new([
+            key(1, Algorithm::Md5),
+            key(2, Algorithm::Sha256),
+            key(3, Algorithm::Aes128Cmac),
+            key(4, Algorithm::Sha512),
+            strangers,
+        ])
+    }
+
+    fn request_of(octets: &[u8]) -> Request<'_> {
+        Request {
+            octets,
+            source: IpAddr::from([127, 0, 0, 1]),
+            received: Timestamp::from_parts(1_800_000_000, 5),
+            transmit: Timestamp::from_parts(1_800_000_000, 25_000),
+        }
+    }
+
+    fn ask(request: &[u8]) -> (Disposition, [u8; 128]) {
+        let mut reply = BLANK;
+        let disposition = respond(&request_of(request), &VIEW, &keys(), &mut reply);
         (disposition, reply)
+    }
+
+    /// A request signed by that key, the digest cut to so many octets.
+    fn signed(version: u8, key: u32, digest_len: usize) -> Vec<u8> {
+        let mut packet = request(version, Mode::Client).to_vec();
+        packet.resize(48 + 4 + 64, 0);
+        let len = keys().get(key).unwrap().sign(&mut packet, 48, digest_len).unwrap();
+        packet.truncate(len);
+        packet
     }
 
     fn request(version: u8, mode: Mode) -> [u8; HEADER_LEN] {
@@ -179,7 +237,7 @@ mod tests {
         for version in 1..=4 {
             let (disposition, reply) = ask(&request(version, Mode::Client));
             assert_eq!(disposition, Disposition::Reply(48));
-            let reply = Header::parse(&Packet::new_checked(&reply).unwrap());
+            let reply = Header::parse(&Packet::new_checked(&reply[..48]).unwrap());
             assert_eq!(
                 reply,
                 Header {
@@ -227,17 +285,48 @@ mod tests {
     }
 
     #[test]
-    fn a_mac_is_tolerated() {
-        let keyed = [&request(4, Mode::Client)[..], &[1; 20]].concat();
-        assert_eq!(ask(&keyed).0, Disposition::Reply(48));
+    fn the_signed_are_answered_signed_by_the_same_key() {
+        // Version 4 cuts digests to 20 octets; older ones have them whole, or as ntpd cuts them.
+        for (version, key, digest_len) in
+            [(4, 1, 16), (3, 1, 16), (4, 2, 20), (3, 2, 32), (3, 2, 20), (4, 3, 16), (3, 4, 64)]
+        {
+            let request = signed(version, key, digest_len);
+            let (disposition, reply) = ask(&request);
+            assert_eq!(disposition, Disposition::Reply(request.len()), "version {version}, key {key}");
+            let (covered, mac) = reply[..request.len()].split_at(48);
+            assert_eq!(mac[..4], key.to_be_bytes());
+            assert!(keys().get(key).unwrap().verifies(covered, &mac[4..]));
+        }
+    }
+
+    #[test]
+    fn a_wrong_mac_is_answered_by_a_crypto_nak() {
+        let mut forged = signed(4, 3, 16);
+        forged[40] ^= 1;
+        let unknown = [&request(4, Mode::Client)[..], &[1; 20]].concat();
+        let cut = signed(4, 3, 12);
+        let not_for_us = signed(4, 9, 20);
+        let nak = [&request(4, Mode::Client)[..], &[0; 4]].concat();
+        for wrong in [forged, unknown, cut, not_for_us, nak] {
+            let (disposition, reply) = ask(&wrong);
+            assert_eq!(disposition, Disposition::Nak(52), "{wrong:?}");
+            assert_eq!(reply[48..53], [0, 0, 0, 0, 0xee]);
+        }
+    }
+
+    #[test]
+    fn with_too_little_room_nothing_is_written() {
+        let mut reply = [0xee; 60];
+        let disposition = respond(&request_of(&signed(4, 3, 16)), &VIEW, &keys(), &mut reply);
+        assert_eq!((disposition, reply), (Disposition::Drop(DropReason::Malformed), [0xee; 60]));
     }
 
     #[test]
     fn unsynchronised_is_said_on_the_wire() {
         let view = View { leap: LeapIndicator::Unsynchronised, stratum: 16, refid: ReferenceId(*b"INIT"), ..VIEW };
         let mut reply = [0; 64];
-        let at = Timestamp::EPOCH;
-        assert_eq!(respond(&request(4, Mode::Client), at, at, &view, &mut reply), Disposition::Reply(48));
+        let request = request(4, Mode::Client);
+        assert_eq!(respond(&request_of(&request), &view, &keys(), &mut reply), Disposition::Reply(48));
         let reply = Packet::new_checked(&reply[..48]).unwrap();
         assert_eq!(reply.first_octet().leap(), LeapIndicator::Unsynchronised);
         assert_eq!((reply.stratum(), reply.refid()), (0, ReferenceId(*b"INIT")));
@@ -248,13 +337,13 @@ mod tests {
         fn never_amplifies_and_never_answers_a_reply(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let (disposition, reply) = ask(&bytes);
             match disposition {
-                Disposition::Reply(len) => {
-                    prop_assert!(len <= bytes.len() && len == HEADER_LEN);
+                Disposition::Reply(len) | Disposition::Nak(len) => {
+                    prop_assert!(len <= bytes.len() && len >= HEADER_LEN);
                     // Its own replies are not requests: two servers can never keep each other busy.
-                    let (again, _) = ask(&reply);
+                    let (again, _) = ask(&reply[..len]);
                     prop_assert_eq!(again, Disposition::Drop(DropReason::NotARequest));
                 }
-                _ => prop_assert_eq!(reply, [0xee; HEADER_LEN]),
+                _ => prop_assert_eq!(reply, BLANK),
             }
         }
     }

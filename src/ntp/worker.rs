@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::counters::{CounterSet, Counters};
 use super::served::Served;
-use super::server::{Disposition, DropReason, View, respond};
+use super::server::{Disposition, DropReason, Request, View, respond};
 use super::stamp::Relation;
 use crate::sys::batch::{Batch, MAX_BATCH, MAX_SEND, Wait};
 use crate::sys::udp::UdpSocket;
@@ -287,6 +287,7 @@ impl Responder {
         let snapshot = self.served.snapshot.load();
         let map = **self.served.raw_map.load();
         let access = self.served.access.load();
+        let keys = self.served.keys.load();
         let view = View::at(&snapshot, map.apply(relation.raw));
         let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
         let view = if slept { view.unsynchronised() } else { view };
@@ -325,8 +326,14 @@ impl Responder {
                 });
                 let leaves = now + self.send_cost.until_sent(count);
                 let utc = |host| snapshot.utc_at(map.apply(host)).0;
-                match respond(datagram.octets, utc(arrived), utc(leaves), &view, reply) {
-                    Disposition::Reply(len) => {
+                let request =
+                    Request { octets: datagram.octets, source, received: utc(arrived), transmit: utc(leaves) };
+                let disposition = respond(&request, &view, &keys, reply);
+                if let Disposition::Nak(_) = disposition {
+                    self.counters.count_refused_key();
+                }
+                match disposition {
+                    Disposition::Reply(len) | Disposition::Nak(len) => {
                         self.batch.set_reply(index, len);
                         if let Some(slot) = ready.get_mut(count) {
                             *slot = index;

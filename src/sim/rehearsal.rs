@@ -193,7 +193,7 @@ impl Rehearsal {
                     if let Some(request) = association.poll_transmit(raw) {
                         let stamp_error = self.world.stamp_error(source);
                         association.handle_transmitted(raw + Span::from_seconds(stamp_error));
-                        self.world.ask(source, &request.bytes, awake);
+                        self.world.ask(source, request.octets(), awake);
                         self.clock.handle_reach(source, association.reach(), association.poll());
                     }
                 }
@@ -252,7 +252,7 @@ impl Device {
                 Self::Messages(Box::new(nmea::Driver::new(config)))
             }
             Model::Pulse(_) => {
-                Self::Pulse { tracker: Box::new(pps::Tracker::new(Edge::Assert)), edge: PpsInfo::default() }
+                Self::Pulse { tracker: Box::new(pps::Tracker::new(Some(Edge::Assert))), edge: PpsInfo::default() }
             }
             Model::Numbered(_) => Self::Numbered(Health::default()),
             Model::Server(model) => Self::Server(Box::new(association(model, seed))),
@@ -264,7 +264,7 @@ impl Device {
 pub fn association(server: &ServerModel, seed: u64) -> Association {
     let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 123));
     let ServerModel { iburst, minpoll, maxpoll, .. } = *server;
-    Association::new(client::Config { address, iburst, minpoll, maxpoll, version: 4, seed })
+    Association::new(client::Config { address, iburst, minpoll, maxpoll, version: 4, key: None, seed })
 }
 
 /// What a spectator is shown.

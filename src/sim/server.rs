@@ -7,8 +7,9 @@ use refclocks::{LeapIndicator, ReferenceId};
 
 use super::{Jitter, Rng};
 use crate::core::leap::UtcMap;
+use crate::ntp::keys::KeyTable;
 use crate::ntp::packet::{HEADER_LEN, NtpShort};
-use crate::ntp::server::{Disposition, View, respond};
+use crate::ntp::server::{Disposition, Request, View, respond};
 
 /// How long it takes to answer, s, with a clock that reads exactly; and how many deviations of its
 /// stamps more, so that the second never comes before the first.
@@ -114,7 +115,9 @@ impl Server {
             reference_time: NtpTimestamp::from_utc(received),
         };
         let mut bytes = vec![0; HEADER_LEN];
-        let answered = respond(request, received, transmitted, &view, &mut bytes);
+        let source = std::net::IpAddr::from([127, 0, 0, 1]);
+        let request = Request { octets: request, source, received, transmit: transmitted };
+        let answered = respond(&request, &view, &KeyTable::default(), &mut bytes);
         let is_answered = matches!(answered, Disposition::Reply(_)) && !is_lost && !detour.silent;
         is_answered.then_some(Reply { at: leaves + Span::from_seconds(back), bytes })
     }

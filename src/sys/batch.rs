@@ -21,8 +21,8 @@ pub const MAX_SEND: usize = 8;
 /// Octets of the longest datagram we take: NTP never sends more than fits an IPv6 minimum packet.
 const REQUEST_CAPACITY: usize = 1280;
 
-/// Octets of the longest reply.
-const REPLY_CAPACITY: usize = 64;
+/// Octets of the longest reply: a header, and a key ID with the longest digest.
+const REPLY_CAPACITY: usize = 128;
 
 /// Buffers for a batch of datagrams and the replies to them. Made once.
 #[derive(Debug)]

@@ -34,6 +34,19 @@ pub fn chronyd_query(chronyd: &Path, port: u16, folder: &Path) -> Output {
         .unwrap()
 }
 
+/// The same with other lines of configuration; `what` follows `server 127.0.0.1 port PORT iburst`.
+pub fn chronyd_query_with(chronyd: &Path, port: u16, what: &str, lines: &[String]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(chronyd)
+        .args(["-Q", "-U", "-t", "6", "-u", &user()])
+        .arg(format!("server 127.0.0.1 port {port} iburst {what}"))
+        .args(["cmdport 0", "bindcmdaddress /"])
+        .arg(format!("pidfile {}", folder.path().join("pid").display()))
+        .args(lines)
+        .output()
+        .unwrap()
+}
+
 /// What ntpdig says of the server on a port. Its `offset` is what to add to this machine's clock, s.
 pub fn ntpdig_query(ntpdig: &Path, port: u16) -> serde_json::Value {
     let folder = tempfile::tempdir().unwrap();
@@ -62,9 +75,14 @@ pub fn wrong_by(chronyd: &Path, port: u16) -> f64 {
 
 /// chronyd as a stratum-1 server of this machine's clock, and its port.
 pub fn chronyd_server(chronyd: &Path, folder: &Path) -> (Running, u16) {
+    chronyd_server_with(chronyd, folder, "")
+}
+
+/// The same with further lines of configuration.
+pub fn chronyd_server_with(chronyd: &Path, folder: &Path, lines: &str) -> (Running, u16) {
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let configuration = format!(
-        "port {port}\nbindaddress 127.0.0.1\nallow 127.0.0.1\nlocal stratum 1\ncmdport 0\nbindcmdaddress /\npidfile {}\n",
+        "port {port}\nbindaddress 127.0.0.1\nallow 127.0.0.1\nlocal stratum 1\ncmdport 0\nbindcmdaddress /\npidfile {}\n{lines}",
         folder.join("pid").display()
     );
     let file = folder.join("chrony.conf");

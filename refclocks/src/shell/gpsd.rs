@@ -1,13 +1,15 @@
 //! The gpsd shell: connects, and connects again.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Delivery;
-use crate::device::{Backoff, DevicePhase, DeviceReason};
+use super::comeback::Comeback;
+use crate::device::{DevicePhase, DeviceReason};
 use crate::gpsd::{Config, Fatal, Session, Stream};
 use crate::sys::clock::raw_now;
 
@@ -33,9 +35,9 @@ enum End {
 /// Talks to gpsd for ever.
 pub async fn run(config: GpsdConfig, mut sink: impl FnMut(Stream, Delivery)) {
     let mut session = Session::new(config.session);
-    let mut backoff = Backoff::default();
+    let mut comeback = Comeback::default();
     loop {
-        let end = talk(&config, &mut session, &mut backoff, &mut sink).await;
+        let end = talk(&config, &mut session, &mut comeback, &mut sink).await;
         let address = || format!("gpsd at {}", config.address);
         let (phase, reason) = match end {
             End::Closed => (DevicePhase::Absent, DeviceReason::Unplugged { path: address() }),
@@ -44,19 +46,19 @@ pub async fn run(config: GpsdConfig, mut sink: impl FnMut(Stream, Delivery)) {
         };
         session.handle_fault(phase, &reason, raw_now());
         deliver(&mut session, &mut sink);
-        tokio::time::sleep(backoff.next_delay().to_duration()).await;
+        comeback.wait(config.address.starts_with('/').then_some(Path::new(&config.address))).await;
     }
 }
 
 async fn talk(
     config: &GpsdConfig,
     session: &mut Session,
-    backoff: &mut Backoff,
+    comeback: &mut Comeback,
     sink: &mut impl FnMut(Stream, Delivery),
 ) -> End {
     if config.address.starts_with('/') {
         match UnixStream::connect(&config.address).await {
-            Ok(stream) => converse(stream, session, backoff, sink).await,
+            Ok(stream) => converse(stream, session, comeback, sink).await,
             Err(error) => End::Io(error),
         }
     } else {
@@ -67,7 +69,7 @@ async fn talk(
             ));
         };
         match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => converse(stream, session, backoff, sink).await,
+            Ok(Ok(stream)) => converse(stream, session, comeback, sink).await,
             Ok(Err(error)) => End::Io(error),
             Err(_) => End::Io(io::ErrorKind::TimedOut.into()),
         }
@@ -77,7 +79,7 @@ async fn talk(
 async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     mut stream: S,
     session: &mut Session,
-    backoff: &mut Backoff,
+    comeback: &mut Comeback,
     sink: &mut impl FnMut(Stream, Delivery),
 ) -> End {
     session.handle_open(raw_now());
@@ -101,7 +103,7 @@ async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
             return End::NotGpsd;
         }
         while let Some(bytes) = session.poll_transmit() {
-            backoff.reset();
+            comeback.reset();
             if let Err(error) = stream.write_all(bytes).await {
                 return End::Io(error);
             }

@@ -19,6 +19,7 @@ pub struct Delivery {
     pub health: Health,
 }
 
+mod comeback;
 pub mod gpsd;
 pub mod pps;
 pub mod serial;

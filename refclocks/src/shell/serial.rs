@@ -1,12 +1,14 @@
 //! The serial shell: a port that may not be there, at a speed that may not be known.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
 use super::Delivery;
-use crate::device::{Backoff, DevicePhase, DeviceReason};
+use super::comeback::Comeback;
+use crate::device::{DevicePhase, DeviceReason};
 use crate::nmea::{self, Driver};
 use crate::sys::clock::raw_now;
 use crate::sys::tty::Tty;
@@ -32,7 +34,7 @@ pub struct SerialConfig {
 /// Reads a port for ever.
 pub async fn run(config: SerialConfig, mut sink: impl FnMut(Delivery)) {
     let mut driver = Driver::new(config.nmea);
-    let mut backoff = Backoff::default();
+    let mut comeback = Comeback::default();
     loop {
         let opened = Tty::open(&config.path, config.baud, config.shared).and_then(Tty::watch);
         match opened {
@@ -40,7 +42,7 @@ pub async fn run(config: SerialConfig, mut sink: impl FnMut(Delivery)) {
                 driver.set_baud(tty.get_ref().baud());
                 driver.handle_open(raw_now());
                 deliver(&mut driver, &mut sink);
-                let reason = listen(&tty, &config, &mut driver, &mut backoff, &mut sink).await;
+                let reason = listen(&tty, &config, &mut driver, &mut comeback, &mut sink).await;
                 driver.handle_fault(DevicePhase::Absent, reason, raw_now());
             }
             Err(error) => {
@@ -49,7 +51,7 @@ pub async fn run(config: SerialConfig, mut sink: impl FnMut(Delivery)) {
             }
         }
         deliver(&mut driver, &mut sink);
-        tokio::time::sleep(backoff.next_delay().to_duration()).await;
+        comeback.wait(Some(Path::new(&config.path))).await;
     }
 }
 
@@ -58,7 +60,7 @@ async fn listen(
     tty: &AsyncFd<Tty>,
     config: &SerialConfig,
     driver: &mut Driver,
-    backoff: &mut Backoff,
+    comeback: &mut Comeback,
     sink: &mut impl FnMut(Delivery),
 ) -> DeviceReason {
     let mut buffer = [0; 4096];
@@ -82,7 +84,7 @@ async fn listen(
                     driver.handle_bytes(buffer.get(..n).unwrap_or_default(), at);
                     hunt.heard(driver.understands());
                     if driver.understands() {
-                        backoff.reset();
+                        comeback.reset();
                     }
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -90,6 +92,8 @@ async fn listen(
                 Err(_would_block) => {}
             },
             Some(Err(error)) => return gone(&config.path, &error),
+            // A port that is silent may be one that nobody will speak on again.
+            None if tty.get_ref().is_gone() => return DeviceReason::Unplugged { path: config.path.clone() },
             None => driver.handle_timeout(raw_now()),
         }
         if let Some(speed) = hunt.next_speed()

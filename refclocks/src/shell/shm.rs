@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::Delivery;
-use crate::device::{Backoff, DevicePhase, DeviceReason, DeviceState, Remedy};
+use super::comeback::Comeback;
+use crate::device::{DevicePhase, DeviceReason, DeviceState, Remedy};
 use crate::report::Report;
 use crate::shm::ShmReader;
 use crate::sys::clock::{bracket, raw_now};
-use crate::sys::shm::{Facts, SIZE, ShmSegment, find, own_uid};
+use crate::sys::shm::{Facts, Layout, ShmSegment, find, own_uid};
 use crate::time::{Raw, Span, Timestamp};
 
 /// How often to look.
@@ -27,7 +28,7 @@ pub struct ShmConfig {
 /// Reads a unit for ever. `attached` is its segment, if it is attached already.
 pub async fn run(config: ShmConfig, mut attached: Option<ShmSegment>, mut sink: impl FnMut(Delivery)) {
     let mut shell = Shell { reader: ShmReader::default(), phase: None, sink: &mut sink };
-    let mut backoff = Backoff::default();
+    let mut comeback = Comeback::default();
     loop {
         let found = match &attached {
             Some(segment) => Ok(segment.facts()),
@@ -36,7 +37,7 @@ pub async fn run(config: ShmConfig, mut attached: Option<ShmSegment>, mut sink: 
         match found.map_err(Ok).and_then(|f| judge(f, &config).map(|()| f).map_err(Err)) {
             Ok(facts) => match attached.take().map_or_else(|| ShmSegment::attach(facts), Ok) {
                 Ok(segment) => {
-                    backoff.reset();
+                    comeback.reset();
                     // What lies there from before we came is not a sample of now.
                     segment.clear_valid();
                     follow(&segment, &config, &mut shell).await;
@@ -50,15 +51,15 @@ pub async fn run(config: ShmConfig, mut attached: Option<ShmSegment>, mut sink: 
                 shell.become_state(DevicePhase::Faulty, reason);
             }
         }
-        tokio::time::sleep(backoff.next_delay().to_duration()).await;
+        comeback.wait(None).await;
     }
 }
 
 /// May this segment be read, and believed?
 fn judge(facts: Facts, config: &ShmConfig) -> Result<(), DeviceReason> {
     let unit = config.unit;
-    if facts.size != SIZE {
-        return Err(DeviceReason::SegmentSize { unit, found: facts.size, expected: SIZE });
+    if Layout::of_size(facts.size).is_none() {
+        return Err(DeviceReason::SegmentSize { unit, found: facts.size });
     }
     let trusted_owner = facts.uid == 0 || facts.uid == own_uid();
     // Units from 2 on are open to all by custom; 0 and 1 are not.

@@ -8,7 +8,8 @@ use std::path::Path;
 use tokio::net::UnixDatagram;
 
 use super::Delivery;
-use crate::device::{Backoff, DevicePhase, DeviceReason, DeviceState, Remedy};
+use super::comeback::Comeback;
+use crate::device::{DevicePhase, DeviceReason, DeviceState, Remedy};
 use crate::report::{Edge, LocalStamp, Pulse, Report, Sample};
 use crate::sock::SockReader;
 use crate::sys::clock::raw_now;
@@ -31,7 +32,7 @@ pub struct SockConfig {
 /// Receives samples for ever. `bound` is the socket, if it is bound already.
 pub async fn run(config: SockConfig, mut bound: Option<net::UnixDatagram>, mut sink: impl FnMut(Delivery)) {
     let mut reader = SockReader::default();
-    let mut backoff = Backoff::default();
+    let mut comeback = Comeback::default();
     let mut tell = |reader: &SockReader, report| sink(Delivery { at: raw_now(), report, health: reader.health() });
     let mut phase = None;
     let mut become_state = |reader: &SockReader, tell: &mut dyn FnMut(&SockReader, Report), new, reason| {
@@ -53,11 +54,11 @@ pub async fn run(config: SockConfig, mut bound: Option<net::UnixDatagram>, mut s
                     _ => super::explain_open(config.path.clone(), &error),
                 };
                 become_state(&reader, &mut tell, phase, reason);
-                tokio::time::sleep(backoff.next_delay().to_duration()).await;
+                comeback.wait(Some(Path::new(&config.path))).await;
                 continue;
             }
         };
-        backoff.reset();
+        comeback.reset();
         become_state(&reader, &mut tell, DevicePhase::Opening, DeviceReason::Silent);
         let mut buffer = [0; 256];
         loop {

@@ -4,7 +4,6 @@
 //! The line discipline belongs to the port, not to who opened it: messages are read as before, by
 //! whoever else has the port open.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -14,11 +13,10 @@ use std::path::{Path, PathBuf};
 use nix::sys::termios::{self, ControlFlags, SetArg};
 
 use super::pps::OpenError;
+use super::pps_class::{CLASS, of_port};
 
 /// `N_PPS` of linux/tty.h.
 const N_PPS: libc::c_int = 18;
-/// Where the kernel says which device is which.
-const CLASS: &str = "/sys/class/pps";
 
 /// A serial port to which we attached the line discipline; it stays for as long as anybody has the
 /// port open.
@@ -63,35 +61,12 @@ pub fn serial_port(path: &str) -> Option<String> {
 
 /// The PPS device of a serial port, if it has one already.
 pub fn pulse_device(port: &str) -> Option<PathBuf> {
-    device_in(Path::new(CLASS), port)
-}
-
-fn device_in(class: &Path, port: &str) -> Option<PathBuf> {
-    let is_of_port = |device: &Path| {
-        let path = fs::read_to_string(device.join("path")).unwrap_or_default();
-        Path::new(path.trim()).file_name() == Some(OsStr::new(port))
-    };
-    let devices = fs::read_dir(class).ok()?.flatten().map(|entry| entry.path());
-    let mut found: Vec<_> = devices.filter(|device| is_of_port(device)).collect();
-    found.sort();
-    Some(Path::new("/dev").join(found.first()?.file_name()?))
+    of_port(Path::new(CLASS), port)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_device_of_a_port_is_the_one_that_names_it() {
-        let class = tempfile::tempdir().unwrap();
-        for (device, path) in [("pps0", ""), ("pps1", "/dev/ttyS10\n"), ("pps2", "/dev/ttyS1\n")] {
-            fs::create_dir(class.path().join(device)).unwrap();
-            fs::write(class.path().join(device).join("path"), path).unwrap();
-        }
-        assert_eq!(device_in(class.path(), "ttyS1"), Some("/dev/pps2".into()));
-        assert_eq!(device_in(class.path(), "ttyS0"), None);
-        assert_eq!(device_in(Path::new("/no/such/place"), "ttyS1"), None);
-    }
 
     #[test]
     fn other_devices_are_no_serial_ports() {

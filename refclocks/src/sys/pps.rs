@@ -4,7 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
+use super::appearance::leads_elsewhere;
 use crate::pps::PpsInfo;
 use crate::report::Edge;
 use crate::time::{Realtime, Timestamp};
@@ -18,16 +20,22 @@ struct KTime {
     flags: u32,
 }
 
-/// `struct pps_kinfo` and the timeout after it: `struct pps_fdata`.
+/// `struct pps_kinfo`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-struct FetchData {
+struct Info {
     assert_sequence: u32,
     clear_sequence: u32,
     assert: KTime,
     clear: KTime,
     current_mode: i32,
-    padding: i32,
+}
+
+/// `struct pps_fdata`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct FetchData {
+    info: Info,
     timeout: KTime,
 }
 
@@ -41,18 +49,35 @@ struct Params {
     clear_offset: KTime,
 }
 
-// The kernel's 64-bit time is 8-byte aligned on every architecture but i386, where its compat layer
-// takes the packed layout.
-#[cfg(not(target_arch = "x86"))]
+/// `struct pps_bind_args`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct BindArguments {
+    format: i32,
+    edge: i32,
+    consumer: i32,
+}
+
+// The kernel's 64-bit time is aligned to 8 bytes on every architecture but i386, where it is to 4.
+// A 32-bit ARM program on a 64-bit kernel meets a compat layer that takes i386's layout: it reads our
+// timeout 4 bytes early. Ours is zero all over, so that it reads zero.
 const _: () = {
+    let padding = if cfg!(target_arch = "x86") { 0 } else { 4 };
     assert!(size_of::<KTime>() == 16);
-    assert!(size_of::<FetchData>() == 64);
+    assert!(size_of::<Info>() == 44 + padding);
+    assert!(size_of::<FetchData>() == 60 + padding);
     assert!(size_of::<Params>() == 40);
+    assert!(size_of::<BindArguments>() == 12);
 };
 
 const CAPTURE_ASSERT: i32 = 0x01;
 const CAPTURE_CLEAR: i32 = 0x02;
+const CAPTURE_BOTH: i32 = CAPTURE_ASSERT | CAPTURE_CLEAR;
+const ECHO_ASSERT: i32 = 0x40;
+const ECHO_CLEAR: i32 = 0x80;
 const FORMAT_TIMESPEC: i32 = 0x1000;
+/// The kernel's only consumer: hardpps().
+const HARD_PPS: i32 = 0;
 
 /// `_IOC` with type 'p'. The size is that of a pointer: the header names pointers to its structures.
 const fn request(direction: u32, number: u32) -> u32 {
@@ -62,11 +87,14 @@ const GET_PARAMS: u32 = request(2, 0xa1);
 const SET_PARAMS: u32 = request(1, 0xa2);
 const GET_CAP: u32 = request(2, 0xa3);
 const FETCH: u32 = request(3, 0xa4);
+const KERNEL_BIND: u32 = request(1, 0xa5);
 
 /// An open PPS device.
 #[derive(Debug)]
 pub struct PpsDevice {
     file: File,
+    /// Where it was found, if it can be seen there.
+    place: Option<PathBuf>,
 }
 
 /// Why a device cannot be used.
@@ -84,11 +112,18 @@ pub enum OpenError {
     /// A serial port, and the kernel cannot stamp pulses on one.
     #[error("the kernel has no line discipline for pulses")]
     NoLineDiscipline,
+    /// None of the machine's PPS devices, which are these, is a receiver's.
+    #[error("no PPS device is a receiver's")]
+    NotAReceivers(Vec<String>),
 }
 
 impl PpsDevice {
-    /// Opens a device and sees that it captures the edge.
-    pub fn open(path: &str, edge: Edge) -> Result<Self, OpenError> {
+    /// Opens a device and sees that it captures the edge; without one, whatever it can capture.
+    ///
+    /// # Errors
+    ///
+    /// Why it is of no use.
+    pub fn open(path: &str, edge: Option<Edge>) -> Result<Self, OpenError> {
         let open = |write: bool| {
             OpenOptions::new().read(true).write(write).custom_flags(libc::O_CLOEXEC | libc::O_NOCTTY).open(path)
         };
@@ -97,28 +132,82 @@ impl PpsDevice {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => open(false)?,
             other => other?,
         };
-        let device = Self { file };
-        let mut capabilities = 0i32;
-        device.ioctl(GET_CAP, &mut capabilities).map_err(not_pps)?;
-        let wanted = match edge {
-            Edge::Assert => CAPTURE_ASSERT,
-            Edge::Clear => CAPTURE_CLEAR,
-        };
-        if capabilities & wanted == 0 {
+        let place = Some(PathBuf::from(path)).filter(|path| !leads_elsewhere(path, &file));
+        let device = Self { file, place };
+        device.capture(edge)?;
+        Ok(device)
+    }
+
+    fn capture(&self, edge: Option<Edge>) -> Result<(), OpenError> {
+        let capabilities = self.capabilities().map_err(not_pps)?;
+        let wanted = edge.map_or(CAPTURE_BOTH & capabilities, |edge| by_edge(edge, CAPTURE_ASSERT, CAPTURE_CLEAR));
+        if wanted == 0 || capabilities & wanted != wanted {
             return Err(OpenError::EdgeNotCaptured);
         }
-        let mut params = Params::default();
-        device.ioctl(GET_PARAMS, &mut params).map_err(not_pps)?;
-        if params.mode & wanted == 0 {
-            params.api_version = 1;
-            params.mode |= wanted | FORMAT_TIMESPEC;
-            // Needs CAP_SYS_TIME.
-            device.ioctl(SET_PARAMS, &mut params).map_err(|error| match error.raw_os_error() {
-                Some(libc::EPERM | libc::EACCES | libc::EINVAL) => OpenError::EdgeNotCaptured,
-                _ => OpenError::Io(error),
-            })?;
+        let captured = self.mode().map_err(not_pps)? & CAPTURE_BOTH;
+        if captured & wanted == wanted {
+            return Ok(());
         }
-        Ok(device)
+        match self.add_to_mode(wanted) {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EINVAL)) => {
+                // Without an edge to insist on, what is captured already does.
+                if edge.is_none() && captured != 0 { Ok(()) } else { Err(OpenError::EdgeNotCaptured) }
+            }
+            Err(error) => Err(OpenError::Io(error)),
+        }
+    }
+
+    /// Has an edge echoed on the device's output, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::Unsupported`] if it has none; the system's, which wants CAP_SYS_TIME.
+    pub fn echo(&self, edge: Edge) -> io::Result<()> {
+        let flag = by_edge(edge, ECHO_ASSERT, ECHO_CLEAR);
+        if self.capabilities()? & flag == 0 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.add_to_mode(flag)
+    }
+
+    /// Hands an edge to the kernel's own discipline as well (RFC 2783 section 3.4.4), which steers only
+    /// where adjtimex(2) tells it to, and tells its frequency, jitter and stability there.
+    ///
+    /// # Errors
+    ///
+    /// The system's: most kernels are built without it, since it wants a periodic tick.
+    pub fn bind_kernel_consumer(&self, edge: Edge) -> io::Result<()> {
+        let edge = by_edge(edge, CAPTURE_ASSERT, CAPTURE_CLEAR);
+        let mut arguments = BindArguments { format: FORMAT_TIMESPEC, edge, consumer: HARD_PPS };
+        self.ioctl(KERNEL_BIND, &mut arguments)
+    }
+
+    fn capabilities(&self) -> io::Result<i32> {
+        let mut capabilities = 0i32;
+        self.ioctl(GET_CAP, &mut capabilities)?;
+        Ok(capabilities)
+    }
+
+    fn mode(&self) -> io::Result<i32> {
+        let mut params = Params::default();
+        self.ioctl(GET_PARAMS, &mut params)?;
+        Ok(params.mode)
+    }
+
+    /// Needs CAP_SYS_TIME.
+    fn add_to_mode(&self, flags: i32) -> io::Result<()> {
+        let mut params = Params::default();
+        self.ioctl(GET_PARAMS, &mut params)?;
+        params.api_version = 1;
+        params.mode |= flags | FORMAT_TIMESPEC;
+        self.ioctl(SET_PARAMS, &mut params)
+    }
+
+    /// Has it been taken away, or made anew, since it was opened? The kernel goes on telling the last
+    /// edge of a device that is gone.
+    pub fn is_gone(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| leads_elsewhere(place, &self.file))
     }
 
     /// The last edges, without waiting.
@@ -126,12 +215,8 @@ impl PpsDevice {
         let mut data = FetchData::default();
         self.ioctl(FETCH, &mut data)?;
         let stamp = |t: KTime| Timestamp::<Realtime>::from_parts(t.seconds, u32::try_from(t.nanos).unwrap_or(0));
-        Ok(PpsInfo {
-            assert_sequence: data.assert_sequence,
-            clear_sequence: data.clear_sequence,
-            assert: stamp(data.assert),
-            clear: stamp(data.clear),
-        })
+        let Info { assert_sequence, clear_sequence, assert, clear, .. } = data.info;
+        Ok(PpsInfo { assert_sequence, clear_sequence, assert: stamp(assert), clear: stamp(clear) })
     }
 
     fn ioctl<T>(&self, request: u32, argument: &mut T) -> io::Result<()> {
@@ -139,6 +224,13 @@ impl PpsDevice {
         // the type it reads and writes, and `argument` is a valid, exclusive reference to one.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), request as _, std::ptr::from_mut(argument)) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+const fn by_edge(edge: Edge, assert: i32, clear: i32) -> i32 {
+    match edge {
+        Edge::Assert => assert,
+        Edge::Clear => clear,
     }
 }
 
@@ -157,13 +249,15 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn requests_have_the_kernels_numbers() {
-        assert_eq!([GET_PARAMS, SET_PARAMS, GET_CAP, FETCH], [0x8008_70a1, 0x4008_70a2, 0x8008_70a3, 0xc008_70a4]);
+        let numbers = [0x8008_70a1, 0x4008_70a2, 0x8008_70a3, 0xc008_70a4, 0x4008_70a5];
+        assert_eq!([GET_PARAMS, SET_PARAMS, GET_CAP, FETCH, KERNEL_BIND], numbers);
     }
 
     #[test]
     #[cfg(target_pointer_width = "32")]
     fn requests_have_the_kernels_numbers() {
-        assert_eq!([GET_PARAMS, SET_PARAMS, GET_CAP, FETCH], [0x8004_70a1, 0x4004_70a2, 0x8004_70a3, 0xc004_70a4]);
+        let numbers = [0x8004_70a1, 0x4004_70a2, 0x8004_70a3, 0xc004_70a4, 0x4004_70a5];
+        assert_eq!([GET_PARAMS, SET_PARAMS, GET_CAP, FETCH, KERNEL_BIND], numbers);
     }
 
     /// `pps-time` was made from the kernel's own header. Its request numbers are private, and those of
@@ -181,15 +275,15 @@ mod tests {
         assert_eq!(offset_of!(KTime, nanos), offset_of!(pps_ktime, nsec));
         assert_eq!(offset_of!(KTime, flags), offset_of!(pps_ktime, flags));
 
-        // Ours has the fields of `pps_kinfo` and the padding after them spelled out.
-        let info = offset_of!(pps_fdata, info);
+        assert_eq!(size_of::<Info>(), size_of::<pps_kinfo>());
+        assert_eq!(offset_of!(Info, assert_sequence), offset_of!(pps_kinfo, assert_sequence));
+        assert_eq!(offset_of!(Info, clear_sequence), offset_of!(pps_kinfo, clear_sequence));
+        assert_eq!(offset_of!(Info, assert), offset_of!(pps_kinfo, assert_tu));
+        assert_eq!(offset_of!(Info, clear), offset_of!(pps_kinfo, clear_tu));
+        assert_eq!(offset_of!(Info, current_mode), offset_of!(pps_kinfo, current_mode));
         assert_eq!(size_of::<FetchData>(), size_of::<pps_fdata>());
         assert_eq!(align_of::<FetchData>(), align_of::<pps_fdata>());
-        assert_eq!(offset_of!(FetchData, assert_sequence), info + offset_of!(pps_kinfo, assert_sequence));
-        assert_eq!(offset_of!(FetchData, clear_sequence), info + offset_of!(pps_kinfo, clear_sequence));
-        assert_eq!(offset_of!(FetchData, assert), info + offset_of!(pps_kinfo, assert_tu));
-        assert_eq!(offset_of!(FetchData, clear), info + offset_of!(pps_kinfo, clear_tu));
-        assert_eq!(offset_of!(FetchData, current_mode), info + offset_of!(pps_kinfo, current_mode));
+        assert_eq!(offset_of!(FetchData, info), offset_of!(pps_fdata, info));
         assert_eq!(offset_of!(FetchData, timeout), offset_of!(pps_fdata, timeout));
 
         assert_eq!(size_of::<Params>(), size_of::<pps_kparams>());
@@ -207,8 +301,29 @@ mod tests {
     }
 
     #[test]
+    fn layouts_and_requests_are_the_compilers() {
+        use std::mem::{offset_of, size_of};
+
+        crate::sys::abi_tests::compare(&[
+            ("sizeof(struct pps_ktime)", size_of::<KTime>()),
+            ("sizeof(struct pps_kinfo)", size_of::<Info>()),
+            ("offsetof(struct pps_kinfo, clear_tu)", offset_of!(Info, clear)),
+            ("sizeof(struct pps_fdata)", size_of::<FetchData>()),
+            ("offsetof(struct pps_fdata, timeout)", offset_of!(FetchData, timeout)),
+            ("sizeof(struct pps_kparams)", size_of::<Params>()),
+            ("offsetof(struct pps_kparams, clear_off_tu)", offset_of!(Params, clear_offset)),
+            ("sizeof(struct pps_bind_args)", size_of::<BindArguments>()),
+            ("PPS_GETPARAMS", GET_PARAMS as usize),
+            ("PPS_SETPARAMS", SET_PARAMS as usize),
+            ("PPS_GETCAP", GET_CAP as usize),
+            ("PPS_FETCH", FETCH as usize),
+            ("PPS_KC_BIND", KERNEL_BIND as usize),
+        ]);
+    }
+
+    #[test]
     fn another_file_is_not_a_pps_device() {
-        assert!(matches!(PpsDevice::open("/dev/null", Edge::Assert), Err(OpenError::NotPps)));
-        assert!(matches!(PpsDevice::open("/dev/no-such-pps", Edge::Assert), Err(OpenError::Io(_))));
+        assert!(matches!(PpsDevice::open("/dev/null", Some(Edge::Assert)), Err(OpenError::NotPps)));
+        assert!(matches!(PpsDevice::open("/dev/no-such-pps", None), Err(OpenError::Io(_))));
     }
 }

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::termios::{self, ControlFlags, SetArg};
 
+use super::appearance::leads_elsewhere;
 use super::clock::raw_now;
 use crate::time::{Raw, Timestamp};
 
@@ -14,6 +16,7 @@ use crate::time::{Raw, Timestamp};
 #[derive(Debug)]
 pub struct Tty {
     file: File,
+    path: PathBuf,
 }
 
 const TIOCGSERIAL: u32 = 0x541e;
@@ -45,7 +48,7 @@ impl Tty {
         }
         // SAFETY: the descriptor comes straight from `into_raw_fd`, so it is open and ours alone.
         let file = unsafe { File::from_raw_fd(port.into_raw_fd()) };
-        let tty = Self { file };
+        let tty = Self { file, path: path.into() };
         let mut settings = termios::tcgetattr(&tty.file)?;
         // Dropping DTR at the last close resets some receivers.
         settings.control_flags.remove(ControlFlags::HUPCL);
@@ -91,6 +94,11 @@ impl Tty {
     pub fn is_pty(&self) -> bool {
         let path = std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd())).unwrap_or_default();
         path.starts_with("/dev/pts") || path.to_string_lossy().contains("ttyACM")
+    }
+
+    /// Does its path lead to another port by now, or nowhere?
+    pub fn is_gone(&self) -> bool {
+        leads_elsewhere(&self.path, &self.file)
     }
 
     /// What has come, and when its last byte was read.

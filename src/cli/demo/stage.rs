@@ -168,7 +168,7 @@ impl Stage {
             let now = raw_now();
             if let Some(request) = association.poll_transmit(now) {
                 association.handle_transmitted(now + Span::from_seconds(self.world.stamp_error(source)));
-                self.world.ask(source, &request.bytes, self.start + (now - self.host_start));
+                self.world.ask(source, request.octets(), self.start + (now - self.host_start));
                 drop(inbox.send(Input::Server(source, polled(association, now))));
             }
         }
@@ -212,7 +212,7 @@ impl Device {
         match model {
             Model::Messages(_) => Self::Messages(None),
             Model::Pulse(_) => {
-                let mut tracker = pps::Tracker::new(Edge::Assert);
+                let mut tracker = pps::Tracker::new(Some(Edge::Assert));
                 tracker.handle_open(now);
                 Self::Pulse { tracker: Box::new(tracker), edge: PpsInfo::default() }
             }

@@ -257,6 +257,10 @@ impl Engine {
                 self.events.push_back(event);
             }
             Report::Receiver(receiver) => s.receiver = Some(receiver.clone()),
+            Report::Remark(remark) => {
+                let (source, remark) = (s.config.name.clone(), remark.clone());
+                self.events.push_back(Event::Remark { source, remark });
+            }
             Report::Pulse(pulse) => {
                 if let Some(raw) = self.raw(source, pulse.local, bracket) {
                     self.handle_pulse(source, raw, now);

@@ -43,10 +43,10 @@ fn writable(config: &Config) -> Vec<PathBuf> {
     folders.push(config.state_dir.clone());
     folders.extend(config.control_socket.parent().map(Path::to_owned));
     folders.extend(config.refclocks.iter().filter_map(|clock| match &clock.driver {
-        Driver::Nmea { device: path, .. } | Driver::Pps { device: path, .. } | Driver::Sock { path, .. } => {
+        Driver::Nmea { device: path, .. } | Driver::Pps { device: Some(path), .. } | Driver::Sock { path, .. } => {
             path.parent().map(Path::to_owned)
         }
-        Driver::Gpsd { .. } | Driver::Shm { .. } => None,
+        Driver::Pps { device: None, .. } | Driver::Gpsd { .. } | Driver::Shm { .. } => None,
     }));
     let mut folders: Vec<PathBuf> = folders.iter().filter_map(|folder| nearest(folder)).collect();
     folders.sort();
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn folders_of_devices_sockets_and_state_may_be_written() {
         let place = tempfile::tempdir().unwrap();
-        let pps = Driver::Pps { device: "/dev/pps0".into(), edge: refclocks::Edge::Assert };
+        let pps = Driver::Pps { device: Some("/dev/pps0".into()), edge: None, echo: false, kernel_consumer: false };
         let sock = Driver::Sock { path: place.path().join("feed/gps.sock"), pulse: false };
         let config = Config {
             refclocks: vec![Refclock::new(pps), Refclock::new(sock)],

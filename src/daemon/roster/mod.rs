@@ -7,13 +7,14 @@ mod pools;
 mod shells;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::info;
 
 use crate::clock::DisciplinedClock;
-use crate::config::{Config, Driver, Refclock, Server};
+use crate::config::{Config, Driver, Keys, Refclock, Server};
 use crate::core::measurement::SourceId;
 use crate::core::snapshot::SourceKind;
 use crate::core::source::SourceConfig;
@@ -21,6 +22,7 @@ use crate::daemon::Inbox;
 use crate::daemon::privileges::Taken;
 use crate::ntp::client::names::{Names, ResolveError};
 use crate::ntp::client::{ClientEvent, Order, ServerState};
+use crate::ntp::keys::Key;
 
 use pools::RunningPool;
 use shells::Shell;
@@ -35,6 +37,8 @@ pub struct Roster {
     taken: Taken,
     /// The last good time known, by which receivers' dates are read.
     last_good: Timestamp<Utc>,
+    /// The keys that requests are signed with.
+    keys: Option<Keys>,
     clocks: Vec<RunningClock>,
     servers: Vec<RunningServer>,
     pools: Vec<RunningPool>,
@@ -59,6 +63,7 @@ struct RunningServer {
     /// Where its name leads.
     address: Option<SocketAddr>,
     refused: bool,
+    key: Option<Arc<Key>>,
     _shell: Shell,
 }
 
@@ -67,12 +72,13 @@ impl Roster {
     pub fn new(inbox: Inbox, names: Names, taken: Taken, last_good: Timestamp<Utc>) -> Self {
         let (clocks, servers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let look_at_pools = Timestamp::EPOCH;
-        Self { inbox, names, taken, last_good, clocks, servers, pools, next_pool: 0, look_at_pools }
+        Self { inbox, names, taken, last_good, keys: None, clocks, servers, pools, next_pool: 0, look_at_pools }
     }
 
     /// Makes the sources those of a configuration. Returns what has changed, in words.
     pub fn apply(&mut self, config: &Config, clock: &mut DisciplinedClock) -> Vec<String> {
         let mut said = Vec::new();
+        self.keys.clone_from(&config.keys);
         // Who leaves does so before others come, who may want the same device or name.
         self.dismiss(config, clock, &mut said);
         for refclock in &config.refclocks {
@@ -126,7 +132,8 @@ impl Roster {
             stays
         });
         self.servers.retain(|running| {
-            let stays = config.servers.iter().any(|s| is_asked_alike(s, &running.config));
+            let stays = config.servers.iter().any(|s| is_asked_alike(s, &running.config))
+                && running.key == key_of(&running.config, config.keys.as_ref());
             if !stays {
                 clock.remove_source(running.id);
                 said.push(format!("{} is gone.", running.config.name));
@@ -241,12 +248,20 @@ impl RunningServer {
 /// Does another refclock read the pulse on the DCD input of this one's port?
 fn is_shared(clock: &Refclock, config: &Config) -> bool {
     let Driver::Nmea { device: port, .. } = &clock.driver else { return false };
-    config.refclocks.iter().any(|other| matches!(&other.driver, Driver::Pps { device, .. } if device == port))
+    config
+        .refclocks
+        .iter()
+        .any(|other| matches!(&other.driver, Driver::Pps { device: Some(device), .. } if device == port))
 }
 
 /// Would the same packets be sent, to the same place, as often?
 fn is_asked_alike(a: &Server, b: &Server) -> bool {
-    (&a.host, a.port, a.iburst, a.minpoll, a.maxpoll) == (&b.host, b.port, b.iburst, b.minpoll, b.maxpoll)
+    (&a.host, a.port, a.iburst, a.minpoll, a.maxpoll, a.key) == (&b.host, b.port, b.iburst, b.minpoll, b.maxpoll, b.key)
+}
+
+/// The key that a server is asked with, if it has one and that is known.
+fn key_of(server: &Server, keys: Option<&Keys>) -> Option<Arc<Key>> {
+    keys?.get(server.key?)
 }
 
 /// A reference clock's sources, as the engine knows them.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use refclocks::time::{Raw, Timestamp};
 
 use super::shells::Shell;
-use super::{PoolId, Roster, RunningServer, is_asked_alike, source_of};
+use super::{PoolId, Roster, RunningServer, is_asked_alike, key_of, source_of};
 use crate::clock::DisciplinedClock;
 use crate::config::{self, Server};
 use crate::core::measurement::SourceId;
@@ -116,7 +116,9 @@ impl RunningPool {
 impl Roster {
     pub(super) fn apply_pools(&mut self, pools: &[config::Pool], clock: &mut DisciplinedClock, said: &mut Vec<String>) {
         self.pools.retain(|running| {
-            let stays = pools.iter().any(|p| is_asked_alike(&p.each, &running.config.each));
+            let key = key_of(&running.config.each, self.keys.as_ref());
+            let stays = pools.iter().any(|p| is_asked_alike(&p.each, &running.config.each))
+                && running.servers().all(|server| server.key == key);
             if !stays {
                 running.servers().map(|s| s.id).chain(running.alone).for_each(|id| clock.remove_source(id));
                 said.push(format!("{} is gone.", running.config.each.name));

@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 
 use refclocks::gpsd::Stream;
 use refclocks::shell::{gpsd, pps, serial, shm, sock};
+use refclocks::sys::clock;
 use refclocks::{gpsd as gpsd_driver, nmea};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 
-use super::{PoolId, Roster, RunningServer};
+use super::{PoolId, Roster, RunningServer, key_of};
 use crate::config::{Driver, Refclock, Server};
 use crate::core::measurement::SourceId;
 use crate::daemon::Input;
-use crate::ntp::client::{self, ClientConfig, Orders};
+use crate::ntp::client::{self, ClientConfig, ClientEvent, Orders, ServerState};
 
 /// A task that ends when it is dropped.
 #[derive(Debug)]
@@ -52,8 +53,9 @@ impl Roster {
                 let config = serial::SerialConfig { path, baud: *baud, shared, nmea };
                 Shell::start(serial::run(config, move |d| send(at, d)))
             }
-            Driver::Pps { device, edge } => {
-                let config = pps::PpsConfig { path: device.to_string_lossy().into_owned(), edge: *edge };
+            Driver::Pps { device, edge, echo, kernel_consumer } => {
+                let path = device.as_ref().map(|device| device.to_string_lossy().into_owned());
+                let config = pps::PpsConfig { path, edge: *edge, echo: *echo, kernel_consumer: *kernel_consumer };
                 Shell::start(pps::run(config, move |d| send(at, d)))
             }
             Driver::Gpsd { address } => {
@@ -75,19 +77,27 @@ impl Roster {
 
     /// Starts the shell of a server that is this source.
     pub(super) fn start_server(&self, server: Server, id: SourceId) -> RunningServer {
+        let key = key_of(&server, self.keys.as_ref());
         let client = ClientConfig {
             port: server.port,
             iburst: server.iburst,
             minpoll: server.minpoll,
             maxpoll: server.maxpoll,
+            key: key.clone(),
             ..ClientConfig::new(server.host.clone())
         };
         let inbox = self.inbox.clone();
         let sink = move |event| drop(inbox.send(Input::Server(id, event)));
         let (orders, given) = mpsc::unbounded_channel();
-        let shell = Shell::start(client::shell::run(client, self.names.clone(), Orders::from(given), sink));
+        let shell = match server.key {
+            Some(number) if key.is_none() => Shell::start(async move {
+                let state = ServerState::NoKey { key: number };
+                sink(ClientEvent::State { at: clock::raw_now(), state });
+            }),
+            _ => Shell::start(client::shell::run(client, self.names.clone(), Orders::from(given), sink)),
+        };
         let address = server.host.parse().ok().map(|ip| SocketAddr::new(ip, server.port));
-        RunningServer { config: server, id, orders, address, refused: false, _shell: shell }
+        RunningServer { config: server, id, orders, address, refused: false, key, _shell: shell }
     }
 
     /// Asks for the addresses of a pool's name.

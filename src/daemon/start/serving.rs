@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
-use crate::config::Serve;
+use crate::config::{Keys, Serve};
 use crate::core::snapshot::Snapshot;
 use crate::ntp::access::Access;
 use crate::ntp::served::Served;
@@ -49,7 +49,7 @@ impl Serving {
     }
 
     /// Serves as a configuration says. Returns what has changed, in words.
-    pub fn apply(&mut self, serve: Option<&Serve>) -> Vec<String> {
+    pub fn apply(&mut self, serve: Option<&Serve>, keys: Option<&Keys>) -> Vec<String> {
         let mut said = Vec::new();
         let usual = Serve { listen: Vec::new(), ..Serve::default() };
         let (new, old) = (serve.unwrap_or(&usual), self.applied.clone().unwrap_or(usual.clone()));
@@ -58,6 +58,7 @@ impl Serving {
         }
         let access = Access::from_lists(new.allow.iter().copied(), new.deny.iter().copied());
         self.served.access.store(Arc::new(access));
+        self.served.keys.store(keys.and_then(|keys| keys.table.clone()).unwrap_or_default());
         // With other threads the sockets are others, too.
         let threads_differ = new.workers != old.workers;
         self.places.retain_mut(|place| {

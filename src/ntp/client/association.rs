@@ -8,28 +8,23 @@
 //! and reply changes nothing. The offset is the core's to compute.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
-use refclocks::{LeapIndicator, ReferenceId};
+use refclocks::LeapIndicator;
+use refclocks::time::{NtpTimestamp, Raw, Timestamp};
 
+use super::measurement::{Measurement, measure};
 use super::poll::Poll;
+use super::rejection::{KissCode, Rejected};
+use crate::ntp::extension::Authenticator;
+use crate::ntp::keys::{KEY_ID_LEN, Key, MAX_DIGEST_LEN};
 use crate::ntp::packet::{HEADER_LEN, Header, Mode, NtpShort, Packet, PacketError};
-
-/// Server timestamps carry no era. They are taken for instants within 136 years after this one,
-/// 2025-01-01.
-const ERA_FLOOR: Timestamp<Utc> = Timestamp::from_parts(1_735_689_600, 0);
-
-/// Half an era after the floor: what is nearest to it lies within that era.
-const ERA_PIVOT: Timestamp<Utc> = Timestamp::from_parts(ERA_FLOOR.whole_seconds() + (1 << 31), 0);
 
 /// A server further from its reference than this is useless (RFC 5905: MAXDISP), s.
 const MAX_ROOT_DISTANCE: f64 = 16.0;
 
-/// No server's stamps are believed to be coarser than this, whatever it says: log2 of 1 ms, s.
-const COARSEST_PRECISION: i8 = -10;
-
 /// What an association needs to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The server.
     pub address: SocketAddr,
@@ -41,121 +36,37 @@ pub struct Config {
     pub maxpoll: i8,
     /// NTP version of the requests, 1 to 4.
     pub version: u8,
+    /// Sign requests with this key, and believe only what is signed with it.
+    pub key: Option<Arc<Key>>,
     /// Seed of the numbers that replies have to repeat. Each association needs one of its own that
     /// nobody can guess.
     pub seed: u64,
 }
 
+/// Octets of the longest request.
+const MAX_REQUEST_LEN: usize = HEADER_LEN + KEY_ID_LEN + MAX_DIGEST_LEN;
+
 /// A request to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
+    bytes: [u8; MAX_REQUEST_LEN],
+    len: usize,
+}
+
+impl Request {
+    fn new(header: &Header, key: Option<&Key>) -> Self {
+        let mut bytes = [0; MAX_REQUEST_LEN];
+        for (to, octet) in bytes.iter_mut().zip(header.to_octets()) {
+            *to = octet;
+        }
+        let signed = key.and_then(|key| key.sign(&mut bytes, HEADER_LEN, key.digest_len(header.version)));
+        Self { bytes, len: signed.unwrap_or(HEADER_LEN) }
+    }
+
     /// Its octets.
-    pub bytes: [u8; HEADER_LEN],
-}
-
-/// What one exchange with a server says.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Measurement {
-    /// The middle between sending and receiving, by our raw clock.
-    pub at: Timestamp<Raw>,
-    /// The server's time in the middle between its receiving and sending: what our clock should have
-    /// read at `at`, if both ways took equally long.
-    pub reference: Timestamp<Utc>,
-    /// Round trip without the server's share. The reference is wrong by half of it at most.
-    pub delay: Span,
-    /// The server's round trip to its primary reference, s.
-    pub root_delay: f64,
-    /// The server's dispersion to its primary reference, s.
-    pub root_dispersion: f64,
-    /// 1 to 15.
-    pub stratum: u8,
-    /// Whose time the server has.
-    pub refid: ReferenceId,
-    /// What it says of a coming leap second.
-    pub leap: LeapIndicator,
-    /// log2 of its clock's precision, s.
-    pub precision: i8,
-}
-
-impl Measurement {
-    /// The furthest that the reference can be from true time, if the server is honest: half of all
-    /// delay, and all dispersion, s (RFC 5905 section 11.2, root distance).
-    pub fn root_distance(&self) -> f64 {
-        (self.delay.seconds() + self.root_delay) / 2.0 + self.root_dispersion
+    pub fn octets(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
     }
-}
-
-/// Kiss codes that ask something of us (RFC 5905 section 7.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KissCode {
-    /// Fewer requests, please.
-    Rate,
-    /// No more requests.
-    Deny,
-    /// No more requests: policy.
-    Restrict,
-}
-
-impl KissCode {
-    /// The four letters.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Rate => "RATE",
-            Self::Deny => "DENY",
-            Self::Restrict => "RSTR",
-        }
-    }
-
-    const fn from_refid(refid: ReferenceId) -> Option<Self> {
-        match &refid.0 {
-            b"RATE" => Some(Self::Rate),
-            b"DENY" => Some(Self::Deny),
-            b"RSTR" => Some(Self::Restrict),
-            _ => None,
-        }
-    }
-}
-
-/// Why a datagram is not a measurement.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-pub enum Rejected {
-    /// Not an NTP packet.
-    #[error("{0}")]
-    Malformed(#[from] PacketError),
-    /// Not a server's reply.
-    #[error("a packet of mode {mode:?} is not a reply")]
-    NotAReply {
-        /// Its mode.
-        mode: Mode,
-    },
-    /// Not an answer to what we asked last: late, or made up.
-    #[error("it answers nothing we asked")]
-    Bogus,
-    /// The same reply again.
-    #[error("it is the last reply again")]
-    Duplicate,
-    /// The server asks something of us.
-    #[error("the server sent the kiss code {}", .0.as_str())]
-    Kiss(KissCode),
-    /// The server says that it has no time.
-    #[error("the server says that it has no time yet (leap indicator {}, stratum {stratum}, {refid})", leap.bits())]
-    Unsynchronised {
-        /// Leap indicator.
-        leap: LeapIndicator,
-        /// Stratum as on the wire.
-        stratum: u8,
-        /// Reference ID: at stratum 0 its reason.
-        refid: ReferenceId,
-    },
-    /// The server is too far from its reference.
-    #[error("the server is {distance_s:.1} s from its reference")]
-    RootDistance {
-        /// Half its root delay and its root dispersion, s.
-        distance_s: f64,
-    },
-    /// The timestamps contradict each other.
-    #[error("its timestamps contradict each other")]
-    ImpossibleTimes,
 }
 
 /// Counts of what came of the requests.
@@ -173,6 +84,8 @@ pub struct Tally {
     pub bogus: u64,
     /// Replies that came twice.
     pub duplicate: u64,
+    /// Replies that are not signed by our key, or say that our signature is wrong.
+    pub not_signed: u64,
     /// Kiss codes.
     pub kissed: u64,
     /// Replies of a server without time, or too far from it.
@@ -237,7 +150,7 @@ impl Association {
         self.poll.sent(now, noise);
         let cookie = self.random.cookie();
         self.outstanding = Some(Outstanding { cookie, transmitted: now });
-        Some(Request { bytes: Header::request(self.config.version, cookie).to_octets() })
+        Some(Request::new(&Header::request(self.config.version, cookie), self.config.key.as_deref()))
     }
 
     /// This interval between polls is wanted from now on, log2 s.
@@ -276,6 +189,7 @@ impl Association {
             Err(Rejected::Malformed(_) | Rejected::NotAReply { .. }) => &mut tally.malformed,
             Err(Rejected::Bogus) => &mut tally.bogus,
             Err(Rejected::Duplicate) => &mut tally.duplicate,
+            Err(Rejected::NotSigned { .. } | Rejected::CryptoNak { .. }) => &mut tally.not_signed,
             Err(Rejected::Kiss(_)) => &mut tally.kissed,
             Err(Rejected::Unsynchronised { .. } | Rejected::RootDistance { .. }) => &mut tally.unsynchronised,
             Err(Rejected::ImpossibleTimes) => &mut tally.impossible,
@@ -285,7 +199,7 @@ impl Association {
 
     fn judge(&mut self, bytes: &[u8], received: Timestamp<Raw>, now: Timestamp<Raw>) -> Result<Measurement, Rejected> {
         let packet = Packet::new_checked(bytes)?;
-        packet.tail().map_err(PacketError::from)?;
+        let tail = packet.tail().map_err(PacketError::from)?;
         let reply = Header::parse(&packet);
         if reply.mode != Mode::Server || !(1..=4).contains(&reply.version) {
             return Err(Rejected::NotAReply { mode: reply.mode });
@@ -294,6 +208,15 @@ impl Association {
             let again = reply.transmit != NtpTimestamp::UNKNOWN && reply.transmit == self.last_transmit;
             return Err(if again { Rejected::Duplicate } else { Rejected::Bogus });
         };
+        if let Some(key) = &self.config.key {
+            let covered = bytes.get(..bytes.len() - tail.mac().len()).unwrap_or_default();
+            match tail.authenticator() {
+                Authenticator::Mac { key: id, digest } if id == key.id() && key.verifies(covered, digest) => {}
+                // Whoever is on the path can say so: the right reply may still come.
+                Authenticator::CryptoNak => return Err(Rejected::CryptoNak { key: key.id() }),
+                _ => return Err(Rejected::NotSigned { key: key.id() }),
+            }
+        }
         // From here on it is the server that speaks. One request has one reply.
         self.outstanding = None;
         self.last_transmit = reply.transmit;
@@ -360,48 +283,6 @@ impl Association {
     pub fn awaits_reply(&self) -> bool {
         self.outstanding.is_some()
     }
-}
-
-/// The four timestamps as a measurement; `None` if they contradict each other.
-fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<Raw>) -> Option<Measurement> {
-    if reply.receive == NtpTimestamp::UNKNOWN || reply.transmit == NtpTimestamp::UNKNOWN {
-        return None;
-    }
-    let (t2, t3) = (reply.receive.to_utc(ERA_PIVOT), reply.transmit.to_utc(ERA_PIVOT));
-    let there_and_back = received - sent;
-    let served_for = t3 - t2;
-    // Servers fill what is finer than their precision with random bits: two stamps of nearly the same
-    // instant can come out in the wrong order.
-    let quantum = libm::exp2(f64::from(reply.precision.clamp(-32, COARSEST_PRECISION)));
-    if served_for < -Span::from_seconds(2.0 * quantum) || there_and_back < Span::ZERO {
-        return None;
-    }
-    // Nothing was longer under way than we waited for it. On a short wire the server's clock and ours,
-    // of different rates and quanta, can make the delay come out a little below nothing.
-    let delay = (there_and_back - served_for).min(there_and_back);
-    let tolerated = Span::from_seconds(100e-6 + there_and_back.seconds() * 1e-3);
-    if delay < -tolerated {
-        return None;
-    }
-    // A reference time after the reply was made is a server that does not know what it says. A second
-    // is left to servers that write the two from different clocks.
-    if reply.reference_time != NtpTimestamp::UNKNOWN
-        && reply.reference_time.to_utc(ERA_PIVOT) > t3 + Span::from_whole_seconds(1)
-    {
-        return None;
-    }
-    let half = |span: Span| Span::from_seconds(span.seconds() / 2.0);
-    Some(Measurement {
-        at: sent + half(there_and_back),
-        reference: t2 + half(served_for),
-        delay: delay.max(Span::ZERO),
-        root_delay: reply.root_delay.seconds(),
-        root_dispersion: reply.root_dispersion.seconds(),
-        stratum: reply.stratum,
-        refid: reply.refid,
-        leap: reply.leap,
-        precision: reply.precision,
-    })
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014). Nobody off the path sees a single output, and whoever is on

@@ -1,12 +1,23 @@
 use proptest::prelude::*;
+use refclocks::ReferenceId;
+use refclocks::time::{Span, Utc};
 
 use super::*;
+use crate::ntp::keys::Algorithm;
 
 const START: Timestamp<Raw> = Timestamp::from_parts(500, 0);
 const SERVER: Timestamp<Utc> = Timestamp::from_parts(1_800_000_000, 250_000_000);
 
 fn config() -> Config {
-    Config { address: "192.0.2.1:123".parse().unwrap(), iburst: true, minpoll: 6, maxpoll: 10, version: 4, seed: 7 }
+    Config {
+        address: "192.0.2.1:123".parse().unwrap(),
+        iburst: true,
+        minpoll: 6,
+        maxpoll: 10,
+        version: 4,
+        key: None,
+        seed: 7,
+    }
 }
 
 fn ms(millis: i64) -> Span {
@@ -15,7 +26,7 @@ fn ms(millis: i64) -> Span {
 
 /// A good reply to a request: 10 ms there, 2 ms in the server.
 fn reply(request: &Request) -> Header {
-    let asked = Header::parse(&Packet::new_checked(&request.bytes).unwrap());
+    let asked = Header::parse(&Packet::new_checked(request.octets()).unwrap());
     Header {
         leap: LeapIndicator::Insert,
         mode: Mode::Server,
@@ -50,9 +61,9 @@ fn requests_tell_nothing_and_differ() {
     let mut seen = std::collections::HashSet::new();
     for second in 0..100 {
         if let Some(request) = association.poll_transmit(START + Span::from_whole_seconds(second)) {
-            assert_eq!(request.bytes[0], 0x23);
-            assert!(request.bytes[1..40].iter().all(|octet| *octet == 0));
-            assert!(seen.insert(request.bytes[40..].to_vec()));
+            assert_eq!(request.octets()[0], 0x23);
+            assert!(request.octets()[1..40].iter().all(|octet| *octet == 0));
+            assert!(seen.insert(request.octets()[40..].to_vec()));
         }
     }
     assert_eq!(seen.len(), 8);
@@ -206,7 +217,7 @@ proptest! {
         let (mut association, request) = asked();
         let mut octets = octets;
         if known && octets.len() >= 48 {
-            octets[24..32].copy_from_slice(&request.bytes[40..]);
+            octets[24..32].copy_from_slice(&request.octets()[40..]);
             octets[0] = 0x24;
         }
         let at = Timestamp::from_nanos(at);
@@ -215,5 +226,57 @@ proptest! {
             prop_assert!((1..=15).contains(&measurement.stratum));
             prop_assert!(measurement.root_delay / 2.0 + measurement.root_dispersion < 16.0);
         }
+    }
+}
+
+/// An association with a key that has asked once, and its request.
+fn asked_with(key: &Arc<Key>, version: u8) -> (Association, Request) {
+    let mut association = Association::new(Config { key: Some(key.clone()), version, ..config() });
+    let request = association.poll_transmit(START).unwrap();
+    association.handle_transmitted(START + ms(1));
+    (association, request)
+}
+
+/// A good reply, signed.
+fn signed(request: &Request, key: &Key) -> Vec<u8> {
+    let mut octets = reply(request).to_octets().to_vec();
+    octets.resize(48 + 4 + 64, 0);
+    let len = key.sign(&mut octets, 48, key.digest_len(request.octets()[0] >> 3 & 7)).unwrap();
+    octets.truncate(len);
+    octets
+}
+
+#[test]
+fn with_a_key_only_signed_replies_count() {
+    for (algorithm, version, len) in [
+        (Algorithm::Aes128Cmac, 4, 68),
+        (Algorithm::Sha256, 4, 72),
+        (Algorithm::Sha256, 3, 84),
+        (Algorithm::Md5, 3, 68),
+    ] {
+        let key = Arc::new(Key::new(5, algorithm, b"0123456789abcdef").unwrap());
+        let (mut association, request) = asked_with(&key, version);
+        assert_eq!(request.octets().len(), len);
+        let (covered, mac) = request.octets().split_at(48);
+        assert!(mac[..4] == [0, 0, 0, 5] && key.verifies(covered, &mac[4..]));
+        let mut receive = |octets: &[u8]| association.handle_receive(octets, START + ms(33), START + ms(34));
+
+        let good = signed(&request, &key);
+        let (header, not_signed) = (&good[..48], Err(Rejected::NotSigned { key: 5 }));
+        assert_eq!(receive(header), not_signed);
+        assert_eq!(receive(&[header, &[0; 4]].concat()), Err(Rejected::CryptoNak { key: 5 }));
+        assert_eq!(receive(&[header, &[0; 20]].concat()), not_signed);
+        let other = Key::new(6, algorithm, b"0123456789abcdef").unwrap();
+        assert_eq!(receive(&signed(&request, &other)), not_signed);
+        let mut forged = good.clone();
+        forged[47] ^= 1;
+        assert_eq!(receive(&forged), not_signed);
+        // A kiss that is not the server's ends nothing.
+        let deny = Header { stratum: 0, refid: ReferenceId(*b"DENY"), ..reply(&request) }.to_octets();
+        assert_eq!(receive(&deny), not_signed);
+        // None of that spoils the right one.
+        assert!(receive(&good).is_ok());
+        assert_eq!(receive(&good), Err(Rejected::Duplicate));
+        assert_eq!((association.refused(), association.tally().not_signed), (None, 6));
     }
 }

@@ -2,7 +2,7 @@
 
 use refclocks::time::{Raw, Timestamp};
 
-use super::association::Measurement;
+use super::measurement::Measurement;
 use crate::core::leap::UtcMap;
 use crate::core::measurement;
 use crate::core::source::ServerSays;

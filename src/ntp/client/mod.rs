@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`association`] | requests, replies, reach, validation: pure |
+//! | [`measurement`], [`rejection`] | what a reply is worth, or why it is worth nothing |
 //! | `handover` | an exchange as the core takes it |
 //! | [`poll`] | when the next request is due: pure |
 //! | [`pool`] | one name, several servers: pure |
@@ -14,15 +15,19 @@
 
 pub mod association;
 mod handover;
+pub mod measurement;
 pub mod names;
 pub mod once;
 pub mod order;
 pub mod poll;
 pub mod pool;
+pub mod rejection;
 pub mod shell;
 pub mod standing;
 
-pub use association::{Association, Config, KissCode, Measurement, Rejected, Request, Tally};
+pub use association::{Association, Config, Request, Tally};
+pub use measurement::Measurement;
 pub use order::{Order, Orders};
+pub use rejection::{KissCode, Rejected};
 pub use shell::{ClientConfig, ClientEvent};
 pub use standing::ServerState;

@@ -9,8 +9,10 @@ use refclocks::time::{Raw, Span, Timestamp};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::association::{Association, Config, Measurement, Rejected};
+use super::association::{Association, Config};
+use super::measurement::Measurement;
 use super::names::{Names, ResolveError};
+use super::rejection::Rejected;
 use super::shell::seed;
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
@@ -136,13 +138,14 @@ async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: 
             minpoll: 6,
             maxpoll: 6,
             version: config.version,
+            key: None,
             seed: seed(),
         });
         let asked_at = Instant::now();
         let Some(request) = association.poll_transmit(clock::raw_now()) else { break };
         let sent_at = clock::raw_now();
         answers.asked += 1;
-        if let Err(source) = socket.get_ref().send(&request.bytes) {
+        if let Err(source) = socket.get_ref().send(request.octets()) {
             return if answers.exchanges.is_empty() { Err(unreachable(source)) } else { Ok(answers) };
         }
         association.handle_transmitted(sent_at);

@@ -4,15 +4,19 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 use tokio::io::unix::AsyncFd;
 
-use super::association::{Association, Config, KissCode, Measurement, Rejected, Tally};
+use super::association::{Association, Config, Tally};
+use super::measurement::Measurement;
 use super::names::Names;
 use super::order::{Order, Orders};
+use super::rejection::{KissCode, Rejected};
 use super::standing::ServerState;
+use crate::ntp::keys::Key;
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
 use crate::sys::udp::UdpSocket;
@@ -39,12 +43,14 @@ pub struct ClientConfig {
     pub maxpoll: i8,
     /// NTP version, 1 to 4.
     pub version: u8,
+    /// Sign requests with this key, and believe only what is signed with it.
+    pub key: Option<Arc<Key>>,
 }
 
 impl ClientConfig {
     /// A server with the usual settings: version 4, polled every 64 s to 1024 s.
     pub fn new(host: impl Into<String>) -> Self {
-        Self { host: host.into(), port: 123, iburst: false, minpoll: 6, maxpoll: 10, version: 4 }
+        Self { host: host.into(), port: 123, iburst: false, minpoll: 6, maxpoll: 10, version: 4, key: None }
     }
 }
 
@@ -172,6 +178,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         minpoll: config.minpoll,
         maxpoll: config.maxpoll,
         version: config.version,
+        key: config.key.clone(),
         seed: seed(),
     });
     let mut socket: Option<AsyncFd<UdpSocket>> = None;
@@ -227,7 +234,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         }
         let Some(request) = association.poll_transmit(clock::raw_now()) else { continue };
         unanswered += 1;
-        if let Err(error) = transmit(&mut socket, address, &request.bytes, &mut association) {
+        if let Err(error) = transmit(&mut socket, address, request.octets(), &mut association) {
             tell.state(ServerState::Unreachable { address, error: error.to_string() });
             socket = None;
         } else if !matches!(

@@ -3,14 +3,19 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::association::{KissCode, Rejected};
 use super::names::ResolveError;
+use super::rejection::{KissCode, Rejected};
 
 /// How a server stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServerState {
     /// The operator wants it not to be asked.
     Offline,
+    /// It is to be asked with a key that there is not, so it is not asked.
+    NoKey {
+        /// The key's number.
+        key: u32,
+    },
     /// Its name is being resolved.
     Resolving,
     /// Its name has no address; tried again.
@@ -52,6 +57,7 @@ impl fmt::Display for ServerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Offline => f.write_str("taken offline by the operator"),
+            Self::NoKey { key } => write!(f, "not asked: there is no key {key}"),
             Self::Resolving => f.write_str("looking up its address"),
             Self::Unresolved(error) => write!(f, "{error}"),
             Self::Unreachable { address, error } => write!(f, "{address} cannot be reached: {error}"),
@@ -68,6 +74,12 @@ impl ServerState {
     pub fn action(&self) -> Option<String> {
         match self {
             Self::Offline => Some("Bring it back with `refclockd set online`.".into()),
+            Self::NoKey { key } => {
+                Some(format!("Add key {key} to the file that [keys] names, or see what is wrong with its line."))
+            }
+            Self::Unusable { reason: Rejected::CryptoNak { .. } | Rejected::NotSigned { .. }, .. } => {
+                Some("Compare number, type and secret of the key here and there.".into())
+            }
             Self::Unresolved(_) => Some("Check the name, and that this machine can resolve names.".into()),
             Self::Unreachable { address, .. } => Some(format!("Check the route: `ip route get {}`.", address.ip())),
             Self::Silent { address } => {

@@ -277,6 +277,16 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
             let text = format!("{name} sends a date that is 1024 weeks off; it is repaired.");
             add("week_rollover", Severity::Notice, text, Some("A firmware update of the receiver may mend it.".into()));
         }
+        let health = &source.health;
+        if health.missing_pulses > 0 || health.double_pulses > 0 {
+            let text = format!(
+                "{name}: besides {} pulses, {} were due and did not come, and {} edges were too many.",
+                health.pulses, health.missing_pulses, health.double_pulses
+            );
+            let action = (health.double_pulses > 0)
+                .then(|| "Mend the wiring: a pull-down, a shorter or shielded wire.".to_owned());
+            add("pulse_count", Severity::Notice, text, action);
+        }
         let antenna = source.receiver.as_ref().and_then(|r| r.antenna.as_deref()).unwrap_or_default();
         let antenna = antenna.to_ascii_uppercase();
         if antenna.contains("OPEN") || antenna.contains("SHORT") {

@@ -1,0 +1,90 @@
+//! Why a datagram is not a measurement.
+
+use refclocks::{LeapIndicator, ReferenceId};
+
+use crate::ntp::packet::{Mode, PacketError};
+
+/// Kiss codes that ask something of us (RFC 5905 section 7.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KissCode {
+    /// Fewer requests, please.
+    Rate,
+    /// No more requests.
+    Deny,
+    /// No more requests: policy.
+    Restrict,
+}
+
+impl KissCode {
+    /// The four letters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rate => "RATE",
+            Self::Deny => "DENY",
+            Self::Restrict => "RSTR",
+        }
+    }
+
+    pub(super) const fn from_refid(refid: ReferenceId) -> Option<Self> {
+        match &refid.0 {
+            b"RATE" => Some(Self::Rate),
+            b"DENY" => Some(Self::Deny),
+            b"RSTR" => Some(Self::Restrict),
+            _ => None,
+        }
+    }
+}
+
+/// Why a datagram is not a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum Rejected {
+    /// Not an NTP packet.
+    #[error("{0}")]
+    Malformed(#[from] PacketError),
+    /// Not a server's reply.
+    #[error("a packet of mode {mode:?} is not a reply")]
+    NotAReply {
+        /// Its mode.
+        mode: Mode,
+    },
+    /// Not an answer to what we asked last: late, or made up.
+    #[error("it answers nothing we asked")]
+    Bogus,
+    /// The same reply again.
+    #[error("it is the last reply again")]
+    Duplicate,
+    /// It is not signed by our key, or wrongly.
+    #[error("it is not signed by key {key}")]
+    NotSigned {
+        /// Our key's number.
+        key: u32,
+    },
+    /// The server says that we are not signed as it wants us to be.
+    #[error("the server does not take key {key}: it has none of that number, or another")]
+    CryptoNak {
+        /// Our key's number.
+        key: u32,
+    },
+    /// The server asks something of us.
+    #[error("the server sent the kiss code {}", .0.as_str())]
+    Kiss(KissCode),
+    /// The server says that it has no time.
+    #[error("the server says that it has no time yet (leap indicator {}, stratum {stratum}, {refid})", leap.bits())]
+    Unsynchronised {
+        /// Leap indicator.
+        leap: LeapIndicator,
+        /// Stratum as on the wire.
+        stratum: u8,
+        /// Reference ID: at stratum 0 its reason.
+        refid: ReferenceId,
+    },
+    /// The server is too far from its reference.
+    #[error("the server is {distance_s:.1} s from its reference")]
+    RootDistance {
+        /// Half its root delay and its root dispersion, s.
+        distance_s: f64,
+    },
+    /// The timestamps contradict each other.
+    #[error("its timestamps contradict each other")]
+    ImpossibleTimes,
+}
