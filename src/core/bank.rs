@@ -50,6 +50,13 @@ pub struct Estimate {
     pub frequency_variance: f64,
 }
 
+impl Estimate {
+    /// The filter's own time constant, s: how long it averages.
+    pub fn time_constant(&self) -> f64 {
+        (self.phase_variance / self.frequency_variance.max(1e-30)).sqrt()
+    }
+}
+
 /// The bank.
 #[derive(Clone, Debug)]
 pub struct Bank {
@@ -97,6 +104,17 @@ impl Bank {
             }
         }
         let mut bank = Self { members, estimate: Estimate::default(), measurements: 0, since: 0.0 };
+        bank.combine();
+        bank
+    }
+
+    /// A bank that knows of the wander what this one does, but has seen nothing of phase and frequency.
+    pub fn begun_again(&self, prior: &Prior) -> Self {
+        let mut bank = Self::new(prior);
+        for (member, known) in bank.members.iter_mut().zip(&self.members) {
+            // What made it begin again may be that the wander is another one now.
+            member.evidence = known.evidence.max(-0.5 * FLOOR);
+        }
         bank.combine();
         bank
     }
@@ -151,9 +169,7 @@ impl Bank {
 
     /// How many measurements like the one to come the weights remember.
     fn memory(&self) -> f64 {
-        let Estimate { phase_variance, frequency_variance, .. } = self.estimate;
-        let time_constant = (phase_variance / frequency_variance.max(1e-30)).sqrt();
-        (MEMORY_TIME_CONSTANTS * time_constant / self.since.max(1e-3)).clamp(MEMORY, 1e6)
+        (MEMORY_TIME_CONSTANTS * self.estimate.time_constant() / self.since.max(1e-3)).clamp(MEMORY, 1e6)
     }
 
     /// Adds variance to the phase (s^2) and frequency ((s/s)^2): something happened that the

@@ -24,6 +24,7 @@ const FEWEST: usize = 4;
 struct Feeder {
     noise: Option<Noise>,
     delays: DelayRecord,
+    /// The first measurements, while they still teach the noise.
     history: Vec<Measurement>,
 }
 
@@ -96,6 +97,14 @@ impl Estimator {
         self.feeders.get(&source)?.noise.as_ref().map(Noise::jitter)
     }
 
+    /// How probable it is that a stamp of this source is late, and by how much on the average, s.
+    pub fn lateness(&self, source: SourceId) -> Option<(f64, f64)> {
+        match self.feeders.get(&source)?.noise.as_ref()? {
+            Noise::Late(late) => Some((late.p, late.mu)),
+            Noise::Network(_) => None,
+        }
+    }
+
     /// The least round-trip delay of this source, s.
     pub fn least_delay(&self, source: SourceId) -> Option<f64> {
         self.feeders.get(&source).map(|f| f.delays.least()).filter(|d| d.is_finite())
@@ -141,6 +150,28 @@ impl Estimator {
             Some((_, e)) => (e.frequency, (3.0 * e.frequency_variance.sqrt() + 1e-6).min(200e-6)),
             None => self.prior.frequency,
         }
+    }
+
+    /// The phase or the frequency has jumped: starts the bank afresh from what one source gave since,
+    /// and what is believed of the frequency now (mean and standard deviation, s/s). The source's
+    /// noise and the wander are what they were.
+    pub fn follow_jump(&mut self, source: SourceId, since: Vec<Measurement>, frequency: (f64, f64)) {
+        let learned = self.feeders.get(&source).filter(|f| f.history.len() >= START_UP).and_then(|f| f.noise.clone());
+        let (Some(mut noise), Some(first), Some(last)) = (learned, since.first(), since.last()) else {
+            return self.start_again_from(source, since, frequency);
+        };
+        self.prior.frequency = frequency;
+        let origin = Origin::of(last);
+        let mut bank = self.bank.begun_again(&self.prior);
+        let mut at = first.raw;
+        for m in &since {
+            bank.predict((m.raw - at).seconds());
+            at = m.raw;
+            let excess = self.feeders.get(&source).map_or(0.0, |f| f.excess(m));
+            bank.measure(&mut noise, origin.phase(m), excess);
+        }
+        self.log = since.iter().map(|m| (source, *m)).collect();
+        (self.bank, self.origin, self.at, self.fed_by) = (bank, Some(origin), Some(at), FedBy::Only(source));
     }
 
     /// Starts the bank afresh from what one source gave lately, and what is believed of the frequency
@@ -366,21 +397,24 @@ fn is_lost(noise: &Noise) -> bool {
 }
 
 /// Variance of single points from the median of squared second differences: immune to offset,
-/// frequency and outliers. Uneven spacing is allowed for. s^2.
+/// frequency and outliers. s^2.
 fn second_difference_variance(points: &[(f64, f64)]) -> Option<f64> {
-    let mut squares: Vec<f64> = points
-        .windows(3)
-        .filter_map(|w| match w {
-            [(t0, z0), (t1, z1), (t2, z2)] if t2 > t0 => {
-                let a = (t1 - t2) / (t0 - t2);
-                let e = z1 - a * z0 - (1.0 - a) * z2;
-                Some(e * e / (1.0 + a * a + (1.0 - a) * (1.0 - a)))
-            }
-            _ => None,
-        })
-        .collect();
+    let mut squares: Vec<f64> = second_differences(points).map(|e| e * e).collect();
     // The median of chi-squared with one degree of freedom is 0.455.
     median(&mut squares).map(|m| m / 0.455)
+}
+
+/// How far each point lies from the line through its neighbours, normalised to one standard deviation of
+/// single points. Uneven spacing is allowed for. s.
+pub(super) fn second_differences(points: &[(f64, f64)]) -> impl Iterator<Item = f64> {
+    points.windows(3).filter_map(|w| match w {
+        [(t0, z0), (t1, z1), (t2, z2)] if t2 > t0 => {
+            let a = (t1 - t2) / (t0 - t2);
+            let e = z1 - a * z0 - (1.0 - a) * z2;
+            Some(e / (1.0 + a * a + (1.0 - a) * (1.0 - a)).sqrt())
+        }
+        _ => None,
+    })
 }
 
 /// Siegel's repeated-median slope: half of the points may be anywhere.

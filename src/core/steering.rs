@@ -65,8 +65,7 @@ pub fn decide(estimate: &Estimate, offset: f64, updates: u64, set: bool, policy:
     if set && offset.abs() > policy.panic {
         return Move::Panic;
     }
-    let time_constant = (estimate.phase_variance / estimate.frequency_variance.max(1e-30)).sqrt();
-    let mut tau = (0.1 * time_constant).clamp(1.0, 32.0);
+    let mut tau = (0.1 * estimate.time_constant()).clamp(1.0, 32.0);
     if offset * offset > ASTRAY * ASTRAY * estimate.phase_variance {
         tau = tau.min(2.0);
     }

@@ -13,6 +13,11 @@ use crate::core::steering::{Move, decide, drift};
 
 /// Standard deviations in the error bound: 99 % two-sided, and 1.3 for what the model leaves out.
 const BOUND_FACTOR: f64 = 2.576 * 1.3;
+/// A filter that averages over this long relies on a crystal that behaves as its model says while the
+/// room gets warmer and colder, s...
+const ROOM: f64 = 600.0;
+/// ...and its standard deviation may be short by up to this share.
+const ROOM_DOUBT: f64 = 0.7;
 
 impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
@@ -77,12 +82,14 @@ impl Engine {
         // The first minutes after a start are over-confident: the noise is barely known.
         let n = self.estimator.bank().measurements() as f64;
         let factor = BOUND_FACTOR * (1.0 + 1.5 * libm::exp(-n / 50.0));
+        let averaged = (e.time_constant() / ROOM).powi(2);
+        let doubt = 1.0 + ROOM_DOUBT * averaged / (averaged + 1.0);
         ErrorBound {
             raw: at,
             fixed: self.fixed - self.path,
             path: self.path,
             residual: (offset.abs() - e.phase_variance.sqrt()).max(0.0) + self.doubted(),
-            variance: self.estimator.bank().variance_ahead(),
+            variance: self.estimator.bank().variance_ahead().map(|v| doubt * doubt * v),
             coasting: Coasting { since: self.last_feed.map_or(at, |(fed, _)| fed), growth: self.record.growth() },
             factor,
         }

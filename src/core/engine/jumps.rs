@@ -9,10 +9,9 @@ use refclocks::time::{Raw, Span, Timestamp};
 
 use super::{Engine, Now};
 use crate::core::bank::Prior;
-use crate::core::estimator::Estimator;
+use crate::core::estimator::{Estimator, second_differences};
 use crate::core::event::Event;
-use crate::core::measurement::Measurement;
-use crate::core::measurement::SourceId;
+use crate::core::measurement::{Measurement, SourceId};
 use crate::core::numerics::median;
 use crate::core::snapshot::SourceKind;
 
@@ -30,6 +29,16 @@ const DOUBTFUL: usize = 2;
 const DOUBTFUL_SECOND: usize = 3;
 /// And so many are worth a word.
 const WORTH_TELLING: usize = 4;
+/// Pulses further off than so many standard deviations of their noise are late, or their phase or our
+/// frequency has jumped. Late ones scatter; a jump is a line, to within so many standard deviations.
+const LATE_IN_JITTERS: f64 = 4.0;
+const LINE_IN_JITTERS: f64 = 3.0;
+/// So improbable must it be that so many are late in a row and happen to lie on a line.
+const CHANCE: f64 = 1e-9;
+/// Fewest that make a line worth the name.
+const FEWEST_ON_A_LINE: usize = 4;
+/// So many late ones in a row are kept.
+const MOST_LATE: usize = 32;
 /// The estimate must rest on so many measurements to be held against a source.
 const SETTLED: u64 = 64;
 
@@ -65,6 +74,18 @@ pub(super) struct Astray {
 }
 
 impl Astray {
+    /// The one under way of this source, or a new one.
+    fn of(under_way: &mut Option<Self>, source: SourceId, frequency: (f64, f64)) -> &mut Self {
+        under_way.take_if(|other| other.source != source);
+        under_way.get_or_insert_with(|| Self {
+            source,
+            measurements: Vec::new(),
+            offsets: Vec::new(),
+            seconds: 0,
+            frequency,
+        })
+    }
+
     fn offset(&self) -> f64 {
         median(&mut self.offsets.clone()).unwrap_or(0.0)
     }
@@ -78,6 +99,21 @@ impl Astray {
     fn agree(&self) -> bool {
         let offset = self.offset();
         self.offsets.iter().all(|o| (o - offset).abs() < 0.25 * offset.abs())
+    }
+
+    /// Do they lie on a line, more of them than late ones would by chance? `jitter` is one standard
+    /// deviation of those that are not late, s; late ones come with this probability and are late by
+    /// `mean` s on the average.
+    fn is_a_line(&self, jitter: f64, (probability, mean): (f64, f64)) -> bool {
+        let Some(first) = self.measurements.first() else { return false };
+        let n = self.measurements.len();
+        let near_a_line = (LINE_IN_JITTERS * jitter / mean).min(1.0);
+        let chance = n as f64 * libm::log(probability) + (n as f64 - 2.0) * libm::log(near_a_line);
+        let points: Vec<(f64, f64)> =
+            self.measurements.iter().map(|m| (m.raw - first.raw).seconds()).zip(self.offsets.iter().copied()).collect();
+        n >= FEWEST_ON_A_LINE
+            && chance < libm::log(CHANCE)
+            && second_differences(&points).all(|e| e.abs() < LINE_IN_JITTERS * jitter)
     }
 }
 
@@ -105,8 +141,12 @@ impl Engine {
         let own = self.fixed + bound.factor * bound.sigma(m.raw);
         let beyond = BEYOND + 0.5 * m.delay.unwrap_or(0.0) + BEYOND_BOUNDS * (4.0 * jitter + own);
         let settled = self.estimator.bank().measurements() >= SETTLED;
+        let sigma = bound.sigma(m.raw);
+        if settled && self.is_on_a_new_line(source, m, offset, jitter, FAR_IN_SIGMAS * sigma) {
+            return Some(Course::Moved(offset));
+        }
         let noise = FAR_IN_JITTERS * jitter + 0.5 * m.delay.unwrap_or(0.0);
-        let far = noise.max(FAR_IN_SIGMAS * bound.sigma(m.raw)).max(FAR);
+        let far = noise.max(FAR_IN_SIGMAS * sigma).max(FAR);
         if offset.abs() < if settled { far } else { beyond } {
             if self.astray.as_ref().is_some_and(|a| a.source == source) {
                 self.astray = None;
@@ -114,12 +154,7 @@ impl Engine {
             return Some(Course::Expected);
         }
         let frequency = self.estimator.frequency_belief();
-        let astray = match &mut self.astray {
-            Some(astray) if astray.source == source => astray,
-            other => {
-                other.insert(Astray { source, measurements: Vec::new(), offsets: Vec::new(), seconds: 0, frequency })
-            }
-        };
+        let astray = Astray::of(&mut self.astray, source, frequency);
         let needed = if kind == SourceKind::Network { EXCHANGES } else { TICKS };
         if astray.offsets.len() == needed {
             astray.offsets.remove(0);
@@ -134,6 +169,30 @@ impl Engine {
         } else {
             Course::Odd
         })
+    }
+
+    /// Pulses that seem late one after the other, and lie on a line as no late ones do: what they tell is
+    /// true, and the estimate is not. What the clock may be off by itself, `own` s, is no lateness.
+    fn is_on_a_new_line(&mut self, source: SourceId, m: Measurement, offset: f64, jitter: f64, own: f64) -> bool {
+        let Some(lateness) = self.estimator.lateness(source) else { return false };
+        let frequency = self.estimator.frequency_belief();
+        let is_other = |late: &Astray| late.source != source;
+        if offset.abs() < (LATE_IN_JITTERS * jitter).max(own) {
+            self.late = self.late.take().filter(is_other);
+            return false;
+        }
+        let late = Astray::of(&mut self.late, source, frequency);
+        late.offsets.push(offset);
+        late.measurements.push(m);
+        if late.measurements.len() > MOST_LATE {
+            late.offsets.remove(0);
+            late.measurements.remove(0);
+        }
+        let is_new = late.is_a_line(jitter, lateness);
+        if is_new {
+            self.astray = self.late.take();
+        }
+        is_new
     }
 
     /// May the clock go where this measurement says it should be? If that is further than the operator
@@ -181,7 +240,7 @@ impl Engine {
             self.last_feed = Some((m.raw, s.config.kind));
         }
         self.tell_move(source, by, false);
-        self.estimator.start_again_from(source, measurements, frequency);
+        self.estimator.follow_jump(source, measurements, frequency);
         self.updates = 0;
     }
 

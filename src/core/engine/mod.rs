@@ -127,6 +127,8 @@ pub struct Engine {
     against_the_agreed: f64,
     /// A source that feeds the clock and is far from it.
     astray: Option<Astray>,
+    /// Pulses that came late, or that tell of a jump, one after the other.
+    late: Option<Astray>,
     first_message: Option<Timestamp<Raw>>,
     first_exchange: Option<Timestamp<Raw>>,
     numbered_at: Option<Timestamp<Raw>>,
@@ -178,6 +180,7 @@ impl Engine {
             disagreement: None,
             against_the_agreed: 0.0,
             astray: None,
+            late: None,
             first_message: None,
             first_exchange: None,
             numbered_at: None,
