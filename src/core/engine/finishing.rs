@@ -15,7 +15,7 @@ use crate::core::steering::{Move, decide, drift};
 const BOUND_FACTOR: f64 = 2.576 * 1.3;
 /// A filter that averages over this long relies on a crystal that behaves as its model says while the
 /// room gets warmer and colder, s...
-const ROOM: f64 = 600.0;
+const ROOM: f64 = 900.0;
 /// ...and its standard deviation may be short by up to this share.
 const ROOM_DOUBT: f64 = 0.7;
 

@@ -188,6 +188,8 @@ pub struct DelayRecord {
     recent: VecDeque<f64>,
     /// The last 16 blocks of samples.
     blocks: VecDeque<Block>,
+    /// The very first delay, s.
+    first: Option<f64>,
 }
 
 /// What remains of 64 samples.
@@ -223,6 +225,7 @@ impl DelayRecord {
                 }
             }
         }
+        self.first.get_or_insert(delay);
         self.recent.push_back(delay);
         if self.recent.len() > 128 {
             self.recent.pop_front();
@@ -252,7 +255,9 @@ impl DelayRecord {
     }
 
     /// A least delay that nothing came near before or since was a clock's mistake, and would make all
-    /// others look late. It is improbable under the spread of the others above the second least.
+    /// others look late. It is improbable under the spread of the others above the second least. Delays
+    /// that are not of two exponentials have such gaps as well, small ones: those count only below the
+    /// first delay, which clocks that have just been set get wrong.
     fn doubt_least(&mut self) {
         let lowest = self.blocks.iter().enumerate().min_by(|a, b| a.1.least.total_cmp(&b.1.least));
         let Some((lowest, block)) = lowest.map(|(i, b)| (i, *b)) else { return };
@@ -264,7 +269,10 @@ impl DelayRecord {
         }
         let excess = self.recent.iter().map(|d| d - second).filter(|excess| *excess > 0.0);
         let spread = excess.sum::<f64>() / self.recent.len() as f64;
-        if is_improbable(second - block.least, spread, others)
+        let gap = second - block.least;
+        let counts = self.first == Some(block.least) || gap > spread;
+        if counts
+            && is_improbable(gap, spread, others)
             && let Some(block) = self.blocks.get_mut(lowest)
         {
             block.least = block.second;
