@@ -9,7 +9,6 @@ mod ntp_common;
 mod run_common;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,6 +17,7 @@ use std::time::Duration;
 use nix::pty::openpty;
 use ntp_common::peer;
 use ntp_common::peers::Running;
+use run_common::namespace::Namespace;
 use run_common::stand_ins::Pps;
 use run_common::{PROGRAM, Receiver, ask, daemon_by, end, free_port, query, source, wait_for, wait_for_lock};
 
@@ -89,42 +89,6 @@ fn a_pulse_comes_and_goes_and_the_daemon_stays() {
     wait_for_the_pulses_time(folder, port);
     assert!(daemon.0.try_wait().unwrap().is_none());
     assert_eq!(end(daemon), Some(0));
-}
-
-/// A user, IPC and mount namespace of our own. In it we are root of nothing but ourselves: NTP's shared
-/// memory units 0 and 1 and the folder `/run` are ours, and whatever the machine has of them is
-/// neither seen nor touched.
-struct Namespace(Running);
-
-impl Namespace {
-    /// `None`, said aloud, where the system allows none.
-    fn make() -> Option<Self> {
-        let program = peer("REFCLOCKD_UNSHARE", "unshare")?;
-        let mut holder = Command::new(program)
-            .args(["--user", "--map-root-user", "--ipc", "--mount", "sh", "-c"])
-            .arg("mount -t tmpfs none /run && echo ready && exec cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut word = String::new();
-        BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut word).unwrap();
-        let namespace = Self(Running(holder));
-        if word == "ready\n" {
-            return Some(namespace);
-        }
-        assert!(std::env::var_os("REFCLOCKD_CI").is_none(), "no user namespace can be made");
-        println!("skipped: no user namespace can be made here");
-        None
-    }
-
-    /// A command that will run in it, as a process of ours.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--user", "--ipc", "--mount", "--preserve-credentials", "--target"]);
-        command.arg(self.0.0.id().to_string()).arg("--").arg(program);
-        command
-    }
 }
 
 #[test]

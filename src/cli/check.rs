@@ -118,6 +118,15 @@ fn explain(config: &Config) -> String {
             each.name, pool.maxsources, each.host, each.port
         ));
     }
+    for feed in &config.feeds {
+        let what =
+            feed.source.as_ref().map_or("our own clock's time".to_owned(), |pulse| format!("the pulses of {pulse}"));
+        said.push(format!(
+            "{} is told {what}, while our clock is known to within {}.",
+            feed.address(),
+            Bound(feed.within)
+        ));
+    }
     said.push(match config.clock.discipline {
         Discipline::Software => "A clock of our own is disciplined and served; the system clock is left alone.".into(),
         Discipline::Observe => "No clock is steered: sources are watched and reported.".into(),

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use refclocks::shell::feed::FeedConfig;
+use refclocks::shell::sock::Access;
 use refclocks::{Edge, ReferenceId};
 
 use super::keys::Keys;
@@ -23,6 +25,8 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// `[[pool]]`: names with several servers behind each, in the order of the file.
     pub pools: Vec<Pool>,
+    /// `[[feed]]`: daemons of this machine that are told what we know.
+    pub feeds: Vec<Feed>,
     /// `[local]`: serve the undisciplined clock when all else is gone.
     pub local: Option<LocalPolicy>,
     /// `[keys]`: symmetric keys.
@@ -58,6 +62,7 @@ impl Default for Config {
             refclocks: Vec::new(),
             servers: Vec::new(),
             pools: Vec::new(),
+            feeds: Vec::new(),
             local: None,
             keys: None,
             serve: None,
@@ -169,6 +174,8 @@ pub enum Driver {
         path: PathBuf,
         /// Does it carry pulses?
         pulse: bool,
+        /// Who may write to it.
+        access: Access,
     },
 }
 
@@ -203,9 +210,53 @@ impl Driver {
         }
     }
 
+    /// May it give pulses, numbered or not? gpsd's have a name of their own.
+    pub fn gives_pulses(&self) -> bool {
+        match self {
+            Self::Pps { .. } | Self::Sock { pulse: true, .. } => true,
+            // gpsd writes messages to even units and pulses, numbered, to odd ones.
+            Self::Shm { unit, pulse, .. } => pulse.unwrap_or(unit % 2 == 1),
+            Self::Nmea { .. } | Self::Gpsd { .. } | Self::Sock { .. } => false,
+        }
+    }
+
     /// Is it known to give pulses that do not say which second they mark?
     pub fn is_bare_pulse(&self) -> bool {
         matches!(self, Self::Pps { .. } | Self::Shm { pulse: Some(true), .. } | Self::Sock { pulse: true, .. })
+    }
+}
+
+/// A daemon of this machine that is told what we know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feed {
+    /// How it is told.
+    pub driver: FeedConfig,
+    /// Name of the pulse that it is told. `None`: our own clock.
+    pub source: Option<String>,
+    /// Only while our clock is known to within this, s.
+    pub within: f64,
+}
+
+impl Feed {
+    /// The usual settings: our own clock, while it is known to within 1 ms.
+    pub fn new(driver: FeedConfig) -> Self {
+        Self { driver, source: None, within: 1e-3 }
+    }
+
+    /// The unit of shared memory, if that is how.
+    pub fn unit(&self) -> Option<u8> {
+        match self.driver {
+            FeedConfig::Shm { unit, .. } => Some(unit),
+            FeedConfig::Sock { .. } => None,
+        }
+    }
+
+    /// Whom it reaches, for display.
+    pub fn address(&self) -> String {
+        match &self.driver {
+            FeedConfig::Shm { unit, .. } => format!("SHM({unit})"),
+            FeedConfig::Sock { path, .. } => path.display().to_string(),
+        }
     }
 }
 

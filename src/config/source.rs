@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use refclocks::shell::sock::Access;
 use refclocks::{Edge, ReferenceId};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -160,7 +161,7 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
         "pps" => &["device", "edge", "echo", "kernel_consumer", "lock"],
         "gpsd" => &["address"],
         "shm" => &["unit", "pulse", "trust_owner", "lock"],
-        "sock" => &["path", "pulse", "lock"],
+        "sock" => &["path", "pulse", "mode", "owner", "group", "lock"],
         _ if LATER.contains(&name) => {
             let title = format!("the driver `{name}` comes in a later version");
             let help = match name {
@@ -224,10 +225,28 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
         }
         _ => {
             let pulse = section.boolean("pulse", out).unwrap_or(false);
+            let access = access(section, out);
             let (path, span) = device(section, "path", "/run/refclockd/gps.sock", out)?;
-            Some((Driver::Sock { path, pulse }, span))
+            Some((Driver::Sock { path, pulse, access }, span))
         }
     }
+}
+
+/// Who may write to a socket that we make.
+fn access(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Access {
+    let mut access = Access::default();
+    if let Some((text, span)) = section.string("mode", out) {
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 => access.mode = mode,
+            _ => {
+                let title = format!("{} is not a mode", quoted(text));
+                out.push(Diagnostic::error(span, title, "Write it as for chmod, such as \"0660\"."));
+            }
+        }
+    }
+    access.owner = section.string("owner", out).map(|(name, _)| name.to_owned());
+    access.group = section.string("group", out).map(|(name, _)| name.to_owned());
+    access
 }
 
 fn device(section: &Section<'_, '_>, key: &str, example: &str, out: &mut Vec<Diagnostic>) -> Option<At<PathBuf>> {

@@ -20,6 +20,7 @@ pub struct Delivery {
 }
 
 mod comeback;
+pub mod feed;
 pub mod gpsd;
 pub mod pps;
 pub mod serial;

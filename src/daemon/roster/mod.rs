@@ -9,6 +9,7 @@ mod shells;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use refclocks::sys::shm::ShmSegment;
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::info;
@@ -223,6 +224,18 @@ impl Roster {
         self.clocks.iter().any(|c| c.config.name.eq_ignore_ascii_case(name))
     }
 
+    /// The name of a reference clock's source, and how late its stamps are, s.
+    pub fn name_of(&self, id: SourceId) -> Option<(String, f64)> {
+        let clock = self.clocks.iter().find(|clock| clock.ids.contains(&id))?;
+        let at = clock.ids.iter().position(|own| *own == id)?;
+        sources_of(&clock.config).nth(at).map(|source| (source.name, source.offset))
+    }
+
+    /// A unit's shared memory that was taken as root.
+    pub fn segment(&mut self, unit: u8) -> Option<ShmSegment> {
+        self.taken.segment(unit)
+    }
+
     /// The addresses of all servers that are asked already.
     fn asked(&self) -> Vec<SocketAddr> {
         let members = self.pools.iter().flat_map(RunningPool::servers);
@@ -269,12 +282,9 @@ fn sources_of(clock: &Refclock) -> impl Iterator<Item = SourceConfig> {
     let kind = match clock.driver {
         Driver::Nmea { .. } | Driver::Gpsd { .. } => SourceKind::Message,
         Driver::Pps { .. } => SourceKind::Pulse,
-        // gpsd writes messages to even units and pulses, numbered, to odd ones.
-        Driver::Shm { unit, pulse, .. } if pulse.unwrap_or(unit % 2 == 1) => SourceKind::NumberedPulse,
-        Driver::Shm { .. } => SourceKind::Message,
         // gpsd's are numbered although they are pulses.
-        Driver::Sock { pulse: true, .. } => SourceKind::NumberedPulse,
-        Driver::Sock { .. } => SourceKind::Message,
+        Driver::Shm { .. } | Driver::Sock { .. } if clock.driver.gives_pulses() => SourceKind::NumberedPulse,
+        Driver::Shm { .. } | Driver::Sock { .. } => SourceKind::Message,
     };
     let source = SourceConfig {
         name: clock.name.clone(),

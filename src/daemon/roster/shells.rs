@@ -68,8 +68,9 @@ impl Roster {
                 let config = shm::ShmConfig { unit: *unit, trust_owner: *trust_owner };
                 Shell::start(shm::run(config, segment, move |d| send(at, d)))
             }
-            Driver::Sock { path, .. } => {
-                let config = sock::SockConfig { path: path.to_string_lossy().into_owned(), mode: sock::USUAL_MODE };
+            Driver::Sock { path, access, .. } => {
+                let path = path.to_string_lossy().into_owned();
+                let config = sock::SockConfig { path, access: access.clone() };
                 Shell::start(sock::run(config, socket, move |d| send(at, d)))
             }
         }
