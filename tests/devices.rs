@@ -18,8 +18,10 @@ use nix::pty::openpty;
 use ntp_common::peer;
 use ntp_common::peers::Running;
 use run_common::namespace::Namespace;
-use run_common::stand_ins::Pps;
-use run_common::{PROGRAM, Receiver, ask, daemon_by, end, free_port, query, source, wait_for, wait_for_lock};
+use run_common::stand_ins::{Pps, Ptp};
+use run_common::{
+    PROGRAM, Receiver, ask, daemon_by, end, free_port, query, receiver_on_a_pty, source, wait_for, wait_for_lock,
+};
 
 /// How late the pulses are, ns.
 const OFFSET_NS: i64 = 25_000_000;
@@ -88,6 +90,61 @@ fn a_pulse_comes_and_goes_and_the_daemon_stays() {
     assert!(after["health"]["opened"].as_u64().unwrap() >= 2, "{after}");
     wait_for_the_pulses_time(folder, port);
     assert!(daemon.0.try_wait().unwrap().is_none());
+    assert_eq!(end(daemon), Some(0));
+}
+
+#[test]
+fn a_hardware_clock_is_read_in_each_of_its_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(ptp) = Ptp::build(folder.path()) else { return };
+    // It keeps TAI, of a true time that the machine's is 25 ms ahead of.
+    let ahead_ns = 37_000_000_000 - OFFSET_NS;
+    let sources = format!("[[refclock]]\ndriver = \"phc\"\ndevice = \"{}\"\n", ptp.path);
+    let daemons = ["peb", "eb", "b"].map(|ways| {
+        let folder = folder.path().join(ways);
+        std::fs::create_dir(&folder).unwrap();
+        let mut program = Command::new(PROGRAM);
+        ptp.show_to(&mut program, ahead_ns, 0, ways);
+        let (daemon, port) = daemon_by(program, &folder, &sources);
+        (folder, daemon, port)
+    });
+    for (folder, daemon, port) in daemons {
+        wait_for_lock(&folder, "PHC", PATIENCE);
+        wait_for_the_pulses_time(&folder, port);
+        assert_eq!(end(daemon), Some(0));
+    }
+}
+
+#[test]
+fn a_pulse_on_an_input_of_a_hardware_clock_needs_no_time_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let Some(ptp) = Ptp::build(folder) else { return };
+    let (_receiver, messages) = receiver_on_a_pty();
+    let sources = |pin| {
+        format!(
+            "[[refclock]]\ndriver = \"nmea\"\ndevice = \"{}\"\n\
+             [[refclock]]\ndriver = \"phc\"\ndevice = \"{}\"\ninput = 0\npin = {pin}\n",
+            messages.display(),
+            ptp.path
+        )
+    };
+    // Nobody has ever set it.
+    let show = |program: &mut Command| ptp.show_to(program, -1_700_000_000_123_456_789, OFFSET_NS, "eb");
+    let mut program = Command::new(PROGRAM);
+    show(&mut program);
+    let (daemon, port) = daemon_by(program, folder, &sources(3));
+    wait_for_lock(folder, "PPS", PATIENCE);
+    wait_for_the_pulses_time(folder, port);
+    assert_eq!(end(daemon), Some(0));
+    // Another pin cannot be that input: said, and nothing worse.
+    let mut program = Command::new(PROGRAM);
+    show(&mut program);
+    let (daemon, _) = daemon_by(program, folder, &sources(1));
+    let faulty = wait_for(folder, "word of the pin", PATIENCE, || {
+        source(folder, "PPS").filter(|s| s["device"]["phase"] == "faulty")
+    });
+    assert!(faulty["device"]["reason"].as_str().unwrap().contains("a clock with that input or pin"), "{faulty}");
     assert_eq!(end(daemon), Some(0));
 }
 

@@ -25,6 +25,7 @@ pub(crate) mod value;
 pub use diagnostic::{Diagnostic, Severity};
 pub use keys::Keys;
 pub use model::{
-    ClockSettings, Config, Discipline, Driver, Feed, Otherwise, Pool, Process, Refclock, Serve, Server, Thermometer,
+    ClockSettings, Config, Discipline, Driver, Feed, Otherwise, PhcInput, Pool, Process, Refclock, Serve, Server,
+    Thermometer,
 };
 pub use value::parse_duration;

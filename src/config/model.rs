@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use refclocks::phc::ClockScale;
 use refclocks::shell::feed::FeedConfig;
 use refclocks::shell::sock::Access;
 use refclocks::{Edge, ReferenceId};
@@ -168,6 +169,15 @@ pub enum Driver {
         /// Accept a segment that another user than root, or us, may write.
         trust_owner: bool,
     },
+    /// A PTP hardware clock.
+    Phc {
+        /// Its device.
+        device: PathBuf,
+        /// Which time it keeps.
+        scale: ClockScale,
+        /// The pulse on an input of it is read, not its time.
+        input: Option<PhcInput>,
+    },
     /// chrony's SOCK datagrams.
     Sock {
         /// Path of the socket that is made.
@@ -179,6 +189,17 @@ pub enum Driver {
     },
 }
 
+/// An input of a PTP hardware clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhcInput {
+    /// Its number.
+    pub channel: u32,
+    /// The pin that becomes it. `None`: whatever it is already.
+    pub pin: Option<u32>,
+    /// The edge on the second.
+    pub edge: Edge,
+}
+
 impl Driver {
     /// The name in the file.
     pub fn name(&self) -> &'static str {
@@ -187,6 +208,7 @@ impl Driver {
             Self::Pps { .. } => "pps",
             Self::Gpsd { .. } => "gpsd",
             Self::Shm { .. } => "shm",
+            Self::Phc { .. } => "phc",
             Self::Sock { .. } => "sock",
         }
     }
@@ -197,6 +219,8 @@ impl Driver {
             Self::Nmea { device, .. } | Self::Pps { device: Some(device), .. } => device.display().to_string(),
             Self::Pps { device: None, .. } => "auto".to_owned(),
             Self::Gpsd { address } => address.to_string(),
+            Self::Phc { device, input: None, .. } => device.display().to_string(),
+            Self::Phc { device, input: Some(input), .. } => format!("{} input {}", device.display(), input.channel),
             Self::Shm { unit, .. } => format!("SHM({unit})"),
             Self::Sock { path, .. } => path.display().to_string(),
         }
@@ -205,7 +229,8 @@ impl Driver {
     /// The reference ID unless one is given.
     pub fn usual_refid(&self) -> ReferenceId {
         match self {
-            Self::Pps { .. } => ReferenceId(*b"PPS\0"),
+            Self::Pps { .. } | Self::Phc { input: Some(_), .. } => ReferenceId(*b"PPS\0"),
+            Self::Phc { .. } => ReferenceId(*b"PHC\0"),
             _ => ReferenceId(*b"GPS\0"),
         }
     }
@@ -213,16 +238,22 @@ impl Driver {
     /// May it give pulses, numbered or not? gpsd's have a name of their own.
     pub fn gives_pulses(&self) -> bool {
         match self {
-            Self::Pps { .. } | Self::Sock { pulse: true, .. } => true,
+            Self::Pps { .. } | Self::Phc { input: Some(_), .. } | Self::Sock { pulse: true, .. } => true,
             // gpsd writes messages to even units and pulses, numbered, to odd ones.
             Self::Shm { unit, pulse, .. } => pulse.unwrap_or(unit % 2 == 1),
-            Self::Nmea { .. } | Self::Gpsd { .. } | Self::Sock { .. } => false,
+            Self::Nmea { .. } | Self::Gpsd { .. } | Self::Phc { .. } | Self::Sock { .. } => false,
         }
     }
 
     /// Is it known to give pulses that do not say which second they mark?
     pub fn is_bare_pulse(&self) -> bool {
-        matches!(self, Self::Pps { .. } | Self::Shm { pulse: Some(true), .. } | Self::Sock { pulse: true, .. })
+        matches!(
+            self,
+            Self::Pps { .. }
+                | Self::Phc { input: Some(_), .. }
+                | Self::Shm { pulse: Some(true), .. }
+                | Self::Sock { pulse: true, .. }
+        )
     }
 }
 

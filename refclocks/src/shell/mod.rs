@@ -22,6 +22,7 @@ pub struct Delivery {
 mod comeback;
 pub mod feed;
 pub mod gpsd;
+pub mod phc;
 pub mod pps;
 pub mod serial;
 pub mod shm;

@@ -45,9 +45,10 @@ fn writable(config: &Config) -> Vec<PathBuf> {
     folders.push(config.state_dir.clone());
     folders.extend(config.control_socket.parent().map(Path::to_owned));
     folders.extend(config.refclocks.iter().filter_map(|clock| match &clock.driver {
-        Driver::Nmea { device: path, .. } | Driver::Pps { device: Some(path), .. } | Driver::Sock { path, .. } => {
-            path.parent().map(Path::to_owned)
-        }
+        Driver::Nmea { device: path, .. }
+        | Driver::Phc { device: path, .. }
+        | Driver::Pps { device: Some(path), .. }
+        | Driver::Sock { path, .. } => path.parent().map(Path::to_owned),
         Driver::Pps { device: None, .. } | Driver::Gpsd { .. } | Driver::Shm { .. } => None,
     }));
     folders.extend(config.feeds.iter().filter_map(|feed| match &feed.driver {

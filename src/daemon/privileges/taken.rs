@@ -49,6 +49,7 @@ impl Taken {
                     taken.sockets.extend(socket.ok().map(|socket| (path.clone(), (socket, access.clone()))));
                 }
                 Driver::Nmea { .. }
+                | Driver::Phc { .. }
                 | Driver::Pps { .. }
                 | Driver::Gpsd { .. }
                 | Driver::Shm { .. }
