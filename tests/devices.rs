@@ -9,7 +9,6 @@ mod ntp_common;
 mod run_common;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,8 +17,11 @@ use std::time::Duration;
 use nix::pty::openpty;
 use ntp_common::peer;
 use ntp_common::peers::Running;
-use run_common::stand_ins::Pps;
-use run_common::{PROGRAM, Receiver, ask, daemon_by, end, free_port, query, source, wait_for, wait_for_lock};
+use run_common::namespace::Namespace;
+use run_common::stand_ins::{Pps, Ptp};
+use run_common::{
+    PROGRAM, Receiver, ask, daemon_by, end, free_port, query, receiver_on_a_pty, source, wait_for, wait_for_lock,
+};
 
 /// How late the pulses are, ns.
 const OFFSET_NS: i64 = 25_000_000;
@@ -91,40 +93,59 @@ fn a_pulse_comes_and_goes_and_the_daemon_stays() {
     assert_eq!(end(daemon), Some(0));
 }
 
-/// A user, IPC and mount namespace of our own. In it we are root of nothing but ourselves: NTP's shared
-/// memory units 0 and 1 and the folder `/run` are ours, and whatever the machine has of them is
-/// neither seen nor touched.
-struct Namespace(Running);
-
-impl Namespace {
-    /// `None`, said aloud, where the system allows none.
-    fn make() -> Option<Self> {
-        let program = peer("REFCLOCKD_UNSHARE", "unshare")?;
-        let mut holder = Command::new(program)
-            .args(["--user", "--map-root-user", "--ipc", "--mount", "sh", "-c"])
-            .arg("mount -t tmpfs none /run && echo ready && exec cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut word = String::new();
-        BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut word).unwrap();
-        let namespace = Self(Running(holder));
-        if word == "ready\n" {
-            return Some(namespace);
-        }
-        assert!(std::env::var_os("REFCLOCKD_CI").is_none(), "no user namespace can be made");
-        println!("skipped: no user namespace can be made here");
-        None
+#[test]
+fn a_hardware_clock_is_read_in_each_of_its_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(ptp) = Ptp::build(folder.path()) else { return };
+    // It keeps TAI, of a true time that the machine's is 25 ms ahead of.
+    let ahead_ns = 37_000_000_000 - OFFSET_NS;
+    let sources = format!("[[refclock]]\ndriver = \"phc\"\ndevice = \"{}\"\n", ptp.path);
+    let daemons = ["peb", "eb", "b"].map(|ways| {
+        let folder = folder.path().join(ways);
+        std::fs::create_dir(&folder).unwrap();
+        let mut program = Command::new(PROGRAM);
+        ptp.show_to(&mut program, ahead_ns, 0, ways);
+        let (daemon, port) = daemon_by(program, &folder, &sources);
+        (folder, daemon, port)
+    });
+    for (folder, daemon, port) in daemons {
+        wait_for_lock(&folder, "PHC", PATIENCE);
+        wait_for_the_pulses_time(&folder, port);
+        assert_eq!(end(daemon), Some(0));
     }
+}
 
-    /// A command that will run in it, as a process of ours.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--user", "--ipc", "--mount", "--preserve-credentials", "--target"]);
-        command.arg(self.0.0.id().to_string()).arg("--").arg(program);
-        command
-    }
+#[test]
+fn a_pulse_on_an_input_of_a_hardware_clock_needs_no_time_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let Some(ptp) = Ptp::build(folder) else { return };
+    let (_receiver, messages) = receiver_on_a_pty();
+    let sources = |pin| {
+        format!(
+            "[[refclock]]\ndriver = \"nmea\"\ndevice = \"{}\"\n\
+             [[refclock]]\ndriver = \"phc\"\ndevice = \"{}\"\ninput = 0\npin = {pin}\n",
+            messages.display(),
+            ptp.path
+        )
+    };
+    // Nobody has ever set it.
+    let show = |program: &mut Command| ptp.show_to(program, -1_700_000_000_123_456_789, OFFSET_NS, "eb");
+    let mut program = Command::new(PROGRAM);
+    show(&mut program);
+    let (daemon, port) = daemon_by(program, folder, &sources(3));
+    wait_for_lock(folder, "PPS", PATIENCE);
+    wait_for_the_pulses_time(folder, port);
+    assert_eq!(end(daemon), Some(0));
+    // Another pin cannot be that input: said, and nothing worse.
+    let mut program = Command::new(PROGRAM);
+    show(&mut program);
+    let (daemon, _) = daemon_by(program, folder, &sources(1));
+    let faulty = wait_for(folder, "word of the pin", PATIENCE, || {
+        source(folder, "PPS").filter(|s| s["device"]["phase"] == "faulty")
+    });
+    assert!(faulty["device"]["reason"].as_str().unwrap().contains("a clock with that input or pin"), "{faulty}");
+    assert_eq!(end(daemon), Some(0));
 }
 
 #[test]

@@ -32,6 +32,13 @@ pub fn sock(data: &[u8]) {
             // Stamps resolve 2^-64 s.
             assert!((seen - offset).abs() <= offset.abs() * f64::EPSILON + 1e-19, "{seen} for {offset}");
             assert_leap(&sample, i32::from_ne_bytes(part(rest, 12)));
+            // What we would write of it says the same.
+            let leap = sample.leap.unwrap_or_default();
+            let written = datagrams::write(local, sample.reference, leap, datagrams::TimeWidth::Bits64);
+            let (again, pulse) = datagrams::parse(&written).expect("our own datagram");
+            assert_eq!((again.local, again.leap, pulse), (sample.local, sample.leap, false));
+            let moved = (again.reference - sample.reference).seconds();
+            assert!(moved.abs() <= offset.abs() * f64::EPSILON + 1e-19, "{moved}");
         }
         Err(SockError::Length(length)) => assert!(length == data.len() && length != 40 && length != 32),
         Err(_) => assert!(matches!(data.len(), 40 | 32)),

@@ -65,7 +65,7 @@ fn play(bytes: &[u8], chunk: usize, choice: u8) -> (Vec<(Stream, Report)>, Resul
                 assert!(receiver.satellites.iter().all(|s| s.elevation.is_none_or(|e| (-90..=90).contains(&e))));
                 assert!(receiver.satellites.iter().all(|s| s.azimuth.is_none_or(|a| a <= 360)));
             }
-            Report::State(_) => {}
+            Report::State(_) | Report::Remark(_) => {}
             Report::Pulse(pulse) => unreachable!("gpsd numbers its pulses: {pulse:?}"),
         }
     }

@@ -60,7 +60,7 @@ fn drain(driver: &mut Driver, arrived: Timestamp<Raw>, last: &mut Timestamp<Raw>
                 let antenna = receiver.antenna.unwrap_or_default();
                 assert!(!antenna.contains(char::is_control) && antenna.len() <= 80, "{antenna:?}");
             }
-            Report::State(_) => {}
+            Report::State(_) | Report::Remark(_) => {}
             Report::Pulse(pulse) => unreachable!("no pulse comes over a serial line's data: {pulse:?}"),
         }
     }

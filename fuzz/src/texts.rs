@@ -95,7 +95,13 @@ fn assert_sound(config: &Config) {
     }
     assert!((1e-6..=1.0).contains(&config.holdover_budget));
     assert!(config.clock.step_threshold.is_finite() && config.clock.panic.is_finite());
-    assert!(config.serve.as_ref().is_none_or(|s| s.workers > 0 && !s.listen.is_empty()));
+    assert!(config.serve.as_ref().is_none_or(|s| !s.listen.is_empty()));
+    let mut told = BTreeSet::new();
+    for feed in &config.feeds {
+        assert!((1e-6..=1.0).contains(&feed.within) && told.insert(feed.address()), "{feed:?}");
+        let is_read = |read: &refclockd::config::Refclock| read.driver.address() == feed.address();
+        assert!(!config.refclocks.iter().any(is_read), "told and read: {feed:?}");
+    }
     assert!(config.local.is_none_or(|l| (1..16).contains(&l.stratum)));
 }
 

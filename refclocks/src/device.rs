@@ -102,6 +102,11 @@ pub enum DeviceReason {
         /// Since the last one.
         silence: Span,
     },
+    /// Nobody reads a socket that we write to.
+    NobodyListens {
+        /// The socket's path.
+        path: String,
+    },
     /// A shared memory segment of another size than NTP's.
     SegmentSize {
         /// Unit number.
@@ -201,13 +206,16 @@ impl DeviceReason {
             }
             Self::SegmentOwner { unit, .. } => {
                 format!(
-                    "Remove the segment with `ipcrm -M 0x{:08x}`, then start its writer as root, or set `trust = true`.",
+                    "Remove the segment with `ipcrm -M 0x{:08x}`, then start its writer as root, or set `trust_owner = true`.",
                     shm_key(*unit)
                 )
             }
             Self::ImpossibleDate { .. } => "Restart the receiver, or update its firmware.".into(),
             Self::NoLineDiscipline { .. } => {
                 "Load it: `modprobe pps_ldisc`; for every boot: `echo pps_ldisc > /etc/modules-load.d/pps.conf`.".into()
+            }
+            Self::NobodyListens { path } => {
+                format!("Start the daemon that reads it: in chrony.conf, `refclock SOCK {path}`.")
             }
             Self::ManyEdges { .. } => {
                 "Set the receiver to one pulse a second; if it is, mend the wiring (a pull-down, a shorter or shielded wire)."
@@ -259,6 +267,7 @@ impl fmt::Display for DeviceReason {
                 write!(f, "SHM unit {unit} belongs to uid {uid} with mode {mode:03o}: anyone could write it")
             }
             Self::ImpossibleDate { date } => write!(f, "the receiver sends the impossible date {date}"),
+            Self::NobodyListens { path } => write!(f, "nobody listens at {path}"),
             Self::ManyEdges { each_second } => {
                 write!(f, "{each_second} edges a second: which of them is on the second cannot be told")
             }

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `nmea` | NMEA 0183 over a serial port or pty; also the writer, the parser's inverse |
 //! | `pps` | kernel PPS (RFC 2783) |
+//! | `phc` | PTP hardware clocks, and pulses on their inputs |
 //! | `gpsd` | gpsd's JSON socket |
 //! | `shm` | NTP shared memory segments |
 //! | `sock` | chrony's SOCK datagrams |
@@ -25,6 +26,7 @@ pub mod calendar;
 pub mod device;
 pub mod gpsd;
 pub mod nmea;
+pub mod phc;
 pub mod pps;
 pub mod report;
 #[cfg(feature = "tokio")]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use refclocks::phc::ClockScale;
 
 use crate::config::{Config, Discipline, Driver, Otherwise, diagnostic};
 use crate::core::state::Bound;
@@ -102,6 +103,14 @@ fn explain(config: &Config) -> String {
                 let by = clock.lock.as_deref().unwrap_or("whatever does so safely");
                 format!("{name}: pulses from {from}, stamped at {edge}, numbered by {by}.")
             }
+            Driver::Phc { input: None, scale, .. } => {
+                let scale = if *scale == ClockScale::Tai { "TAI" } else { "UTC" };
+                format!("{name}: the time of the hardware clock {address}, which keeps {scale}.")
+            }
+            Driver::Phc { input: Some(_), .. } => format!(
+                "{name}: pulses on {address}, numbered by {}.",
+                clock.lock.as_deref().unwrap_or("whatever does so safely")
+            ),
             Driver::Gpsd { .. } => format!("{name}: messages and pulses from gpsd at {address}."),
             Driver::Shm { .. } => format!("{name}: shared memory {address}."),
             Driver::Sock { .. } => format!("{name}: SOCK datagrams at {address}."),
@@ -116,6 +125,15 @@ fn explain(config: &Config) -> String {
         said.push(format!(
             "{}: up to {} NTP servers behind {}, port {}.",
             each.name, pool.maxsources, each.host, each.port
+        ));
+    }
+    for feed in &config.feeds {
+        let what =
+            feed.source.as_ref().map_or("our own clock's time".to_owned(), |pulse| format!("the pulses of {pulse}"));
+        said.push(format!(
+            "{} is told {what}, while our clock is known to within {}.",
+            feed.address(),
+            Bound(feed.within)
         ));
     }
     said.push(match config.clock.discipline {

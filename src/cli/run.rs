@@ -116,7 +116,7 @@ async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, Pr
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();
     let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
-    let roster = Roster::new(inbox.clone(), names, taken, last_good);
+    let roster = Roster::new(inbox.clone(), names, taken, daemon.published(), last_good);
     let how = (inbox.clone(), threads);
     daemon.install(|clock| Installation::new(file.into(), config, (roster, serving), supervisor, how, clock));
     if threads {

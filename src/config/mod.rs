@@ -15,6 +15,7 @@
 
 pub mod diagnostic;
 mod dialect;
+mod feed;
 pub mod keys;
 pub mod model;
 mod reader;
@@ -24,6 +25,7 @@ pub(crate) mod value;
 pub use diagnostic::{Diagnostic, Severity};
 pub use keys::Keys;
 pub use model::{
-    ClockSettings, Config, Discipline, Driver, Otherwise, Pool, Process, Refclock, Serve, Server, Thermometer,
+    ClockSettings, Config, Discipline, Driver, Feed, Otherwise, PhcInput, Pool, Process, Refclock, Serve, Server,
+    Thermometer,
 };
 pub use value::parse_duration;

@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use refclocks::phc::ClockScale;
+use refclocks::shell::feed::FeedConfig;
+use refclocks::shell::sock::Access;
 use refclocks::{Edge, ReferenceId};
 
 use super::keys::Keys;
@@ -23,6 +26,8 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// `[[pool]]`: names with several servers behind each, in the order of the file.
     pub pools: Vec<Pool>,
+    /// `[[feed]]`: daemons of this machine that are told what we know.
+    pub feeds: Vec<Feed>,
     /// `[local]`: serve the undisciplined clock when all else is gone.
     pub local: Option<LocalPolicy>,
     /// `[keys]`: symmetric keys.
@@ -58,6 +63,7 @@ impl Default for Config {
             refclocks: Vec::new(),
             servers: Vec::new(),
             pools: Vec::new(),
+            feeds: Vec::new(),
             local: None,
             keys: None,
             serve: None,
@@ -163,13 +169,35 @@ pub enum Driver {
         /// Accept a segment that another user than root, or us, may write.
         trust_owner: bool,
     },
+    /// A PTP hardware clock.
+    Phc {
+        /// Its device.
+        device: PathBuf,
+        /// Which time it keeps.
+        scale: ClockScale,
+        /// The pulse on an input of it is read, not its time.
+        input: Option<PhcInput>,
+    },
     /// chrony's SOCK datagrams.
     Sock {
         /// Path of the socket that is made.
         path: PathBuf,
         /// Does it carry pulses?
         pulse: bool,
+        /// Who may write to it.
+        access: Access,
     },
+}
+
+/// An input of a PTP hardware clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhcInput {
+    /// Its number.
+    pub channel: u32,
+    /// The pin that becomes it. `None`: whatever it is already.
+    pub pin: Option<u32>,
+    /// The edge on the second.
+    pub edge: Edge,
 }
 
 impl Driver {
@@ -180,6 +208,7 @@ impl Driver {
             Self::Pps { .. } => "pps",
             Self::Gpsd { .. } => "gpsd",
             Self::Shm { .. } => "shm",
+            Self::Phc { .. } => "phc",
             Self::Sock { .. } => "sock",
         }
     }
@@ -190,6 +219,8 @@ impl Driver {
             Self::Nmea { device, .. } | Self::Pps { device: Some(device), .. } => device.display().to_string(),
             Self::Pps { device: None, .. } => "auto".to_owned(),
             Self::Gpsd { address } => address.to_string(),
+            Self::Phc { device, input: None, .. } => device.display().to_string(),
+            Self::Phc { device, input: Some(input), .. } => format!("{} input {}", device.display(), input.channel),
             Self::Shm { unit, .. } => format!("SHM({unit})"),
             Self::Sock { path, .. } => path.display().to_string(),
         }
@@ -198,14 +229,65 @@ impl Driver {
     /// The reference ID unless one is given.
     pub fn usual_refid(&self) -> ReferenceId {
         match self {
-            Self::Pps { .. } => ReferenceId(*b"PPS\0"),
+            Self::Pps { .. } | Self::Phc { input: Some(_), .. } => ReferenceId(*b"PPS\0"),
+            Self::Phc { .. } => ReferenceId(*b"PHC\0"),
             _ => ReferenceId(*b"GPS\0"),
+        }
+    }
+
+    /// May it give pulses, numbered or not? gpsd's have a name of their own.
+    pub fn gives_pulses(&self) -> bool {
+        match self {
+            Self::Pps { .. } | Self::Phc { input: Some(_), .. } | Self::Sock { pulse: true, .. } => true,
+            // gpsd writes messages to even units and pulses, numbered, to odd ones.
+            Self::Shm { unit, pulse, .. } => pulse.unwrap_or(unit % 2 == 1),
+            Self::Nmea { .. } | Self::Gpsd { .. } | Self::Phc { .. } | Self::Sock { .. } => false,
         }
     }
 
     /// Is it known to give pulses that do not say which second they mark?
     pub fn is_bare_pulse(&self) -> bool {
-        matches!(self, Self::Pps { .. } | Self::Shm { pulse: Some(true), .. } | Self::Sock { pulse: true, .. })
+        matches!(
+            self,
+            Self::Pps { .. }
+                | Self::Phc { input: Some(_), .. }
+                | Self::Shm { pulse: Some(true), .. }
+                | Self::Sock { pulse: true, .. }
+        )
+    }
+}
+
+/// A daemon of this machine that is told what we know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feed {
+    /// How it is told.
+    pub driver: FeedConfig,
+    /// Name of the pulse that it is told. `None`: our own clock.
+    pub source: Option<String>,
+    /// Only while our clock is known to within this, s.
+    pub within: f64,
+}
+
+impl Feed {
+    /// The usual settings: our own clock, while it is known to within 1 ms.
+    pub fn new(driver: FeedConfig) -> Self {
+        Self { driver, source: None, within: 1e-3 }
+    }
+
+    /// The unit of shared memory, if that is how.
+    pub fn unit(&self) -> Option<u8> {
+        match self.driver {
+            FeedConfig::Shm { unit, .. } => Some(unit),
+            FeedConfig::Sock { .. } => None,
+        }
+    }
+
+    /// Whom it reaches, for display.
+    pub fn address(&self) -> String {
+        match &self.driver {
+            FeedConfig::Shm { unit, .. } => format!("SHM({unit})"),
+            FeedConfig::Sock { path, .. } => path.display().to_string(),
+        }
     }
 }
 

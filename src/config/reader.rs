@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
+use super::feed::feed;
 use super::keys;
 use super::model::{Config, Discipline, NTP_PORT, Otherwise, Pool, Refclock, Serve, Server, Thermometer};
 use super::source::{Written, pool, refclock, server};
@@ -15,8 +16,10 @@ use super::value::{Section, network, socket_address, unknown, wrong_type};
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
-const SECTIONS: [&str; 12] =
-    ["refclock", "server", "pool", "local", "keys", "serve", "clock", "holdover", "control", "state", "process", "web"];
+const SECTIONS: [&str; 13] = [
+    "refclock", "server", "pool", "feed", "local", "keys", "serve", "clock", "holdover", "control", "state", "process",
+    "web",
+];
 
 impl Config {
     /// Reads a configuration. `file` is its name, for messages only.
@@ -113,6 +116,14 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     (config.refclocks, config.servers, config.pools) = together(refclocks, servers, pools, out);
     if !table.contains_key("keys") {
         signed_without_keys(table, out);
+    }
+    config.feeds = array(table, "feed", out, |value, out| feed(value, &config, out)).into_iter().flatten().collect();
+    for (at, feed) in config.feeds.iter().enumerate() {
+        if config.feeds.iter().take(at).any(|other| other.address() == feed.address()) {
+            let title = format!("two [[feed]] sections tell {}", quoted(&feed.address()));
+            let span = table.get("feed").map_or(0..0, Spanned::span);
+            out.push(Diagnostic::error(span, title, "Keep one of them: a reader is told one thing."));
+        }
     }
     if let Some(at) = table.get("local").filter(|_| config.local.is_some_and(|local| local.orphan))
         && config.servers.is_empty()

@@ -3,18 +3,20 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use refclocks::phc::ClockScale;
+use refclocks::shell::sock::Access;
 use refclocks::{Edge, ReferenceId};
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, quoted};
-use super::model::{Driver, GPSD_PORT, Pool, Refclock, Server};
+use super::model::{Driver, GPSD_PORT, PhcInput, Pool, Refclock, Server};
 use super::value::{At, Section, absolute, socket_address, unknown};
 
 /// Drivers of this version.
-const DRIVERS: [&str; 5] = ["nmea", "pps", "gpsd", "shm", "sock"];
+const DRIVERS: [&str; 6] = ["nmea", "pps", "phc", "gpsd", "shm", "sock"];
 /// Drivers that are known by name only.
-const LATER: [&str; 2] = ["phc", "ubx"];
+const LATER: [&str; 1] = ["ubx"];
 /// Keys of every reference clock.
 const COMMON: [&str; 9] = ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "stratum"];
 
@@ -56,10 +58,10 @@ pub(super) fn refclock(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) 
     source.lock = lock.as_ref().map(|(lock, _)| (*lock).to_owned());
     (source.prefer, source.noselect, source.trust) = (prefer, noselect, trust);
     source.stratum = stratum.and_then(|s| u8::try_from(s).ok()).unwrap_or(source.stratum);
-    if source.delay.is_some() && matches!(source.driver, Driver::Pps { .. }) {
+    if source.delay.is_some() && matches!(source.driver, Driver::Pps { .. } | Driver::Phc { .. }) {
         let span = section.get("delay").map_or(section.span.clone(), Spanned::span);
-        let help = "Use `offset` for a constant lateness of the pulse's stamps; delete `delay`.";
-        out.push(Diagnostic::warning(span, "`delay` means nothing for a pulse", help));
+        let help = "Use `offset` for a constant lateness of its stamps; delete `delay`.";
+        out.push(Diagnostic::warning(span, "`delay` means nothing for a pulse or a hardware clock", help));
     }
     Some(Written {
         source,
@@ -127,7 +129,7 @@ fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnos
 }
 
 fn takes_lock(driver: &str) -> bool {
-    matches!(driver, "pps" | "shm" | "sock")
+    matches!(driver, "pps" | "phc" | "shm" | "sock")
 }
 
 /// `prefer`, `noselect` and `trust`.
@@ -158,15 +160,13 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
     let own: &[&str] = match name {
         "nmea" => &["device", "baud"],
         "pps" => &["device", "edge", "echo", "kernel_consumer", "lock"],
+        "phc" => &["device", "scale", "input", "pin", "edge", "lock"],
         "gpsd" => &["address"],
         "shm" => &["unit", "pulse", "trust_owner", "lock"],
-        "sock" => &["path", "pulse", "lock"],
+        "sock" => &["path", "pulse", "mode", "owner", "group", "lock"],
         _ if LATER.contains(&name) => {
             let title = format!("the driver `{name}` comes in a later version");
-            let help = match name {
-                "ubx" => "Use `nmea` until then: these receivers speak it too.",
-                _ => "Delete this section, or use another source until then.",
-            };
+            let help = "Use `nmea` until then: these receivers speak it too.";
             out.push(Diagnostic::error(span, title, help));
             return None;
         }
@@ -206,6 +206,7 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
             };
             Some((Driver::Pps { device, edge, echo, kernel_consumer }, span))
         }
+        "phc" => phc(section, out),
         "gpsd" => {
             let (text, span) = section.string("address", out).unwrap_or(("127.0.0.1", section.span.clone()));
             let address = socket_address(text, GPSD_PORT, span.clone(), out)?;
@@ -224,10 +225,70 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
         }
         _ => {
             let pulse = section.boolean("pulse", out).unwrap_or(false);
+            let access = access(section, out);
             let (path, span) = device(section, "path", "/run/refclockd/gps.sock", out)?;
-            Some((Driver::Sock { path, pulse }, span))
+            Some((Driver::Sock { path, pulse, access }, span))
         }
     }
+}
+
+/// A hardware clock: its time, or the pulse on an input of it.
+fn phc(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Driver>> {
+    let number = |key, out: &mut Vec<Diagnostic>| {
+        section.integer(key, 0..=255, out).and_then(|number| u32::try_from(number).ok())
+    };
+    let scale = match section.string("scale", out) {
+        Some(("tai", _)) | None => ClockScale::Tai,
+        Some(("utc", _)) => ClockScale::Utc,
+        Some((other, span)) => {
+            out.push(unknown(other, span, format!("unknown time scale {}", quoted(other)), &["tai", "utc"]));
+            ClockScale::Tai
+        }
+    };
+    let edge = match section.string("edge", out) {
+        Some(("assert", _)) | None => Edge::Assert,
+        Some(("clear", _)) => Edge::Clear,
+        Some((other, span)) => {
+            out.push(unknown(other, span, format!("unknown edge {}", quoted(other)), &["assert", "clear"]));
+            Edge::Assert
+        }
+    };
+    let (channel, pin) = (number("input", out), number("pin", out));
+    let input = channel.map(|channel| PhcInput { channel, pin, edge });
+    let useless: &[&str] = if input.is_some() { &["scale"] } else { &["pin", "edge", "lock"] };
+    for key in useless.iter().filter(|key| section.get(key).is_some()) {
+        let span = section.get(key).map_or(section.span.clone(), Spanned::span);
+        let (title, help) = match input {
+            Some(_) => (
+                format!("`{key}` means nothing for a pulse"),
+                "Delete it: only the edge is taken, whatever time the clock keeps.",
+            ),
+            None => (
+                format!("`{key}` means nothing without `input`"),
+                "Add `input = 0` if a pulse comes in there, or delete it.",
+            ),
+        };
+        out.push(Diagnostic::warning(span, title, help));
+    }
+    let (device, span) = device(section, "device", "/dev/ptp0", out)?;
+    Some((Driver::Phc { device, scale, input }, span))
+}
+
+/// Who may write to a socket that we make.
+fn access(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Access {
+    let mut access = Access::default();
+    if let Some((text, span)) = section.string("mode", out) {
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 => access.mode = mode,
+            _ => {
+                let title = format!("{} is not a mode", quoted(text));
+                out.push(Diagnostic::error(span, title, "Write it as for chmod, such as \"0660\"."));
+            }
+        }
+    }
+    access.owner = section.string("owner", out).map(|(name, _)| name.to_owned());
+    access.group = section.string("group", out).map(|(name, _)| name.to_owned());
+    access
 }
 
 fn device(section: &Section<'_, '_>, key: &str, example: &str, out: &mut Vec<Diagnostic>) -> Option<At<PathBuf>> {

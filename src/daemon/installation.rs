@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
+use super::feeding::Feeds;
 use super::roster::Roster;
 use super::start::engine::step_policy;
 use super::start::serving::Serving;
@@ -26,6 +27,7 @@ pub struct Installation {
     config: Config,
     inbox: Inbox,
     pub(super) roster: Roster,
+    pub(super) feeds: Feeds,
     serving: Serving,
     supervisor: Supervisor,
     /// May a thread be started to read the file?
@@ -43,7 +45,9 @@ impl Installation {
         clock: &mut DisciplinedClock,
     ) -> Self {
         roster.apply(config, clock);
-        Self { file, config: config.clone(), inbox, roster, serving, supervisor, threads }
+        let mut feeds = Feeds::default();
+        feeds.apply(&config.feeds, |unit| roster.segment(unit));
+        Self { file, config: config.clone(), inbox, roster, feeds, serving, supervisor, threads }
     }
 
     /// Does a clock that is too far off end the program?
@@ -113,6 +117,10 @@ impl Installation {
         .map(|(_, text)| text.to_owned())
         .collect();
         let mut changes = self.roster.apply(&new, clock);
+        if old.feeds != new.feeds {
+            self.feeds.apply(&new.feeds, |unit| self.roster.segment(unit));
+            changes.push("Other daemons are told other things.".into());
+        }
         changes.extend(self.serving.apply(new.serve.as_ref(), new.keys.as_ref()));
         if step_policy(old) != step_policy(&new) || old.clock.panic_exit != new.clock.panic_exit {
             changes.push("The clock may be moved by other rules.".into());

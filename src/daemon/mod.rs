@@ -3,6 +3,7 @@
 //! Shells hand in what came; the engine decides; what readers may know is published as one snapshot.
 //! `now` is read once per wake-up.
 
+pub mod feeding;
 pub mod files;
 pub mod installation;
 pub mod journal;
@@ -135,7 +136,9 @@ impl Daemon {
 
     /// How long until the engine wants to be asked again.
     pub fn until_timeout(&self) -> std::time::Duration {
-        (self.clock.poll_timeout() - self.bracket().raw_after).to_duration()
+        let feeds = self.installation.as_ref().and_then(|installed| installed.feeds.poll_timeout());
+        let next = feeds.map_or(self.clock.poll_timeout(), |at| at.min(self.clock.poll_timeout()));
+        (next - self.bracket().raw_after).to_duration()
     }
 
     /// Takes one input, and everything that follows from it but the publication.
@@ -145,6 +148,11 @@ impl Daemon {
             Input::Device(source, delivery) => {
                 let report = self.on_our_scale(delivery.report);
                 self.clock.handle_report(source, &report, &delivery.health, &now);
+                if let Some(Installation { feeds, roster, .. }) = &mut self.installation
+                    && let Some((name, offset)) = roster.name_of(source)
+                {
+                    feeds.handle_report(&name, offset, &report, &self.published.load(), &now);
+                }
             }
             Input::Server(source, event) => self.handle_server(source, event, &now),
             Input::Temperature(celsius) => self.clock.handle_temperature(celsius, now.raw_after),
@@ -281,6 +289,9 @@ impl Daemon {
     fn settle(&mut self, now: &Bracket) {
         if let Some(Installation { roster, .. }) = &mut self.installation {
             roster.handle_wake_up(&mut self.clock, now.raw_after);
+        }
+        if let Some(Installation { feeds, .. }) = &mut self.installation {
+            feeds.handle_wake_up(&self.published.load(), now);
         }
         while let Some((source, exponent)) = self.clock.poll_wanted_poll() {
             if let Some(Installation { roster, .. }) = &mut self.installation {

@@ -60,6 +60,29 @@ impl Pps {
     }
 }
 
+/// A PTP hardware clock for those who are started with its library.
+pub struct Ptp {
+    library: PathBuf,
+    pub path: &'static str,
+}
+
+impl Ptp {
+    pub fn build(folder: &Path) -> Option<Self> {
+        Some(Self { library: build(folder, "ptp")?, path: "/dev/ptp-stand-in" })
+    }
+
+    /// Shows it to a program: so far ahead of the machine's clock, with pulses so long after its seconds,
+    /// and with these ways to read it (see `stand_ins/ptp.c`).
+    pub fn show_to(&self, command: &mut Command, ahead_ns: i64, pulse_ns: i64, ways: &str) {
+        preload(command, &self.library);
+        command
+            .env("PTP_STAND_IN_PATH", self.path)
+            .env("PTP_STAND_IN_CLOCK_NS", ahead_ns.to_string())
+            .env("PTP_STAND_IN_PULSE_NS", pulse_ns.to_string())
+            .env("PTP_STAND_IN_WAYS", ways);
+    }
+}
+
 /// A system clock for those who are started with its library; the machine's cannot be set by them.
 pub struct SystemClock {
     library: PathBuf,

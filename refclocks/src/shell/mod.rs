@@ -20,7 +20,9 @@ pub struct Delivery {
 }
 
 mod comeback;
+pub mod feed;
 pub mod gpsd;
+pub mod phc;
 pub mod pps;
 pub mod serial;
 pub mod shm;

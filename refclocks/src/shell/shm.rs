@@ -34,7 +34,7 @@ pub async fn run(config: ShmConfig, mut attached: Option<ShmSegment>, mut sink: 
             Some(segment) => Ok(segment.facts()),
             None => find(config.unit),
         };
-        match found.map_err(Ok).and_then(|f| judge(f, &config).map(|()| f).map_err(Err)) {
+        match found.map_err(Ok).and_then(|f| judge(f, config.unit, config.trust_owner).map(|()| f).map_err(Err)) {
             Ok(facts) => match attached.take().map_or_else(|| ShmSegment::attach(facts), Ok) {
                 Ok(segment) => {
                     comeback.reset();
@@ -56,15 +56,14 @@ pub async fn run(config: ShmConfig, mut attached: Option<ShmSegment>, mut sink: 
 }
 
 /// May this segment be read, and believed?
-fn judge(facts: Facts, config: &ShmConfig) -> Result<(), DeviceReason> {
-    let unit = config.unit;
+pub(super) fn judge(facts: Facts, unit: u8, trust_owner: bool) -> Result<(), DeviceReason> {
     if Layout::of_size(facts.size).is_none() {
         return Err(DeviceReason::SegmentSize { unit, found: facts.size });
     }
     let trusted_owner = facts.uid == 0 || facts.uid == own_uid();
     // Units from 2 on are open to all by custom; 0 and 1 are not.
     let open_to_others = unit < 2 && facts.mode & 0o022 != 0;
-    if !config.trust_owner && (!trusted_owner || open_to_others) {
+    if !trust_owner && (!trusted_owner || open_to_others) {
         return Err(DeviceReason::SegmentOwner { unit, uid: facts.uid, mode: facts.mode });
     }
     Ok(())
@@ -120,14 +119,19 @@ impl<S: FnMut(Delivery)> Shell<'_, S> {
     }
 
     fn io(&mut self, config: &ShmConfig, error: &std::io::Error) {
-        let path = format!("SHM unit {}", config.unit);
-        let (phase, reason) = match error.raw_os_error() {
-            // Units 0 and 1 are root's by custom.
-            Some(libc::EACCES | libc::EPERM) => {
-                (DevicePhase::Faulty, DeviceReason::PermissionDenied { path, remedy: Remedy::StartAsRoot })
-            }
-            _ => super::explain_open(path, error),
-        };
+        let (phase, reason) = refused(config.unit, error);
         self.become_state(phase, reason);
+    }
+}
+
+/// Why a unit could not be attached.
+pub(super) fn refused(unit: u8, error: &std::io::Error) -> (DevicePhase, DeviceReason) {
+    let path = format!("SHM unit {unit}");
+    match error.raw_os_error() {
+        // Units 0 and 1 are root's by custom.
+        Some(libc::EACCES | libc::EPERM) => {
+            (DevicePhase::Faulty, DeviceReason::PermissionDenied { path, remedy: Remedy::StartAsRoot })
+        }
+        _ => super::explain_open(path, error),
     }
 }

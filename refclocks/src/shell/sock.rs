@@ -12,21 +12,37 @@ use super::comeback::Comeback;
 use crate::device::{DevicePhase, DeviceReason, DeviceState, Remedy};
 use crate::report::{Edge, LocalStamp, Pulse, Report, Sample};
 use crate::sock::SockReader;
+use crate::sys::access::id_of;
 use crate::sys::clock::raw_now;
 
 /// Silence after which the producer is stale.
 const QUIET: std::time::Duration = std::time::Duration::from_secs(8);
 
-/// Permission bits of a socket that its producers' group may write.
-pub const USUAL_MODE: u32 = 0o660;
+/// Who may write to a socket that we make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits.
+    pub mode: u32,
+    /// Name of its owner. `None`: we.
+    pub owner: Option<String>,
+    /// Name of its group. `None`: ours.
+    pub group: Option<String>,
+}
+
+impl Default for Access {
+    /// Its group may write as well.
+    fn default() -> Self {
+        Self { mode: 0o660, owner: None, group: None }
+    }
+}
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SockConfig {
     /// The socket's path, e.g. `/run/chrony.ttyAMA0.sock`, where gpsd looks for it.
     pub path: String,
-    /// Permission bits of the socket.
-    pub mode: u32,
+    /// Who may write to it.
+    pub access: Access,
 }
 
 /// Receives samples for ever. `bound` is the socket, if it is bound already.
@@ -41,7 +57,7 @@ pub async fn run(config: SockConfig, mut bound: Option<net::UnixDatagram>, mut s
         }
     };
     loop {
-        let ready = bound.take().map_or_else(|| bind(Path::new(&config.path), config.mode), Ok);
+        let ready = bound.take().map_or_else(|| bind(Path::new(&config.path), &config.access), Ok);
         let socket = match ready.and_then(UnixDatagram::from_std) {
             Ok(socket) => socket,
             Err(error) => {
@@ -102,14 +118,25 @@ fn edge_of(sample: &Sample) -> Option<Report> {
 ///
 /// # Errors
 ///
-/// The system's.
-pub fn bind(path: &Path, mode: u32) -> io::Result<net::UnixDatagram> {
+/// The system's; an owner or a group that does not exist.
+pub fn bind(path: &Path, access: &Access) -> io::Result<net::UnixDatagram> {
+    let id = |name: &Option<String>, database, what| match name {
+        None => Ok(None),
+        Some(name) => id_of(database, name)
+            .map(Some)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {what} {name:?}"))),
+    };
+    let owner = id(&access.owner, "/etc/passwd", "user")?;
+    let group = id(&access.group, "/etc/group", "group")?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let socket = net::UnixDatagram::bind(path)?;
     socket.set_nonblocking(true)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(access.mode))?;
+    if owner.is_some() || group.is_some() {
+        std::os::unix::fs::lchown(path, owner, group)?;
+    }
     Ok(socket)
 }

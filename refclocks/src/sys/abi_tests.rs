@@ -10,6 +10,7 @@ const DECLARATIONS: &str = r#"
 #include <sys/time.h>
 #include <time.h>
 #include <linux/pps.h>
+#include <linux/ptp_clock.h>
 struct shm {
     int mode; volatile int count;
     time_t clock_seconds; int clock_micros;

@@ -50,6 +50,18 @@ fn by_mode(us: &Us, meta: &Metadata, name: impl Fn(&str, u32) -> Option<String>)
     }
 }
 
+/// The id of a name in passwd(5) or group(5), which are small local files.
+pub fn id_of(database: &str, name: &str) -> Option<u32> {
+    id_in(&fs::read_to_string(database).unwrap_or_default(), name)
+}
+
+fn id_in(database: &str, name: &str) -> Option<u32> {
+    database.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
 /// The name of an id in passwd(5) or group(5).
 fn name_in(database: &str, id: u32) -> Option<String> {
     database.lines().find_map(|line| {
@@ -69,6 +81,7 @@ mod tests {
         let group = "root:x:0:\nbroken\ndialout:x:20:gpsd,me\n";
         assert_eq!(name_in(group, 20).as_deref(), Some("dialout"));
         assert_eq!(name_in(group, 21), None);
+        assert_eq!((id_in(group, "dialout"), id_in(group, "broken"), id_in(group, "")), (Some(20), None, None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod access;
 pub mod appearance;
 pub mod clock;
 pub mod line_discipline;
+pub mod phc;
 pub mod pps;
 pub mod pps_class;
 pub mod shm;

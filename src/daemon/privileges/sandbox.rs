@@ -12,6 +12,8 @@ use landlock::{
 };
 use tracing::{info, warn};
 
+use refclocks::shell::feed::FeedConfig;
+
 use crate::config::{Config, Driver};
 
 /// The newest rules we know; an older kernel follows those it knows.
@@ -43,10 +45,15 @@ fn writable(config: &Config) -> Vec<PathBuf> {
     folders.push(config.state_dir.clone());
     folders.extend(config.control_socket.parent().map(Path::to_owned));
     folders.extend(config.refclocks.iter().filter_map(|clock| match &clock.driver {
-        Driver::Nmea { device: path, .. } | Driver::Pps { device: Some(path), .. } | Driver::Sock { path, .. } => {
-            path.parent().map(Path::to_owned)
-        }
+        Driver::Nmea { device: path, .. }
+        | Driver::Phc { device: path, .. }
+        | Driver::Pps { device: Some(path), .. }
+        | Driver::Sock { path, .. } => path.parent().map(Path::to_owned),
         Driver::Pps { device: None, .. } | Driver::Gpsd { .. } | Driver::Shm { .. } => None,
+    }));
+    folders.extend(config.feeds.iter().filter_map(|feed| match &feed.driver {
+        FeedConfig::Sock { path, .. } => path.parent().map(Path::to_owned),
+        FeedConfig::Shm { .. } => None,
     }));
     let mut folders: Vec<PathBuf> = folders.iter().filter_map(|folder| nearest(folder)).collect();
     folders.sort();
@@ -69,7 +76,7 @@ mod tests {
     fn folders_of_devices_sockets_and_state_may_be_written() {
         let place = tempfile::tempdir().unwrap();
         let pps = Driver::Pps { device: Some("/dev/pps0".into()), edge: None, echo: false, kernel_consumer: false };
-        let sock = Driver::Sock { path: place.path().join("feed/gps.sock"), pulse: false };
+        let sock = Driver::Sock { path: place.path().join("feed/gps.sock"), pulse: false, access: Default::default() };
         let config = Config {
             refclocks: vec![Refclock::new(pps), Refclock::new(sock)],
             state_dir: "/no-such-place/state".into(),

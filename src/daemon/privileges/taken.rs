@@ -11,7 +11,7 @@ use refclocks::sys::shm::{self, ShmSegment};
 use tracing::warn;
 
 use super::folders::lies_with_root;
-use crate::config::{Config, Driver};
+use crate::config::{Config, Driver, Feed};
 use crate::control;
 
 /// Taken as root. Whatever could not be taken is the shell's to try again, and to report.
@@ -22,7 +22,7 @@ pub struct Taken {
     /// Attached shared memory, by unit: 0 and 1 are root's.
     segments: HashMap<u8, ShmSegment>,
     /// SOCK sockets, by path: producers look for them in folders of root's.
-    sockets: HashMap<PathBuf, UnixDatagram>,
+    sockets: HashMap<PathBuf, (UnixDatagram, sock::Access)>,
 }
 
 impl Taken {
@@ -33,27 +33,42 @@ impl Taken {
         if lies_with_root(&config.control_socket) {
             taken.control = control::server::bind(&config.control_socket).await.ok();
         }
+        let written = config.feeds.iter().filter_map(Feed::unit);
+        let read = config.refclocks.iter().filter_map(|clock| match clock.driver {
+            Driver::Shm { unit, .. } => Some(unit),
+            _ => None,
+        });
+        for unit in written.chain(read) {
+            let segment = shm::find(unit).and_then(ShmSegment::attach);
+            taken.segments.extend(segment.ok().map(|segment| (unit, segment)));
+        }
         for clock in &config.refclocks {
             match &clock.driver {
-                Driver::Shm { unit, .. } => {
-                    let segment = shm::find(*unit).and_then(ShmSegment::attach);
-                    taken.segments.extend(segment.ok().map(|segment| (*unit, segment)));
+                Driver::Sock { path, access, .. } if lies_with_root(path) => {
+                    let socket = sock::bind(path, access);
+                    taken.sockets.extend(socket.ok().map(|socket| (path.clone(), (socket, access.clone()))));
                 }
-                Driver::Sock { path, .. } if lies_with_root(path) => {
-                    let socket = sock::bind(path, sock::USUAL_MODE);
-                    taken.sockets.extend(socket.ok().map(|socket| (path.clone(), socket)));
-                }
-                Driver::Nmea { .. } | Driver::Pps { .. } | Driver::Gpsd { .. } | Driver::Sock { .. } => {}
+                Driver::Nmea { .. }
+                | Driver::Phc { .. }
+                | Driver::Pps { .. }
+                | Driver::Gpsd { .. }
+                | Driver::Shm { .. }
+                | Driver::Sock { .. } => {}
             }
         }
         taken
     }
 
-    /// Gives the sockets' paths to the user.
+    /// Gives the sockets' paths to the user, but for what the configuration gives to others.
     pub(super) fn give(&self, user: &User) {
-        let control = self.control.as_ref().map(control::server::Bound::path);
-        for path in self.sockets.keys().map(PathBuf::as_path).chain(control) {
-            if let Err(error) = lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
+        let control = self.control.as_ref().map(|bound| (bound.path(), true, true));
+        let sockets = self
+            .sockets
+            .iter()
+            .map(|(path, (_, access))| (path.as_path(), access.owner.is_none(), access.group.is_none()));
+        for (path, owner, group) in sockets.chain(control) {
+            let (uid, gid) = (owner.then(|| user.uid.as_raw()), group.then(|| user.gid.as_raw()));
+            if let Err(error) = lchown(path, uid, gid) {
                 warn!("{} could not be given to {}: {error}", path.display(), user.name);
             }
         }
@@ -66,6 +81,6 @@ impl Taken {
 
     /// The SOCK socket at a path.
     pub fn socket(&mut self, path: &Path) -> Option<UnixDatagram> {
-        self.sockets.remove(path)
+        self.sockets.remove(path).map(|(socket, _)| socket)
     }
 }

@@ -9,6 +9,8 @@ mod shells;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use refclocks::sys::shm::ShmSegment;
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::info;
@@ -16,7 +18,7 @@ use tracing::info;
 use crate::clock::DisciplinedClock;
 use crate::config::{Config, Driver, Keys, Refclock, Server};
 use crate::core::measurement::SourceId;
-use crate::core::snapshot::SourceKind;
+use crate::core::snapshot::{Snapshot, SourceKind};
 use crate::core::source::SourceConfig;
 use crate::daemon::Inbox;
 use crate::daemon::privileges::Taken;
@@ -35,6 +37,8 @@ pub struct Roster {
     inbox: Inbox,
     names: Names,
     taken: Taken,
+    /// What UTC is of TAI is read here, for clocks that keep TAI.
+    published: Arc<ArcSwap<Snapshot>>,
     /// The last good time known, by which receivers' dates are read.
     last_good: Timestamp<Utc>,
     /// The keys that requests are signed with.
@@ -69,10 +73,28 @@ struct RunningServer {
 
 impl Roster {
     /// Nobody is there yet. `taken` is what root left us, and `last_good` the last good time known.
-    pub fn new(inbox: Inbox, names: Names, taken: Taken, last_good: Timestamp<Utc>) -> Self {
+    pub fn new(
+        inbox: Inbox,
+        names: Names,
+        taken: Taken,
+        published: Arc<ArcSwap<Snapshot>>,
+        last_good: Timestamp<Utc>,
+    ) -> Self {
         let (clocks, servers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let look_at_pools = Timestamp::EPOCH;
-        Self { inbox, names, taken, last_good, keys: None, clocks, servers, pools, next_pool: 0, look_at_pools }
+        Self {
+            inbox,
+            names,
+            taken,
+            published,
+            last_good,
+            keys: None,
+            clocks,
+            servers,
+            pools,
+            next_pool: 0,
+            look_at_pools,
+        }
     }
 
     /// Makes the sources those of a configuration. Returns what has changed, in words.
@@ -223,6 +245,18 @@ impl Roster {
         self.clocks.iter().any(|c| c.config.name.eq_ignore_ascii_case(name))
     }
 
+    /// The name of a reference clock's source, and how late its stamps are, s.
+    pub fn name_of(&self, id: SourceId) -> Option<(String, f64)> {
+        let clock = self.clocks.iter().find(|clock| clock.ids.contains(&id))?;
+        let at = clock.ids.iter().position(|own| *own == id)?;
+        sources_of(&clock.config).nth(at).map(|source| (source.name, source.offset))
+    }
+
+    /// A unit's shared memory that was taken as root.
+    pub fn segment(&mut self, unit: u8) -> Option<ShmSegment> {
+        self.taken.segment(unit)
+    }
+
     /// The addresses of all servers that are asked already.
     fn asked(&self) -> Vec<SocketAddr> {
         let members = self.pools.iter().flat_map(RunningPool::servers);
@@ -268,13 +302,11 @@ fn key_of(server: &Server, keys: Option<&Keys>) -> Option<Arc<Key>> {
 fn sources_of(clock: &Refclock) -> impl Iterator<Item = SourceConfig> {
     let kind = match clock.driver {
         Driver::Nmea { .. } | Driver::Gpsd { .. } => SourceKind::Message,
-        Driver::Pps { .. } => SourceKind::Pulse,
-        // gpsd writes messages to even units and pulses, numbered, to odd ones.
-        Driver::Shm { unit, pulse, .. } if pulse.unwrap_or(unit % 2 == 1) => SourceKind::NumberedPulse,
-        Driver::Shm { .. } => SourceKind::Message,
+        Driver::Pps { .. } | Driver::Phc { input: Some(_), .. } => SourceKind::Pulse,
+        Driver::Phc { input: None, .. } => SourceKind::NumberedPulse,
         // gpsd's are numbered although they are pulses.
-        Driver::Sock { pulse: true, .. } => SourceKind::NumberedPulse,
-        Driver::Sock { .. } => SourceKind::Message,
+        Driver::Shm { .. } | Driver::Sock { .. } if clock.driver.gives_pulses() => SourceKind::NumberedPulse,
+        Driver::Shm { .. } | Driver::Sock { .. } => SourceKind::Message,
     };
     let source = SourceConfig {
         name: clock.name.clone(),

@@ -1,16 +1,17 @@
 //! The shells that read the sources.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use refclocks::gpsd::Stream;
-use refclocks::shell::{gpsd, pps, serial, shm, sock};
+use refclocks::shell::{gpsd, phc, pps, serial, shm, sock};
 use refclocks::sys::clock;
 use refclocks::{gpsd as gpsd_driver, nmea};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::{PoolId, Roster, RunningServer, key_of};
-use crate::config::{Driver, Refclock, Server};
+use crate::config::{Driver, PhcInput, Refclock, Server};
 use crate::core::measurement::SourceId;
 use crate::daemon::Input;
 use crate::ntp::client::{self, ClientConfig, ClientEvent, Orders, ServerState};
@@ -58,6 +59,16 @@ impl Roster {
                 let config = pps::PpsConfig { path, edge: *edge, echo: *echo, kernel_consumer: *kernel_consumer };
                 Shell::start(pps::run(config, move |d| send(at, d)))
             }
+            Driver::Phc { device, scale, input } => {
+                let what = match *input {
+                    None => phc::What::Clock { scale: *scale, not_before },
+                    Some(PhcInput { channel, pin, edge }) => phc::What::Input { channel, pin, edge },
+                };
+                let config = phc::PhcConfig { path: device.to_string_lossy().into_owned(), what };
+                let published = Arc::clone(&self.published);
+                let to_utc = move |tai| published.load().utc.utc(tai);
+                Shell::start(phc::run(config, to_utc, move |d| send(at, d)))
+            }
             Driver::Gpsd { address } => {
                 let session = gpsd_driver::Config { not_before, last_good };
                 let config = gpsd::GpsdConfig { address: address.to_string(), session };
@@ -68,8 +79,9 @@ impl Roster {
                 let config = shm::ShmConfig { unit: *unit, trust_owner: *trust_owner };
                 Shell::start(shm::run(config, segment, move |d| send(at, d)))
             }
-            Driver::Sock { path, .. } => {
-                let config = sock::SockConfig { path: path.to_string_lossy().into_owned(), mode: sock::USUAL_MODE };
+            Driver::Sock { path, access, .. } => {
+                let path = path.to_string_lossy().into_owned();
+                let config = sock::SockConfig { path, access: access.clone() };
                 Shell::start(sock::run(config, socket, move |d| send(at, d)))
             }
         }
