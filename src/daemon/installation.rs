@@ -26,7 +26,7 @@ pub struct Installation {
     config: Config,
     inbox: Inbox,
     pub(super) roster: Roster,
-    serving: Serving,
+    pub(super) serving: Serving,
     supervisor: Supervisor,
     /// May a thread be started to read the file?
     threads: bool,

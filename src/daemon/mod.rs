@@ -279,8 +279,9 @@ impl Daemon {
     /// What follows from whatever came: what the engine wants of the sources, what it has to tell, and
     /// what is due besides. A clock that is fed each second has no timeouts.
     fn settle(&mut self, now: &Bracket) {
-        if let Some(Installation { roster, .. }) = &mut self.installation {
+        if let Some(Installation { roster, serving, .. }) = &mut self.installation {
             roster.handle_wake_up(&mut self.clock, now.raw_after);
+            serving.handle_sources(|| roster.addresses());
         }
         while let Some((source, exponent)) = self.clock.poll_wanted_poll() {
             if let Some(Installation { roster, .. }) = &mut self.installation {

@@ -82,6 +82,7 @@ impl CounterSet {
                 version: dropped(DropReason::Version),
                 not_a_request: dropped(DropReason::NotARequest),
                 bad_source: dropped(DropReason::BadSource),
+                not_signed: dropped(DropReason::NotSigned),
             },
             without_kernel_stamp: sum(&|c| &c.without_kernel_stamp),
             send_failed: sum(&|c| &c.send_failed),
@@ -124,4 +125,6 @@ pub struct Dropped {
     pub not_a_request: u64,
     /// From an address or port that no reply can go to.
     pub bad_source: u64,
+    /// Not signed, where only the signed are answered.
+    pub not_signed: u64,
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use refclocks::time::{NtpTimestamp, Raw, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
 
+use super::access::Flags;
 use super::keys::{KEY_ID_LEN, KeyTable, Verdict};
 use super::packet::{FirstOctet, HEADER_LEN, Header, Mode, NtpShort, Packet, STRATUM_UNSYNCHRONISED};
 use crate::core::snapshot::Snapshot;
@@ -68,6 +69,8 @@ pub struct Request<'a> {
     pub octets: &'a [u8],
     /// Whose it is.
     pub source: IpAddr,
+    /// What is taken away from them.
+    pub flags: Flags,
     /// What the served clock read when it came.
     pub received: Timestamp<Utc>,
     /// What it will read when the reply leaves.
@@ -101,11 +104,14 @@ pub enum DropReason {
     NotARequest,
     /// From an address or port that no reply can go to.
     BadSource,
+    /// Not signed, or wrongly, and only the signed are answered there.
+    NotSigned,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Denied, Self::Malformed, Self::Version, Self::NotARequest, Self::BadSource];
+    pub const ALL: [Self; 6] =
+        [Self::Denied, Self::Malformed, Self::Version, Self::NotARequest, Self::BadSource, Self::NotSigned];
 }
 
 /// Answers one request (RFC 5905 section 9.2, the fast path of a server without state).
@@ -130,6 +136,7 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
             return Disposition::Pass(mode);
         }
     }
+    let Some(terms) = request.flags.terms(version) else { return Disposition::Drop(DropReason::Denied) };
     let Ok(packet) = Packet::new_checked(request.octets) else { return malformed };
     let Ok(tail) = packet.tail() else { return malformed };
     let header = Header {
@@ -150,6 +157,9 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
     let digest_len = tail.mac().len().saturating_sub(KEY_ID_LEN);
     let covered = request.octets.get(..request.octets.len() - tail.mac().len()).unwrap_or_default();
     let verdict = keys.judge(tail.authenticator(), covered, request.source);
+    if terms.signed_only && !matches!(verdict, Verdict::Signed(_)) {
+        return Disposition::Drop(DropReason::NotSigned);
+    }
     let needed = HEADER_LEN
         + match verdict {
             Verdict::Unsigned => 0,
@@ -208,6 +218,7 @@ mod tests {
         Request {
             octets,
             source: IpAddr::from([127, 0, 0, 1]),
+            flags: Flags::empty(),
             received: Timestamp::from_parts(1_800_000_000, 5),
             transmit: Timestamp::from_parts(1_800_000_000, 25_000),
         }
@@ -312,6 +323,31 @@ mod tests {
             assert_eq!(disposition, Disposition::Nak(52), "{wrong:?}");
             assert_eq!(reply[48..53], [0, 0, 0, 0, 0xee]);
         }
+    }
+
+    #[test]
+    fn who_is_restricted_gets_what_is_left() {
+        let plain = request(4, Mode::Client);
+        let old = request(3, Mode::Client);
+        let good = signed(4, 3, 16);
+        let mut forged = good.clone();
+        forged[40] ^= 1;
+        let ask = |octets, flags| {
+            let mut reply = BLANK;
+            let disposition = respond(&Request { flags, ..request_of(octets) }, &VIEW, &keys(), &mut reply);
+            assert!(matches!(disposition, Disposition::Reply(_)) || reply == BLANK);
+            disposition
+        };
+        for flags in [Flags::IGNORE, Flags::NOSERVE, Flags::DENY] {
+            assert_eq!(ask(&plain, flags), Disposition::Drop(DropReason::Denied));
+        }
+        assert_eq!(ask(&old, Flags::VERSION), Disposition::Drop(DropReason::Denied));
+        assert_eq!(ask(&plain, Flags::VERSION), Disposition::Reply(48));
+        assert_eq!(ask(&plain, Flags::NOTRUST), Disposition::Drop(DropReason::NotSigned));
+        assert_eq!(ask(&forged, Flags::NOTRUST), Disposition::Drop(DropReason::NotSigned));
+        assert_eq!(ask(&good, Flags::NOTRUST), Disposition::Reply(68));
+        let harmless = Flags::NOQUERY | Flags::NOMODIFY | Flags::NOPEER | Flags::NOMRULIST;
+        assert_eq!(ask(&plain, harmless), Disposition::Reply(48));
     }
 
     #[test]

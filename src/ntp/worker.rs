@@ -304,18 +304,13 @@ impl Responder {
                 // The place for the limiter and the monitor (two client tables, walked once a batch):
                 // they see the source and whether it was permitted, and may drop.
                 let source = match datagram.from {
-                    Some(from) if from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast() => {
-                        from.ip()
-                    }
+                    Some(from) if from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast() => from,
                     _ => {
                         self.counters.count_dropped(DropReason::BadSource);
                         continue;
                     }
                 };
-                if !access.permits(source) {
-                    self.counters.count_dropped(DropReason::Denied);
-                    continue;
-                }
+                let flags = access.flags(source);
                 if datagram.truncated {
                     self.counters.count_dropped(DropReason::Malformed);
                     continue;
@@ -326,8 +321,13 @@ impl Responder {
                 });
                 let leaves = now + self.send_cost.until_sent(count);
                 let utc = |host| snapshot.utc_at(map.apply(host)).0;
-                let request =
-                    Request { octets: datagram.octets, source, received: utc(arrived), transmit: utc(leaves) };
+                let request = Request {
+                    octets: datagram.octets,
+                    source: source.ip(),
+                    flags,
+                    received: utc(arrived),
+                    transmit: utc(leaves),
+                };
                 let disposition = respond(&request, &view, &keys, reply);
                 if let Disposition::Nak(_) = disposition {
                     self.counters.count_refused_key();

@@ -6,9 +6,10 @@
 mod pools;
 mod shells;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::info;
@@ -20,6 +21,7 @@ use crate::core::snapshot::SourceKind;
 use crate::core::source::SourceConfig;
 use crate::daemon::Inbox;
 use crate::daemon::privileges::Taken;
+use crate::ntp::access::Access;
 use crate::ntp::client::names::{Names, ResolveError};
 use crate::ntp::client::{ClientEvent, Order, ServerState};
 use crate::ntp::keys::Key;
@@ -39,6 +41,8 @@ pub struct Roster {
     last_good: Timestamp<Utc>,
     /// The keys that requests are signed with.
     keys: Option<Keys>,
+    /// Whose replies are heeded.
+    access: Arc<ArcSwap<Access>>,
     clocks: Vec<RunningClock>,
     servers: Vec<RunningServer>,
     pools: Vec<RunningPool>,
@@ -68,11 +72,18 @@ struct RunningServer {
 }
 
 impl Roster {
-    /// Nobody is there yet. `taken` is what root left us, and `last_good` the last good time known.
-    pub fn new(inbox: Inbox, names: Names, taken: Taken, last_good: Timestamp<Utc>) -> Self {
+    /// Nobody is there yet. `taken` is what root left us, `last_good` the last good time known,
+    /// and `access` whose replies are heeded.
+    pub fn new(
+        inbox: Inbox,
+        names: Names,
+        taken: Taken,
+        last_good: Timestamp<Utc>,
+        access: Arc<ArcSwap<Access>>,
+    ) -> Self {
         let (clocks, servers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let look_at_pools = Timestamp::EPOCH;
-        Self { inbox, names, taken, last_good, keys: None, clocks, servers, pools, next_pool: 0, look_at_pools }
+        Self { inbox, names, taken, last_good, keys: None, access, clocks, servers, pools, next_pool: 0, look_at_pools }
     }
 
     /// Makes the sources those of a configuration. Returns what has changed, in words.
@@ -221,6 +232,14 @@ impl Roster {
     /// Is there a reference clock of that name?
     pub fn has_clock(&self, name: &str) -> bool {
         self.clocks.iter().any(|c| c.config.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Where the servers that are asked are.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = self.asked().iter().map(SocketAddr::ip).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
     }
 
     /// The addresses of all servers that are asked already.

@@ -1,6 +1,7 @@
 //! The shells that read the sources.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use refclocks::gpsd::Stream;
 use refclocks::shell::{gpsd, pps, serial, shm, sock};
@@ -84,6 +85,7 @@ impl Roster {
             minpoll: server.minpoll,
             maxpoll: server.maxpoll,
             key: key.clone(),
+            access: Some(Arc::clone(&self.access)),
             ..ClientConfig::new(server.host.clone())
         };
         let inbox = self.inbox.clone();
