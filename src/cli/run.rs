@@ -107,6 +107,7 @@ async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, Pr
     serving.apply(config.serve.as_ref(), config.keys.as_ref());
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
+    daemon.tell_of(serving.board());
     match if threads { Files::start() } else { Ok(Files::here()) } {
         Ok(files) => daemon.remember_in(path, files),
         Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),

@@ -4,17 +4,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 use ipnet::IpNet;
+use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::model::NTP_PORT;
-use super::value::{Section, network, socket_address};
+use super::value::{Section, network, socket_address, wrong_type};
 use crate::ntp::access::allow::Subnet;
 use crate::ntp::access::policy::Whom;
 use crate::ntp::access::restrict::{Restriction, opens_unresolved};
 use crate::ntp::access::{Flags, Policy};
+use crate::ntp::limit::{Kiss, Limits};
 
 /// Answering NTP requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Serve {
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
@@ -24,6 +26,9 @@ pub struct Serve {
     pub deny: Vec<IpNet>,
     /// Who is answered, in ntpd's language; instead of the other two.
     pub restrict: Option<Vec<Restriction>>,
+    /// How often one client is answered. `None`: as often as it asks, unless a `restrict` rule says
+    /// `limited`.
+    pub rate_limit: Option<Limits>,
     /// Threads that answer; with none, the main thread does.
     pub workers: usize,
 }
@@ -38,6 +43,7 @@ impl Default for Serve {
             allow: Vec::new(),
             deny: Vec::new(),
             restrict: None,
+            rate_limit: None,
             workers: 1,
         }
     }
@@ -46,16 +52,60 @@ impl Default for Serve {
 impl Serve {
     /// Who is answered, and on what terms.
     pub fn policy(&self) -> Policy {
+        let limited = if self.rate_limit.is_some() { Flags::LIMITED | Flags::KOD } else { Flags::empty() };
         match &self.restrict {
             Some(list) => Policy::Restrict(list.clone()),
-            None => Policy::lists(self.allow.clone(), self.deny.clone(), Flags::empty()),
+            None => Policy::lists(self.allow.clone(), self.deny.clone(), limited),
         }
     }
 }
 
+impl Serve {
+    /// How often those whose rate is limited are answered; `None`: nobody's is.
+    pub fn limits(&self) -> Option<Limits> {
+        let restricted = || {
+            let limited = self.restrict.iter().flatten().any(|rule| rule.flags.contains(Flags::LIMITED));
+            limited.then_some(Limits::NTPD)
+        };
+        self.rate_limit.or_else(restricted)
+    }
+}
+
+/// Reads `rate_limit`.
+fn rate_limit(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Limits> {
+    let value = section.get("rate_limit")?;
+    let usual = Limits::default();
+    match value.get_ref() {
+        DeValue::Boolean(wanted) => return wanted.then_some(usual),
+        DeValue::Table(_) => {}
+        other => {
+            let wanted = "true, or a table such as `{ interval = \"2 s\", burst = 16 }`";
+            out.push(wrong_type("rate_limit", wanted, other, value.span()));
+            return None;
+        }
+    }
+    let table = Section::new("rate_limit", value, out)?;
+    table.only(&["interval", "burst", "minimum", "leak", "kod"], out);
+    let power = |key, usual: Option<u8>, out: &mut Vec<Diagnostic>| match table.get(key).map(|value| value.get_ref()) {
+        None => usual,
+        Some(DeValue::Boolean(false)) => None,
+        Some(_) => table.integer(key, 0..=16, out).and_then(|n| u8::try_from(n).ok()),
+    };
+    let leak = power("leak", usual.leak, out);
+    let kod = power("kod", Some(3), out);
+    Some(Limits {
+        // chrony's limits, 2^-19 s to 2^12 s.
+        interval: table.duration("interval", 1.9e-6..=4096.0, out).unwrap_or(usual.interval),
+        burst: table.integer("burst", 1..=255, out).and_then(|n| u8::try_from(n).ok()).unwrap_or(usual.burst),
+        minimum: table.duration("minimum", 0.0..=4096.0, out).unwrap_or(usual.minimum),
+        leak,
+        kiss: kod.map_or(Kiss::Never, Kiss::OneIn),
+    })
+}
+
 /// Reads `[serve]`.
 pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
-    section.only(&["listen", "allow", "deny", "restrict", "workers"], out);
+    section.only(&["listen", "allow", "deny", "restrict", "rate_limit", "workers"], out);
     let usual = Serve::default();
     let listen = section.list("listen", out, |text, span, out| socket_address(text, NTP_PORT, span, out));
     if let (Some(at), Some([])) = (section.get("listen"), listen.as_deref())
@@ -82,6 +132,7 @@ pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Ser
         allow: section.list("allow", out, whom).unwrap_or_default(),
         deny: section.list("deny", out, network).unwrap_or_default(),
         restrict: restrict.map(|rules| rules.into_iter().map(|(rule, _)| rule).collect()),
+        rate_limit: rate_limit(section, out),
         workers: section.integer("workers", 0..=64, out).and_then(|w| usize::try_from(w).ok()).unwrap_or(usual.workers),
     }
 }
@@ -145,6 +196,23 @@ mod tests {
         assert!(answered(&serve, "10.2.0.1") && !answered(&serve, "10.1.0.1") && answered(&serve, "127.0.0.1"));
         // To let somebody in whenever a name leads nowhere is no way to keep them out.
         assert_eq!(read("deny = \"client.example.org\"").unwrap_err(), ["`client.example.org` is not a network"]);
+    }
+
+    #[test]
+    fn rates_are_limited_if_asked() {
+        assert_eq!(read("workers = 1").unwrap().limits(), None);
+        assert_eq!(read("rate_limit = false").unwrap().limits(), None);
+        assert_eq!(read("rate_limit = true").unwrap().limits(), Some(Limits::default()));
+        let serve = read("rate_limit = { interval = \"8 s\", burst = 8, leak = 2, kod = false }").unwrap();
+        assert_eq!(serve.limits(), Some(Limits::CHRONY));
+        let flags = serve.policy().access(&Default::default()).flags("127.0.0.1:9".parse().unwrap());
+        assert_eq!(flags, Flags::LIMITED | Flags::KOD);
+        assert_eq!(read("rate_limit = { leak = false }").unwrap().limits().unwrap().leak, None);
+        // In ntpd's language a rule says who; and ntpd's numbers count unless others are given.
+        assert_eq!(read("restrict = \"default limited kod\"").unwrap().limits(), Some(Limits::NTPD));
+        assert_eq!(read("restrict = \"default nopeer\"").unwrap().limits(), None);
+        assert_eq!(read("rate_limit = { burst = 0 }").unwrap_err(), ["`burst` is out of range"]);
+        assert_eq!(read("rate_limit = 3").unwrap_err(), ["`rate_limit` has the wrong type"]);
     }
 
     #[test]

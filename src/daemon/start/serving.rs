@@ -15,6 +15,7 @@ use crate::config::{Keys, Serve};
 use crate::core::snapshot::Snapshot;
 use crate::ntp::access::Access;
 use crate::ntp::client::names::Names;
+use crate::ntp::counters::Board;
 use crate::ntp::served::Served;
 use crate::ntp::worker::{self, Workers};
 
@@ -57,6 +58,11 @@ impl Serving {
         Arc::clone(&self.served.access)
     }
 
+    /// What came on the NTP port.
+    pub fn board(&self) -> Board {
+        self.served.board.clone()
+    }
+
     /// These are our sources: rules may be for them.
     pub fn handle_sources(&mut self, sources: impl FnOnce() -> Vec<IpAddr>) {
         self.admission.handle_sources(sources);
@@ -73,6 +79,7 @@ impl Serving {
         if self.applied.is_none() || new.policy() != old.policy() {
             self.admission.apply(new.policy());
         }
+        self.served.limits.store(new.limits().map(Arc::new));
         self.served.keys.store(keys.and_then(|keys| keys.table.clone()).unwrap_or_default());
         // With other threads the sockets are others, too.
         let threads_differ = new.workers != old.workers;
