@@ -1,4 +1,4 @@
-//! Sockets and threads: requests in, [`respond`], replies out, a batch at a time.
+//! Sockets and threads: requests in, [`respond`](super::server::respond), replies out, a batch at a time.
 //!
 //! A worker owns a socket and blocks in it. An idle worker causes no wake-up at all.
 
