@@ -7,7 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ntp_common::{made_up_snapshot, serve, unsynchronised_snapshot};
-use refclockd::ntp::access::{Access, Verdict};
+use refclockd::ntp::access::Access;
 use refclockd::ntp::counters::Totals;
 use refclockd::ntp::packet::{Header, Mode, Packet};
 use refclockd::ntp::served::{RawMap, Served};
@@ -123,7 +123,7 @@ fn noise_and_other_modes_get_no_answer_and_are_counted() {
 #[test]
 fn the_access_list_is_asked_and_can_be_replaced() {
     let snapshot = ntp_common::handle(made_up_snapshot());
-    let served = Served::new(snapshot, Access::new([("127.0.0.0/8".parse().unwrap(), Verdict::Deny)]));
+    let served = Served::new(snapshot, Access::from_lists([], ["127.0.0.0/8".parse().unwrap()]));
     let workers = worker::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().spawn(&served).unwrap();
     assert_eq!(ask(workers.address(), &request(1)), None);
     assert_eq!(workers.counters().totals().dropped.denied, 1);

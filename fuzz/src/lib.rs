@@ -15,7 +15,7 @@ mod texts;
 pub use clocks::{shm, sock};
 pub use gpsd::gpsd;
 pub use nmea::nmea;
-pub use ntp::{key_file, ntp_packet, ntp_respond};
+pub use ntp::{access_rules, key_file, ntp_packet, ntp_respond};
 pub use ntp_client::ntp_reply;
 pub use texts::{config, control, drift, leap_list, scenario};
 
@@ -25,7 +25,7 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("nmea", nmea),
     ("gpsd", gpsd),
     ("sock", sock),
@@ -34,6 +34,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("ntp_respond", ntp_respond),
     ("ntp_reply", ntp_reply),
     ("key_file", key_file),
+    ("access_rules", access_rules),
     ("config", config),
     ("scenario", scenario),
     ("drift", drift),

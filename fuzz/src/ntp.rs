@@ -1,5 +1,11 @@
 //! Datagrams on the NTP port.
 
+use std::net::{IpAddr, SocketAddr};
+
+use refclockd::ntp::access::allow::{Line, Subnet, Verdict as Answered};
+use refclockd::ntp::access::policy::Known;
+use refclockd::ntp::access::restrict::Restriction;
+use refclockd::ntp::access::{Flags, Policy};
 use refclockd::ntp::keys::file::{Dialect, parse};
 use refclockd::ntp::keys::{Algorithm, Key, KeyTable, Verdict};
 use refclockd::ntp::packet::{HEADER_LEN, Header, Mode, NtpShort, Packet};
@@ -57,7 +63,9 @@ pub fn ntp_respond(data: &[u8]) {
     // Usually there is room for every reply.
     let mut reply = vec![0xaa; if choice & 2 != 0 { usize::from(room) } else { 1500 }];
     let keys = keys();
-    let asked = |octets| Request { octets, source: [192, 0, 2, 1].into(), received, transmit };
+    let kiss = choice & 64 != 0;
+    let asked =
+        |octets| Request { octets, source: [192, 0, 2, 1].into(), flags: Flags::empty(), kiss, received, transmit };
     // Nobody guesses a digest: some requests are signed for the fuzzer.
     let mut signed = request.to_vec();
     if choice & 4 != 0
@@ -89,6 +97,11 @@ pub fn ntp_respond(data: &[u8]) {
             assert!(matches!(asked_packet.first_octet().mode(), Mode::Client | Mode::Reserved));
             assert_eq!(header.mode, Mode::Server);
             assert_eq!(header.origin, asked_packet.transmit());
+            if kiss {
+                assert_eq!((header.stratum, header.refid), (0, ReferenceId(*b"RATE")));
+                assert_eq!((header.receive, header.transmit), (header.origin, header.origin), "no time is told");
+                return;
+            }
             assert_eq!(
                 (header.receive, header.transmit),
                 (NtpTimestamp::from_utc(received), NtpTimestamp::from_utc(transmit))
@@ -145,4 +158,37 @@ pub fn key_file(data: &[u8]) {
             }
         }
     }
+}
+
+/// Access rules, as lines of ntpd's and as lines of chrony's.
+pub fn access_rules(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let host: IpAddr = [192, 0, 2, 1].into();
+    let known = Known { names: [("host".to_owned(), vec![host])].into(), sources: vec![[10, 1, 2, 3].into()] };
+    let probes = ["0.0.0.0:1", "10.1.2.3:123", "192.0.2.1:9", "255.255.255.255:1", "[::]:1", "[2001:db8::1]:123"];
+    let probes = probes.map(|probe| probe.parse::<SocketAddr>().unwrap_or(SocketAddr::new(host, 1)));
+
+    let rules: Vec<Restriction> = text.lines().filter_map(|line| Restriction::parse(line).ok()).collect();
+    let access = Policy::Restrict(rules.clone()).access(&known);
+    // Saying everything again, without flags, loosens nothing.
+    let bare = rules.iter().map(|rule| Restriction { flags: Flags::empty(), ..rule.clone() });
+    let again = Policy::Restrict(rules.iter().cloned().chain(bare).collect()).access(&known);
+    assert!(probes.iter().all(|probe| access.flags(*probe) == again.flags(*probe)));
+
+    let subnets: Vec<Subnet> = text.lines().filter_map(|line| Subnet::parse(line).ok()).collect();
+    let line = |(index, subnet): (usize, &Subnet)| Line {
+        verdict: if index % 2 == 0 { Answered::Allow } else { Answered::Deny },
+        all: index % 3 == 2,
+        subnet: subnet.clone(),
+    };
+    let lines: Vec<Line> = subnets.iter().enumerate().map(line).collect();
+    let allowed = Flags::LIMITED;
+    let access = Policy::Allow { lines: lines.clone(), allowed }.access(&known);
+    for probe in probes {
+        assert!([allowed, Flags::DENY].contains(&access.flags(probe)));
+    }
+    // The last word counts.
+    let all = Line { verdict: Answered::Deny, all: true, subnet: Subnet::Everybody };
+    let closed = Policy::Allow { lines: lines.into_iter().chain([all]).collect(), allowed }.access(&known);
+    assert!(probes.iter().all(|probe| closed.flags(*probe) == Flags::DENY));
 }

@@ -370,6 +370,16 @@ fn key_file() {
 }
 
 #[test]
+fn access_rules() {
+    let seeds = vec![
+        b"default kod limited nomodify\n-6 default ignore\n127.0.0.1\n10.0.0.0 mask 255.0.255.0 noserve\n".to_vec(),
+        b"source nomodify\nhost mask 255.255.255.0 ntpport noquery\n[2001:db8::]/32 notrust version\n".to_vec(),
+        b"10.1/16\n192.168\n192.0.2.1\n::/0\nhost\nall\n10\n10.1.2.3/31\n".to_vec(),
+    ];
+    run("access_rules", false, 60_000, seeds);
+}
+
+#[test]
 fn drift() {
     let mut memory = refclockd::core::memory::Memory::default();
     memory.set_frequency(-4.2e-6, 1e-9);

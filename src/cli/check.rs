@@ -152,7 +152,9 @@ fn explain(config: &Config) -> String {
         Some(serve) => {
             let list = |items: Vec<String>| items.join(", ");
             said.push(format!("NTP is served on {}.", list(serve.listen.iter().map(ToString::to_string).collect())));
-            said.push(if serve.allow.is_empty() {
+            said.push(if serve.restrict.is_some() {
+                "Everybody is answered whom no `restrict` rule keeps out.".into()
+            } else if serve.allow.is_empty() {
                 "Only this machine is answered; `allow` in [serve] lets others in.".into()
             } else {
                 format!(

@@ -102,21 +102,22 @@ async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, Pr
     let clock = DisciplinedClock::new(engine(config, utc), &memory, clock, raw);
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));
     // The port answers before anything else is ready: "not synchronised" is an answer.
-    let mut serving = Serving::new(&published);
+    let names = if threads { Names::on_a_thread() } else { Names::here() };
+    let mut serving = Serving::new(&published, names.clone());
     serving.apply(config.serve.as_ref(), config.keys.as_ref());
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
+    daemon.tell_of(serving.board());
     match if threads { Files::start() } else { Ok(Files::here()) } {
         Ok(files) => daemon.remember_in(path, files),
         Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),
     }
     let (inbox, mut inputs) = mpsc::unbounded_channel();
     take_commands(config, taken.control.take(), &daemon, &inbox);
-    let names = if threads { Names::on_a_thread() } else { Names::here() };
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();
     let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
-    let roster = Roster::new(inbox.clone(), names, taken, daemon.published(), last_good);
+    let roster = Roster::new(inbox.clone(), names, taken, last_good, daemon.published(), serving.access());
     let how = (inbox.clone(), threads);
     daemon.install(|clock| Installation::new(file.into(), config, (roster, serving), supervisor, how, clock));
     if threads {

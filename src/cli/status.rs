@@ -8,6 +8,7 @@ use super::ask::{AskArgs, COLUMNS, ask_and_print};
 use super::words::{self, Role, Style, clause, wrap};
 use crate::control::protocol::Request;
 use crate::core::state::{Bound, Duration, Magnitude};
+use crate::ntp::counters::Totals;
 use crate::observe::report::{PulseReport, StatusReport};
 
 /// Options of `refclockd status`.
@@ -64,6 +65,9 @@ pub fn render(status: &StatusReport, style: Style) -> String {
         out.item("Pulse", &pulse_words(pulse));
     }
     out.item("Sources", &if status.sources.is_empty() { "none".into() } else { status.sources.join(", ") });
+    if let Some(requests) = &status.ntp.requests {
+        out.item("Requests", &requests_words(requests));
+    }
     for notice in &status.notices {
         out.blank();
         let action = notice.action.iter().map(String::as_str);
@@ -85,6 +89,22 @@ fn serving(status: &StatusReport) -> String {
     } else {
         "Serving: no. NTP clients are told not to use this clock.".into()
     }
+}
+
+/// What came on the NTP port; what never happened is not told.
+fn requests_words(requests: &Totals) -> String {
+    let dropped = &requests.dropped;
+    let counts = [
+        (requests.kissed, "told to ask less"),
+        (dropped.limited, "too frequent"),
+        (dropped.denied, "denied"),
+        (requests.refused_keys, "with a key we do not take"),
+        (dropped.not_signed, "not signed"),
+        (dropped.malformed + dropped.version + dropped.not_a_request + dropped.bad_source, "not requests"),
+        (requests.send_failed, "with no way back"),
+    ];
+    let told = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
+    format!("{} answered{}", requests.answered, told.collect::<String>())
 }
 
 fn pulse_words(pulse: &PulseReport) -> String {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`model`] | what a configuration is |
 //! | `reader` | from TOML to the model |
+//! | [`serve`](mod@serve) | `[serve]`: who is answered where |
 //! | `value` | single values: durations, addresses, integers in a range |
 //! | [`keys`] | the file of symmetric keys, and reading it |
 //! | `dialect` | telling the files of other programs from ours |
@@ -19,13 +20,14 @@ mod feed;
 pub mod keys;
 pub mod model;
 mod reader;
+pub mod serve;
 mod source;
 pub(crate) mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use keys::Keys;
 pub use model::{
-    ClockSettings, Config, Discipline, Driver, Feed, Otherwise, PhcInput, Pool, Process, Refclock, Serve, Server,
-    Thermometer,
+    ClockSettings, Config, Discipline, Driver, Feed, Otherwise, PhcInput, Pool, Process, Refclock, Server, Thermometer,
 };
+pub use serve::Serve;
 pub use value::parse_duration;

@@ -1,15 +1,15 @@
 //! What a configuration is, with the default of everything that has one.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
 use refclocks::phc::ClockScale;
 use refclocks::shell::feed::FeedConfig;
 use refclocks::shell::sock::Access;
 use refclocks::{Edge, ReferenceId};
 
 use super::keys::Keys;
+use super::serve::Serve;
 use crate::core::local::LocalPolicy;
 
 /// The port of NTP, RFC 5905 section 7.2.
@@ -348,33 +348,6 @@ impl Pool {
     /// A pool with the usual settings: four servers.
     pub fn new(host: impl Into<String>) -> Self {
         Self { each: Server::new(host), maxsources: 4 }
-    }
-}
-
-/// Answering NTP requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Serve {
-    /// Where to listen.
-    pub listen: Vec<SocketAddr>,
-    /// Who is answered. Empty: this machine only.
-    pub allow: Vec<IpNet>,
-    /// Who is not, although allowed.
-    pub deny: Vec<IpNet>,
-    /// Threads that answer; with none, the main thread does.
-    pub workers: usize,
-}
-
-impl Default for Serve {
-    fn default() -> Self {
-        Self {
-            listen: vec![
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), NTP_PORT),
-                SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), NTP_PORT),
-            ],
-            allow: Vec::new(),
-            deny: Vec::new(),
-            workers: 1,
-        }
     }
 }
 

@@ -10,9 +10,10 @@ use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
 use super::feed::feed;
 use super::keys;
-use super::model::{Config, Discipline, NTP_PORT, Otherwise, Pool, Refclock, Serve, Server, Thermometer};
+use super::model::{Config, Discipline, Otherwise, Pool, Refclock, Server, Thermometer};
+use super::serve;
 use super::source::{Written, pool, refclock, server};
-use super::value::{Section, network, socket_address, unknown, wrong_type};
+use super::value::{Section, unknown, wrong_type};
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
@@ -76,7 +77,7 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     };
     one("local", "[local]", &mut |section, out| config.local = Some(local(&section, out)));
     one("keys", "[keys]", &mut |section, out| config.keys = keys::keys(&section, out));
-    one("serve", "[serve]", &mut |section, out| config.serve = Some(serve(&section, out)));
+    one("serve", "[serve]", &mut |section, out| config.serve = Some(serve::serve(&section, out)));
     one("clock", "[clock]", &mut |section, out| clock(&section, &mut config, out));
     one("holdover", "[holdover]", &mut |section, out| {
         section.only(&["budget", "thermometer"], out);
@@ -300,24 +301,6 @@ fn local(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> LocalPolicy {
         wait_unsynchronised: section
             .duration("wait_unsynchronised", 0.0..=day, out)
             .unwrap_or(usual.wait_unsynchronised),
-    }
-}
-
-fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
-    section.only(&["listen", "allow", "deny", "workers"], out);
-    let usual = Serve::default();
-    let listen = section.list("listen", out, |text, span, out| socket_address(text, NTP_PORT, span, out));
-    if let (Some(at), Some([])) = (section.get("listen"), listen.as_deref())
-        && at.get_ref().as_array().is_some_and(|items| items.is_empty())
-    {
-        let help = "Delete `listen` for all addresses, or delete [serve] to answer nobody.";
-        out.push(Diagnostic::error(at.span(), "`listen` is empty", help));
-    }
-    Serve {
-        listen: listen.unwrap_or(usual.listen),
-        allow: section.list("allow", out, network).unwrap_or_default(),
-        deny: section.list("deny", out, network).unwrap_or_default(),
-        workers: section.integer("workers", 0..=64, out).and_then(|w| usize::try_from(w).ok()).unwrap_or(usual.workers),
     }
 }
 

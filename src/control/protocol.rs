@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{COMMANDS, Command};
 use crate::core::snapshot::Snapshot;
+use crate::ntp::counters::Totals;
 use crate::observe::Moment;
 use crate::observe::report::{SatellitesReport, SourcesReport, StatusReport, WhyReport};
 
@@ -87,7 +88,7 @@ pub enum Said {
 /// JSON object without line ends. Commands are somebody else's to carry out.
 pub fn handle_line(line: &str, snapshot: &Snapshot, now: impl Into<Moment>) -> String {
     match parse(line) {
-        Ok(Said::Ask(request)) => answer(&request, snapshot, now),
+        Ok(Said::Ask(request)) => answer(&request, snapshot, now, None),
         Ok(Said::Set(_)) => ErrorReply::new("not_permitted", "Questions only.").to_line(),
         Err(error) => error.to_line(),
     }
@@ -120,10 +121,11 @@ pub fn parse(line: &str) -> Result<Said, ErrorReply> {
 }
 
 /// Answers a question from a snapshot at the reader's now.
-pub fn answer(request: &Request, snapshot: &Snapshot, now: impl Into<Moment>) -> String {
+/// `served` is what came on the NTP port, where it is served.
+pub fn answer(request: &Request, snapshot: &Snapshot, now: impl Into<Moment>, served: Option<Totals>) -> String {
     let now = now.into();
     match request {
-        Request::Status => to_line(&StatusReport::new(snapshot, now)),
+        Request::Status => to_line(&StatusReport::new(snapshot, now).with_requests(served)),
         Request::Sources => to_line(&SourcesReport::new(snapshot, now.raw)),
         Request::Satellites => to_line(&SatellitesReport::new(snapshot, now.raw)),
         Request::Why { source } => match WhyReport::new(snapshot, now.raw, source.as_deref()) {

@@ -168,7 +168,7 @@ impl<L: Look, C: Fn(Commission)> Desk<L, C> {
         match protocol::parse(line) {
             Ok(Said::Ask(question)) => {
                 let (snapshot, now) = self.look.look();
-                protocol::answer(&question, &snapshot, now)
+                protocol::answer(&question, &snapshot, now, self.look.served())
             }
             Ok(Said::Set(command)) => match self.carry_out(command, stream).await {
                 Ok(reply) => protocol::to_line(&reply),

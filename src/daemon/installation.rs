@@ -28,7 +28,7 @@ pub struct Installation {
     inbox: Inbox,
     pub(super) roster: Roster,
     pub(super) feeds: Feeds,
-    serving: Serving,
+    pub(super) serving: Serving,
     supervisor: Supervisor,
     /// May a thread be started to read the file?
     threads: bool,

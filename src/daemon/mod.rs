@@ -32,6 +32,7 @@ use crate::core::snapshot::Snapshot;
 use crate::core::source::ServerSays;
 use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::{ClientEvent, ServerState};
+use crate::ntp::counters::{Board, Totals};
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
 use crate::observe::{Look, Moment};
@@ -75,6 +76,8 @@ pub struct Daemon {
     save_at: Option<Timestamp<Raw>>,
     /// How long this machine has slept since it was started.
     asleep: Span,
+    /// What came on the NTP port.
+    board: Board,
     /// What the configuration has put in place, where there is one.
     installation: Option<Installation>,
 }
@@ -96,12 +99,27 @@ impl Daemon {
         published: Arc<ArcSwap<Snapshot>>,
         journal: Journal,
     ) -> Self {
-        Self { clock, raw_map, published, journal, drift: None, save_at: None, asleep: asleep(), installation: None }
+        Self {
+            clock,
+            raw_map,
+            published,
+            journal,
+            drift: None,
+            save_at: None,
+            asleep: asleep(),
+            board: Board::default(),
+            installation: None,
+        }
     }
 
     /// Keeps what is learned in a file.
     pub fn remember_in(&mut self, path: PathBuf, files: Files) {
         self.drift = Some((path, files));
+    }
+
+    /// Tells readers what came on the NTP port, too.
+    pub fn tell_of(&mut self, board: Board) {
+        self.board = board;
     }
 
     /// Takes charge of what the configuration puts in place. `install` makes it around the clock.
@@ -116,7 +134,7 @@ impl Daemon {
 
     /// Where the control socket and the live view look.
     pub fn reader(&self) -> Reader {
-        Reader { published: Arc::clone(&self.published), raw_map: Arc::clone(&self.raw_map) }
+        Reader { published: Arc::clone(&self.published), raw_map: Arc::clone(&self.raw_map), board: self.board.clone() }
     }
 
     /// The journal.
@@ -287,8 +305,9 @@ impl Daemon {
     /// What follows from whatever came: what the engine wants of the sources, what it has to tell, and
     /// what is due besides. A clock that is fed each second has no timeouts.
     fn settle(&mut self, now: &Bracket) {
-        if let Some(Installation { roster, .. }) = &mut self.installation {
+        if let Some(Installation { roster, serving, .. }) = &mut self.installation {
             roster.handle_wake_up(&mut self.clock, now.raw_after);
+            serving.handle_sources(|| roster.addresses());
         }
         if let Some(Installation { feeds, .. }) = &mut self.installation {
             feeds.handle_wake_up(&self.published.load(), now);
@@ -326,9 +345,14 @@ impl Daemon {
 pub struct Reader {
     published: Arc<ArcSwap<Snapshot>>,
     raw_map: Arc<ArcSwap<RawMap>>,
+    board: Board,
 }
 
 impl Look for Reader {
+    fn served(&self) -> Option<Totals> {
+        self.board.totals()
+    }
+
     fn look(&self) -> (Arc<Snapshot>, Moment) {
         (self.published.load_full(), now_on(&self.raw_map.load()).into())
     }

@@ -1,9 +1,9 @@
 //! What the workers count. Each worker has its own set, so that counting costs no shared cache line.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::server::DropReason;
 
@@ -14,6 +14,7 @@ pub struct Counters {
     received: AtomicU64,
     answered: AtomicU64,
     refused_keys: AtomicU64,
+    kissed: AtomicU64,
     passed: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
     without_kernel_stamp: AtomicU64,
@@ -35,6 +36,10 @@ impl Counters {
 
     pub(super) fn count_refused_key(&self) {
         self.refused_keys.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_kissed(&self) {
+        self.kissed.fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_passed(&self) {
@@ -64,7 +69,26 @@ impl CounterSet {
     pub(super) fn new(counters: impl IntoIterator<Item = Arc<Counters>>) -> Self {
         Self(counters.into_iter().collect())
     }
+}
 
+/// The counters of all servers there are and were, on every address.
+#[derive(Clone, Debug, Default)]
+pub struct Board(Arc<Mutex<Vec<CounterSet>>>);
+
+impl Board {
+    pub(super) fn add(&self, counters: CounterSet) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counters);
+    }
+
+    /// All counts together; `None` if nothing was ever served.
+    pub fn totals(&self) -> Option<Totals> {
+        let sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<_> = sets.iter().flat_map(|set| set.0.iter().cloned()).collect();
+        (!all.is_empty()).then(|| CounterSet(all.into()).totals())
+    }
+}
+
+impl CounterSet {
     /// All workers' counts together.
     pub fn totals(&self) -> Totals {
         let sum = |of: &dyn Fn(&Counters) -> &AtomicU64| self.0.iter().map(|worker| of(worker).load(Relaxed)).sum();
@@ -75,6 +99,7 @@ impl CounterSet {
             received: sum(&|c| &c.received),
             answered: sum(&|c| &c.answered),
             refused_keys: sum(&|c| &c.refused_keys),
+            kissed: sum(&|c| &c.kissed),
             passed: sum(&|c| &c.passed),
             dropped: Dropped {
                 denied: dropped(DropReason::Denied),
@@ -82,6 +107,8 @@ impl CounterSet {
                 version: dropped(DropReason::Version),
                 not_a_request: dropped(DropReason::NotARequest),
                 bad_source: dropped(DropReason::BadSource),
+                not_signed: dropped(DropReason::NotSigned),
+                limited: dropped(DropReason::Limited),
             },
             without_kernel_stamp: sum(&|c| &c.without_kernel_stamp),
             send_failed: sum(&|c| &c.send_failed),
@@ -91,7 +118,7 @@ impl CounterSet {
 }
 
 /// Counts since the server's start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Datagrams that came.
     pub received: u64,
@@ -99,6 +126,8 @@ pub struct Totals {
     pub answered: u64,
     /// Of these, those that say: your key is not one of ours, or your digest is wrong.
     pub refused_keys: u64,
+    /// Of these, those that say: ask less.
+    pub kissed: u64,
     /// Datagrams of modes that are not the workers' business.
     pub passed: u64,
     /// Datagrams that got no answer.
@@ -112,7 +141,7 @@ pub struct Totals {
 }
 
 /// Datagrams without an answer, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     /// The access list says no.
     pub denied: u64,
@@ -124,4 +153,8 @@ pub struct Dropped {
     pub not_a_request: u64,
     /// From an address or port that no reply can go to.
     pub bad_source: u64,
+    /// Not signed, where only the signed are answered.
+    pub not_signed: u64,
+    /// Of clients that ask too often.
+    pub limited: u64,
 }

@@ -5,8 +5,9 @@
 //! | [`packet`], [`extension`] | the wire format: checked views of bytes, and their representation |
 //! | [`server`] | the pure answer to one request |
 //! | [`access`] | who gets one |
+//! | [`limit`] | and how often |
 //! | [`keys`] | symmetric keys: who said it |
-//! | [`worker`] | sockets, threads and the batches between them |
+//! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
 //! | [`served`] | what the workers read of the rest of the daemon |
 //! | [`reference_id`] | what stands for a server's address |
 //! | [`client`] | one association with a server, without I/O, and the shell that gives it a socket |
@@ -18,8 +19,10 @@ pub mod client;
 pub mod counters;
 pub mod extension;
 pub mod keys;
+pub mod limit;
 pub mod packet;
 pub mod reference_id;
+mod responder;
 pub mod served;
 pub mod server;
 pub mod stamp;

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use refclocks::time::{Raw, Span, Timestamp};
 
 use super::access::Access;
+use super::counters::Board;
 use super::keys::KeyTable;
+use super::limit::Limits;
 use crate::core::snapshot::Snapshot;
 
 /// The handles. Each is loaded once a batch; none is ever written from here.
@@ -18,6 +20,10 @@ pub struct Served {
     pub raw_map: Arc<ArcSwap<RawMap>>,
     /// Who is answered.
     pub access: Arc<ArcSwap<Access>>,
+    /// How often, those whose rate is limited; `None`: nobody's is.
+    pub limits: Arc<ArcSwapOption<Limits>>,
+    /// Where those who answer write up what they count.
+    pub board: Board,
     /// By which keys requests may be signed.
     pub keys: Arc<ArcSwap<KeyTable>>,
 }
@@ -29,6 +35,8 @@ impl Served {
             snapshot,
             raw_map: Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY)),
             access: Arc::new(ArcSwap::from_pointee(access)),
+            limits: Arc::default(),
+            board: Board::default(),
             keys: Arc::default(),
         }
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use refclocks::time::{NtpTimestamp, Raw, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
 
+use super::access::Flags;
 use super::keys::{KEY_ID_LEN, KeyTable, Verdict};
 use super::packet::{FirstOctet, HEADER_LEN, Header, Mode, NtpShort, Packet, STRATUM_UNSYNCHRONISED};
 use crate::core::snapshot::Snapshot;
@@ -68,6 +69,10 @@ pub struct Request<'a> {
     pub octets: &'a [u8],
     /// Whose it is.
     pub source: IpAddr,
+    /// What is taken away from them.
+    pub flags: Flags,
+    /// They ask too often, and are to be told so.
+    pub kiss: bool,
     /// What the served clock read when it came.
     pub received: Timestamp<Utc>,
     /// What it will read when the reply leaves.
@@ -101,11 +106,23 @@ pub enum DropReason {
     NotARequest,
     /// From an address or port that no reply can go to.
     BadSource,
+    /// Not signed, or wrongly, and only the signed are answered there.
+    NotSigned,
+    /// Its client asks too often.
+    Limited,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Denied, Self::Malformed, Self::Version, Self::NotARequest, Self::BadSource];
+    pub const ALL: [Self; 7] = [
+        Self::Denied,
+        Self::Malformed,
+        Self::Version,
+        Self::NotARequest,
+        Self::BadSource,
+        Self::NotSigned,
+        Self::Limited,
+    ];
 }
 
 /// Answers one request (RFC 5905 section 9.2, the fast path of a server without state).
@@ -130,6 +147,7 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
             return Disposition::Pass(mode);
         }
     }
+    let Some(terms) = request.flags.terms(version) else { return Disposition::Drop(DropReason::Denied) };
     let Ok(packet) = Packet::new_checked(request.octets) else { return malformed };
     let Ok(tail) = packet.tail() else { return malformed };
     let header = Header {
@@ -150,6 +168,14 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
     let digest_len = tail.mac().len().saturating_sub(KEY_ID_LEN);
     let covered = request.octets.get(..request.octets.len() - tail.mac().len()).unwrap_or_default();
     let verdict = keys.judge(tail.authenticator(), covered, request.source);
+    if terms.signed_only && !matches!(verdict, Verdict::Signed(_)) {
+        return Disposition::Drop(DropReason::NotSigned);
+    }
+    let header = match (request.kiss, verdict) {
+        (false, _) => header,
+        (true, Verdict::Wrong) => return Disposition::Drop(DropReason::Limited),
+        (true, _) => kiss_of_death(&header, view.precision),
+    };
     let needed = HEADER_LEN
         + match verdict {
             Verdict::Unsigned => 0,
@@ -173,178 +199,24 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ntp::keys::{Algorithm, Key};
-    use proptest::prelude::*;
-
-    const VIEW: View = View {
-        leap: LeapIndicator::None,
-        stratum: 1,
-        refid: ReferenceId(*b"PPS\0"),
-        precision: -22,
+/// Tells the client to ask less (RFC 5905 section 7.4). No time is in it: the client's own stamp stands
+/// for all of ours.
+fn kiss_of_death(reply: &Header, precision: i8) -> Header {
+    Header {
+        leap: LeapIndicator::Unsynchronised,
+        stratum: 0,
+        poll: reply.poll,
+        precision,
         root_delay: NtpShort(0),
-        root_dispersion: NtpShort(3),
-        reference_time: NtpTimestamp(0x1234_5678_0000_0000),
-    };
-
-    /// A reply's room, with what nothing writes.
-    const BLANK: [u8; 128] = [0xee; 128];
-
-    fn keys() -> KeyTable {
-        let key = |id, algorithm| Key::new(id, algorithm, b"0123456789abcdef").unwrap();
-        let strangers = key(9, Algorithm::Sha1).only_for(vec!["192.0.2.0/24".parse().unwrap()]);
-        KeyTable::new([
-            key(1, Algorithm::Md5),
-            key(2, Algorithm::Sha256),
-            key(3, Algorithm::Aes128Cmac),
-            key(4, Algorithm::Sha512),
-            strangers,
-        ])
-    }
-
-    fn request_of(octets: &[u8]) -> Request<'_> {
-        Request {
-            octets,
-            source: IpAddr::from([127, 0, 0, 1]),
-            received: Timestamp::from_parts(1_800_000_000, 5),
-            transmit: Timestamp::from_parts(1_800_000_000, 25_000),
-        }
-    }
-
-    fn ask(request: &[u8]) -> (Disposition, [u8; 128]) {
-        let mut reply = BLANK;
-        let disposition = respond(&request_of(request), &VIEW, &keys(), &mut reply);
-        (disposition, reply)
-    }
-
-    /// A request signed by that key, the digest cut to so many octets.
-    fn signed(version: u8, key: u32, digest_len: usize) -> Vec<u8> {
-        let mut packet = request(version, Mode::Client).to_vec();
-        packet.resize(48 + 4 + 64, 0);
-        let len = keys().get(key).unwrap().sign(&mut packet, 48, digest_len).unwrap();
-        packet.truncate(len);
-        packet
-    }
-
-    fn request(version: u8, mode: Mode) -> [u8; HEADER_LEN] {
-        Header { mode, poll: 9, ..Header::request(version, NtpTimestamp(0xfeed_face_cafe_f00d)) }.to_octets()
-    }
-
-    #[test]
-    fn clients_of_all_versions_are_answered_in_kind() {
-        for version in 1..=4 {
-            let (disposition, reply) = ask(&request(version, Mode::Client));
-            assert_eq!(disposition, Disposition::Reply(48));
-            let reply = Header::parse(&Packet::new_checked(&reply[..48]).unwrap());
-            assert_eq!(
-                reply,
-                Header {
-                    leap: LeapIndicator::None,
-                    version,
-                    mode: Mode::Server,
-                    stratum: 1,
-                    poll: 9,
-                    precision: -22,
-                    root_delay: NtpShort(0),
-                    root_dispersion: NtpShort(3),
-                    refid: ReferenceId(*b"PPS\0"),
-                    reference_time: VIEW.reference_time,
-                    origin: NtpTimestamp(0xfeed_face_cafe_f00d),
-                    receive: NtpTimestamp::from_utc(Timestamp::from_parts(1_800_000_000, 5)),
-                    transmit: NtpTimestamp::from_utc(Timestamp::from_parts(1_800_000_000, 25_000)),
-                }
-            );
-        }
-        assert_eq!(ask(&request(1, Mode::Reserved)).0, Disposition::Reply(48));
-    }
-
-    #[test]
-    fn what_is_no_request_gets_no_answer() {
-        use Disposition::{Drop, Pass};
-        for version in 2..=4 {
-            assert_eq!(ask(&request(version, Mode::Reserved)).0, Drop(DropReason::NotARequest));
-        }
-        for (mode, expected) in [
-            (Mode::Server, Drop(DropReason::NotARequest)),
-            (Mode::SymmetricActive, Pass(Mode::SymmetricActive)),
-            (Mode::Broadcast, Pass(Mode::Broadcast)),
-            (Mode::Control, Pass(Mode::Control)),
-            (Mode::Private, Pass(Mode::Private)),
-        ] {
-            assert_eq!(ask(&request(4, mode)).0, expected);
-        }
-        for version in [0, 5, 6, 7] {
-            assert_eq!(ask(&request(version, Mode::Client)).0, Drop(DropReason::Version));
-        }
-        assert_eq!(ask(&[]).0, Drop(DropReason::Malformed));
-        assert_eq!(ask(&request(4, Mode::Client)[..47]).0, Drop(DropReason::Malformed));
-        let odd = [&request(4, Mode::Client)[..], &[0; 3]].concat();
-        assert_eq!(ask(&odd).0, Drop(DropReason::Malformed));
-    }
-
-    #[test]
-    fn the_signed_are_answered_signed_by_the_same_key() {
-        // Version 4 cuts digests to 20 octets; older ones have them whole, or as ntpd cuts them.
-        for (version, key, digest_len) in
-            [(4, 1, 16), (3, 1, 16), (4, 2, 20), (3, 2, 32), (3, 2, 20), (4, 3, 16), (3, 4, 64)]
-        {
-            let request = signed(version, key, digest_len);
-            let (disposition, reply) = ask(&request);
-            assert_eq!(disposition, Disposition::Reply(request.len()), "version {version}, key {key}");
-            let (covered, mac) = reply[..request.len()].split_at(48);
-            assert_eq!(mac[..4], key.to_be_bytes());
-            assert!(keys().get(key).unwrap().verifies(covered, &mac[4..]));
-        }
-    }
-
-    #[test]
-    fn a_wrong_mac_is_answered_by_a_crypto_nak() {
-        let mut forged = signed(4, 3, 16);
-        forged[40] ^= 1;
-        let unknown = [&request(4, Mode::Client)[..], &[1; 20]].concat();
-        let cut = signed(4, 3, 12);
-        let not_for_us = signed(4, 9, 20);
-        let nak = [&request(4, Mode::Client)[..], &[0; 4]].concat();
-        for wrong in [forged, unknown, cut, not_for_us, nak] {
-            let (disposition, reply) = ask(&wrong);
-            assert_eq!(disposition, Disposition::Nak(52), "{wrong:?}");
-            assert_eq!(reply[48..53], [0, 0, 0, 0, 0xee]);
-        }
-    }
-
-    #[test]
-    fn with_too_little_room_nothing_is_written() {
-        let mut reply = [0xee; 60];
-        let disposition = respond(&request_of(&signed(4, 3, 16)), &VIEW, &keys(), &mut reply);
-        assert_eq!((disposition, reply), (Disposition::Drop(DropReason::Malformed), [0xee; 60]));
-    }
-
-    #[test]
-    fn unsynchronised_is_said_on_the_wire() {
-        let view = View { leap: LeapIndicator::Unsynchronised, stratum: 16, refid: ReferenceId(*b"INIT"), ..VIEW };
-        let mut reply = [0; 64];
-        let request = request(4, Mode::Client);
-        assert_eq!(respond(&request_of(&request), &view, &keys(), &mut reply), Disposition::Reply(48));
-        let reply = Packet::new_checked(&reply[..48]).unwrap();
-        assert_eq!(reply.first_octet().leap(), LeapIndicator::Unsynchronised);
-        assert_eq!((reply.stratum(), reply.refid()), (0, ReferenceId(*b"INIT")));
-    }
-
-    proptest! {
-        #[test]
-        fn never_amplifies_and_never_answers_a_reply(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let (disposition, reply) = ask(&bytes);
-            match disposition {
-                Disposition::Reply(len) | Disposition::Nak(len) => {
-                    prop_assert!(len <= bytes.len() && len >= HEADER_LEN);
-                    // Its own replies are not requests: two servers can never keep each other busy.
-                    let (again, _) = ask(&reply[..len]);
-                    prop_assert_eq!(again, Disposition::Drop(DropReason::NotARequest));
-                }
-                _ => prop_assert_eq!(reply, BLANK),
-            }
-        }
+        root_dispersion: NtpShort(0),
+        refid: ReferenceId(*b"RATE"),
+        reference_time: NtpTimestamp::UNKNOWN,
+        receive: reply.origin,
+        transmit: reply.origin,
+        ..*reply
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! Sockets and threads: requests in, [`respond`], replies out, a batch at a time.
+//! Sockets and threads: requests in, [`respond`](super::server::respond), replies out, a batch at a time.
 //!
 //! A worker owns a socket and blocks in it. An idle worker causes no wake-up at all.
 
@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use refclocks::sys::clock;
-use refclocks::time::Span;
 use tokio::io::unix::AsyncFd;
 
 use super::counters::{CounterSet, Counters};
+use super::responder::Responder;
 use super::served::Served;
-use super::server::{Disposition, DropReason, Request, View, respond};
-use super::stamp::Relation;
-use crate::sys::batch::{Batch, MAX_BATCH, MAX_SEND, Wait};
+use crate::sys::batch::Wait;
+use crate::sys::steering::steer_by_address;
 use crate::sys::udp::UdpSocket;
 
 /// How long to pause after a receive call failed for a reason that will not pass by itself.
@@ -102,6 +100,10 @@ pub fn bind(address: SocketAddr, workers: usize) -> Result<Listener, BindError> 
     for _ in 1..workers {
         sockets.push(UdpSocket::server(address, true).map_err(failed)?);
     }
+    if let (true, Some(socket), Ok(count)) = (shared, sockets.first(), u32::try_from(sockets.len())) {
+        // A kernel without it spreads one client over all workers: limits are a little wider then.
+        let _ = steer_by_address(socket, address.is_ipv4(), count);
+    }
     Ok(Listener { address, sockets })
 }
 
@@ -125,6 +127,7 @@ impl Listener {
             threads: Vec::new(),
             counters: CounterSet::new(counters.iter().cloned()),
         };
+        served.board.add(workers.counters.clone());
         for (index, (socket, counters)) in self.sockets.into_iter().zip(counters).enumerate() {
             let socket = Arc::new(socket);
             workers.sockets.push(socket.clone());
@@ -150,12 +153,10 @@ impl Listener {
         for socket in self.sockets {
             watched.push(socket.watch()?);
         }
-        Ok(Inline {
-            address: self.address,
-            sockets: watched,
-            responder: Responder::new(served.clone(), counters.clone(), Arc::default()),
-            counters: CounterSet::new([counters]),
-        })
+        let responder = Responder::new(served.clone(), counters.clone(), Arc::default());
+        let counters = CounterSet::new([counters]);
+        served.board.add(counters.clone());
+        Ok(Inline { address: self.address, sockets: watched, responder, counters })
     }
 }
 
@@ -255,149 +256,5 @@ fn work(socket: &UdpSocket, mut responder: Responder) {
                 thread::sleep(PAUSE_AFTER_ERROR);
             }
         }
-    }
-}
-
-/// One worker's buffers and what it has learned.
-#[derive(Debug)]
-struct Responder {
-    served: Served,
-    counters: Arc<Counters>,
-    batch: Batch,
-    send_cost: SendCost,
-    stop: Arc<AtomicBool>,
-}
-
-impl Responder {
-    fn new(served: Served, counters: Arc<Counters>, stop: Arc<AtomicBool>) -> Self {
-        Self { served, counters, batch: Batch::new(MAX_BATCH), send_cost: SendCost::default(), stop }
-    }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    /// Answers a batch that has been received.
-    fn answer(&mut self, socket: &UdpSocket, received: usize) {
-        if received == 0 {
-            return;
-        }
-        self.counters.count_received(received);
-        let relation = Relation::from_bracket(&clock::bracket());
-        let snapshot = self.served.snapshot.load();
-        let map = **self.served.raw_map.load();
-        let access = self.served.access.load();
-        let keys = self.served.keys.load();
-        let view = View::at(&snapshot, map.apply(relation.raw));
-        let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
-        let view = if slept { view.unsynchronised() } else { view };
-
-        let mut next = 0;
-        while next < received {
-            let mut ready = [0; MAX_SEND];
-            let mut count = 0;
-            let now = clock::raw_now();
-            while next < received && count < MAX_SEND {
-                let index = next;
-                next += 1;
-                let Some((datagram, reply)) = self.batch.datagram(index) else { continue };
-                // The place for the limiter and the monitor (two client tables, walked once a batch):
-                // they see the source and whether it was permitted, and may drop.
-                let source = match datagram.from {
-                    Some(from) if from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast() => {
-                        from.ip()
-                    }
-                    _ => {
-                        self.counters.count_dropped(DropReason::BadSource);
-                        continue;
-                    }
-                };
-                if !access.permits(source) {
-                    self.counters.count_dropped(DropReason::Denied);
-                    continue;
-                }
-                if datagram.truncated {
-                    self.counters.count_dropped(DropReason::Malformed);
-                    continue;
-                }
-                let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or_else(|| {
-                    self.counters.count_without_kernel_stamp();
-                    relation.raw
-                });
-                let leaves = now + self.send_cost.until_sent(count);
-                let utc = |host| snapshot.utc_at(map.apply(host)).0;
-                let request =
-                    Request { octets: datagram.octets, source, received: utc(arrived), transmit: utc(leaves) };
-                let disposition = respond(&request, &view, &keys, reply);
-                if let Disposition::Nak(_) = disposition {
-                    self.counters.count_refused_key();
-                }
-                match disposition {
-                    Disposition::Reply(len) | Disposition::Nak(len) => {
-                        self.batch.set_reply(index, len);
-                        if let Some(slot) = ready.get_mut(count) {
-                            *slot = index;
-                            count += 1;
-                        }
-                    }
-                    // The place for the ring to the main thread: the datagram with its kernel stamp
-                    // and both addresses, bounded, counted when full.
-                    Disposition::Pass(_) => self.counters.count_passed(),
-                    Disposition::Drop(reason) => self.counters.count_dropped(reason),
-                }
-            }
-            if let Some(ready) = ready.get(..count).filter(|ready| !ready.is_empty()) {
-                let sent = self.batch.send(socket, ready);
-                self.send_cost.learn(clock::raw_now() - now, count);
-                self.counters.count_sent(sent.sent, sent.failed);
-            }
-        }
-    }
-}
-
-/// How long it takes until a reply is on its way: a moving average of what the last ones took.
-#[derive(Clone, Copy, Debug)]
-struct SendCost {
-    /// Of one reply, ns.
-    nanos: i64,
-}
-
-impl Default for SendCost {
-    fn default() -> Self {
-        Self { nanos: 10_000 }
-    }
-}
-
-impl SendCost {
-    /// From the reading of the clock until the reply at that place of a sub-batch has left.
-    fn until_sent(&self, place: usize) -> Span {
-        // Three quarters through its own share: the rest, returning and waking the receiver, comes
-        // after. Against the peer's kernel stamps on loopback: within 2 us, idle and saturated.
-        Span::from_nanos(self.nanos * (4 * place as i64 + 3) / 4)
-    }
-
-    /// A sub-batch of that many replies took so long.
-    fn learn(&mut self, took: Span, replies: usize) {
-        let Ok(replies @ 1..) = i64::try_from(replies) else { return };
-        // A preempted worker says nothing of the cost of sending.
-        let each = (took.nanos() / replies).clamp(0, 4 * self.nanos + 1000);
-        self.nanos += (each - self.nanos) / 8;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn send_cost_follows_and_ignores_preemption() {
-        let mut cost = SendCost::default();
-        for _ in 0..200 {
-            cost.learn(Span::from_nanos(24_000), 8);
-        }
-        assert!((2_990..3_010).contains(&cost.nanos), "{}", cost.nanos);
-        cost.learn(Span::from_millis(50), 1);
-        assert!(cost.nanos < 5_000);
-        assert_eq!(SendCost { nanos: 1000 }.until_sent(2), Span::from_nanos(2750));
     }
 }

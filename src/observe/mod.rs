@@ -9,6 +9,7 @@ use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Realtime, Timestamp};
 
 use crate::core::snapshot::Snapshot;
+use crate::ntp::counters::Totals;
 
 /// The reader's now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,11 @@ impl From<Bracket> for Moment {
 pub trait Look {
     /// Looks.
     fn look(&self) -> (Arc<Snapshot>, Moment);
+
+    /// What came on the NTP port, where it is served.
+    fn served(&self) -> Option<Totals> {
+        None
+    }
 }
 
 impl<F: Fn() -> (Arc<Snapshot>, Moment)> Look for F {

@@ -7,6 +7,7 @@ use refclocks::{LeapIndicator, ReferenceId};
 
 use super::{Jitter, Rng};
 use crate::core::leap::UtcMap;
+use crate::ntp::access::Flags;
 use crate::ntp::keys::KeyTable;
 use crate::ntp::packet::{HEADER_LEN, NtpShort};
 use crate::ntp::server::{Disposition, Request, View, respond};
@@ -116,7 +117,8 @@ impl Server {
         };
         let mut bytes = vec![0; HEADER_LEN];
         let source = std::net::IpAddr::from([127, 0, 0, 1]);
-        let request = Request { octets: request, source, received, transmit: transmitted };
+        let flags = Flags::empty();
+        let request = Request { octets: request, source, flags, kiss: false, received, transmit: transmitted };
         let answered = respond(&request, &view, &KeyTable::default(), &mut bytes);
         let is_answered = matches!(answered, Disposition::Reply(_)) && !is_lost && !detour.silent;
         is_answered.then_some(Reply { at: leaves + Span::from_seconds(back), bytes })

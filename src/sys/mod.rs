@@ -5,4 +5,5 @@ pub mod address;
 pub mod batch;
 pub mod control_message;
 pub mod kernel_clock;
+pub mod steering;
 pub mod udp;

@@ -35,8 +35,6 @@ impl UdpSocket {
         let socket = Self::open(address, 0)?;
         if shared {
             socket.set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-            // The place for SO_ATTACH_REUSEPORT_CBPF: a program that hashes the client's address
-            // without its port, so that limits and interleaved state of a client stay with one worker.
         }
         match address {
             SocketAddr::V4(_) => socket.set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,

@@ -6,7 +6,7 @@
 mod pools;
 mod shells;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -22,6 +22,7 @@ use crate::core::snapshot::{Snapshot, SourceKind};
 use crate::core::source::SourceConfig;
 use crate::daemon::Inbox;
 use crate::daemon::privileges::Taken;
+use crate::ntp::access::Access;
 use crate::ntp::client::names::{Names, ResolveError};
 use crate::ntp::client::{ClientEvent, Order, ServerState};
 use crate::ntp::keys::Key;
@@ -43,6 +44,8 @@ pub struct Roster {
     last_good: Timestamp<Utc>,
     /// The keys that requests are signed with.
     keys: Option<Keys>,
+    /// Whose replies are heeded.
+    access: Arc<ArcSwap<Access>>,
     clocks: Vec<RunningClock>,
     servers: Vec<RunningServer>,
     pools: Vec<RunningPool>,
@@ -72,13 +75,15 @@ struct RunningServer {
 }
 
 impl Roster {
-    /// Nobody is there yet. `taken` is what root left us, and `last_good` the last good time known.
+    /// Nobody is there yet. `taken` is what root left us, `last_good` the last good time known,
+    /// and `access` whose replies are heeded.
     pub fn new(
         inbox: Inbox,
         names: Names,
         taken: Taken,
-        published: Arc<ArcSwap<Snapshot>>,
         last_good: Timestamp<Utc>,
+        published: Arc<ArcSwap<Snapshot>>,
+        access: Arc<ArcSwap<Access>>,
     ) -> Self {
         let (clocks, servers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let look_at_pools = Timestamp::EPOCH;
@@ -87,6 +92,7 @@ impl Roster {
             names,
             taken,
             published,
+            access,
             last_good,
             keys: None,
             clocks,
@@ -255,6 +261,14 @@ impl Roster {
     /// A unit's shared memory that was taken as root.
     pub fn segment(&mut self, unit: u8) -> Option<ShmSegment> {
         self.taken.segment(unit)
+    }
+
+    /// Where the servers that are asked are.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = self.asked().iter().map(SocketAddr::ip).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
     }
 
     /// The addresses of all servers that are asked already.

@@ -96,6 +96,7 @@ impl Roster {
             minpoll: server.minpoll,
             maxpoll: server.maxpoll,
             key: key.clone(),
+            access: Some(Arc::clone(&self.access)),
             ..ClientConfig::new(server.host.clone())
         };
         let inbox = self.inbox.clone();

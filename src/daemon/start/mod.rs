@@ -1,5 +1,6 @@
 //! From a configuration to what runs: one file for each thing that is started.
 
+pub mod admission;
 pub mod clock;
 pub mod engine;
 pub mod memory;

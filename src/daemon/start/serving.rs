@@ -1,7 +1,7 @@
 //! Serving NTP on every address that can be had, sooner or later.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,12 @@ use arc_swap::ArcSwap;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
+use super::admission::Admission;
 use crate::config::{Keys, Serve};
 use crate::core::snapshot::Snapshot;
 use crate::ntp::access::Access;
+use crate::ntp::client::names::Names;
+use crate::ntp::counters::Board;
 use crate::ntp::served::Served;
 use crate::ntp::worker::{self, Workers};
 
@@ -22,6 +25,7 @@ const BIND_AGAIN: Duration = Duration::from_secs(5);
 /// What answers NTP requests.
 pub struct Serving {
     served: Served,
+    admission: Admission,
     applied: Option<Serve>,
     places: Vec<Place>,
 }
@@ -43,9 +47,25 @@ enum Answering {
 
 impl Serving {
     /// Nobody is answered yet.
-    pub fn new(published: &Arc<ArcSwap<Snapshot>>) -> Self {
-        let served = Served::new(Arc::clone(published), Access::from_lists([], []));
-        Self { served, applied: None, places: Vec::new() }
+    pub fn new(published: &Arc<ArcSwap<Snapshot>>, names: Names) -> Self {
+        let served = Served::new(Arc::clone(published), Access::default());
+        let admission = Admission::new(Arc::clone(&served.access), names);
+        Self { served, admission, applied: None, places: Vec::new() }
+    }
+
+    /// The access rules in force.
+    pub fn access(&self) -> Arc<ArcSwap<Access>> {
+        Arc::clone(&self.served.access)
+    }
+
+    /// What came on the NTP port.
+    pub fn board(&self) -> Board {
+        self.served.board.clone()
+    }
+
+    /// These are our sources: rules may be for them.
+    pub fn handle_sources(&mut self, sources: impl FnOnce() -> Vec<IpAddr>) {
+        self.admission.handle_sources(sources);
     }
 
     /// Serves as a configuration says. Returns what has changed, in words.
@@ -53,11 +73,13 @@ impl Serving {
         let mut said = Vec::new();
         let usual = Serve { listen: Vec::new(), ..Serve::default() };
         let (new, old) = (serve.unwrap_or(&usual), self.applied.clone().unwrap_or(usual.clone()));
-        if (&new.allow, &new.deny) != (&old.allow, &old.deny) {
+        if new.policy() != old.policy() {
             said.push("Other clients are answered.".into());
         }
-        let access = Access::from_lists(new.allow.iter().copied(), new.deny.iter().copied());
-        self.served.access.store(Arc::new(access));
+        if self.applied.is_none() || new.policy() != old.policy() {
+            self.admission.apply(new.policy());
+        }
+        self.served.limits.store(new.limits().map(Arc::new));
         self.served.keys.store(keys.and_then(|keys| keys.table.clone()).unwrap_or_default());
         // With other threads the sockets are others, too.
         let threads_differ = new.workers != old.workers;

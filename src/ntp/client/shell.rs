@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 use tokio::io::unix::AsyncFd;
@@ -16,7 +17,9 @@ use super::names::Names;
 use super::order::{Order, Orders};
 use super::rejection::{KissCode, Rejected};
 use super::standing::ServerState;
+use crate::ntp::access::{Access, Flags};
 use crate::ntp::keys::Key;
+use crate::ntp::packet::FirstOctet;
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
 use crate::sys::udp::UdpSocket;
@@ -29,7 +32,7 @@ const PATIENCE: u32 = 8;
 const SOCKET_PATIENCE: u32 = 2;
 
 /// A network server of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// Name or address.
     pub host: String,
@@ -45,12 +48,23 @@ pub struct ClientConfig {
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
     pub key: Option<Arc<Key>>,
+    /// Whose replies are heeded; everybody's, unless there are rules.
+    pub access: Option<Arc<ArcSwap<Access>>>,
 }
 
 impl ClientConfig {
     /// A server with the usual settings: version 4, polled every 64 s to 1024 s.
     pub fn new(host: impl Into<String>) -> Self {
-        Self { host: host.into(), port: 123, iburst: false, minpoll: 6, maxpoll: 10, version: 4, key: None }
+        Self {
+            host: host.into(),
+            port: 123,
+            iburst: false,
+            minpoll: 6,
+            maxpoll: 10,
+            version: 4,
+            key: None,
+            access: None,
+        }
     }
 }
 
@@ -199,7 +213,7 @@ async fn associate<S: FnMut(ClientEvent)>(
                 match arrived {
                     Ok(count) => {
                         let local = socket.as_ref().and_then(|s| s.get_ref().local_address().ok()).map(|a| a.ip());
-                        if digest(&mut batch, count, local, &mut association, tell) {
+                        if digest(&mut batch, count, (local, config), &mut association, tell) {
                             unanswered = 0;
                         }
                     }
@@ -273,7 +287,7 @@ fn transmit(
 fn digest<S: FnMut(ClientEvent)>(
     batch: &mut Batch,
     count: usize,
-    local: Option<IpAddr>,
+    (local, config): (Option<IpAddr>, &ClientConfig),
     association: &mut Association,
     tell: &mut Teller<'_, S>,
 ) -> bool {
@@ -284,6 +298,12 @@ fn digest<S: FnMut(ClientEvent)>(
         let Some((datagram, _)) = batch.datagram(index) else { continue };
         let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
         let at = relation.raw;
+        let version = datagram.octets.first().map_or(0, |octet| FirstOctet(*octet).version());
+        let flags = config.access.as_ref().map_or(Flags::empty(), |access| access.load().flags(address));
+        if !flags.heeds_reply(version, config.key.is_some()) {
+            tell.state(ServerState::Restricted { address });
+            continue;
+        }
         match association.handle_receive(datagram.octets, arrived, at) {
             Ok(measurement) => {
                 spoken = true;

@@ -44,6 +44,11 @@ pub enum ServerState {
         /// Why not.
         reason: Rejected,
     },
+    /// It answers, and our access rules say not to heed it.
+    Restricted {
+        /// Its address.
+        address: SocketAddr,
+    },
     /// It wants no requests from us, and gets none until the operator says otherwise.
     Refused {
         /// Its address.
@@ -64,6 +69,7 @@ impl fmt::Display for ServerState {
             Self::Silent { address } => write!(f, "{address} does not answer"),
             Self::Answering { address } => write!(f, "{address} answers"),
             Self::Unusable { address, reason } => write!(f, "{address} answers, but {reason}"),
+            Self::Restricted { address } => write!(f, "{address} answers, and a `restrict` rule says not to heed it"),
             Self::Refused { address, kiss } => write!(f, "{address} wants no requests from us ({})", kiss.as_str()),
         }
     }
@@ -85,6 +91,7 @@ impl ServerState {
             Self::Silent { address } => {
                 Some(format!("Check that UDP port {} of {} is not blocked.", address.port(), address.ip()))
             }
+            Self::Restricted { .. } => Some("Loosen the rule for its address, or add one for `source`.".into()),
             Self::Refused { .. } => Some("Use another server, or ask its operator.".into()),
             Self::Resolving | Self::Answering { .. } | Self::Unusable { .. } => None,
         }

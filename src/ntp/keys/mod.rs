@@ -2,8 +2,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | this one | keys, and the table of them that workers and associations read |
-//! | [`file`] | the key files of ntpd and chrony |
+//! | here | keys, and the table of them that workers and associations read |
+//! | [`file`](mod@file) | the key files of ntpd and chrony |
 //! | [`mac`] | the algorithms |
 //!
 //! A secret is never shown: not in `Debug`, not in a message.

@@ -12,6 +12,7 @@ use super::numbers::{civil_text, code_and_data, finite, name_of, nanos, nanos_up
 use super::satellites::ReceiverSky;
 use crate::core::snapshot::{ClockKind, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason, Verdict, direction};
+use crate::ntp::counters::Totals;
 use crate::observe::Moment;
 use crate::observe::plain::plain;
 
@@ -164,6 +165,9 @@ pub struct NtpReport {
     pub precision_log2: i8,
     /// When a reference last set or corrected the clock.
     pub reference_utc: Option<String>,
+    /// What came on our port since the start, and what became of it; none where it is not served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Totals>,
 }
 
 /// Coasting without a reference.
@@ -292,6 +296,15 @@ impl StatusReport {
     }
 }
 
+impl StatusReport {
+    /// The same, with what came on the NTP port.
+    #[must_use]
+    pub fn with_requests(mut self, requests: Option<Totals>) -> Self {
+        self.ntp.requests = requests;
+        self
+    }
+}
+
 fn seconds_between(from: Timestamp<Raw>, to: Timestamp<Raw>) -> f64 {
     finite((to - from).seconds().max(0.0)).unwrap_or(0.0)
 }
@@ -391,6 +404,7 @@ fn ntp(snapshot: &Snapshot, raw: Timestamp<Raw>) -> NtpReport {
         root_dispersion_ns: nanos_up(snapshot.root_dispersion_at(raw)),
         precision_log2: system.precision,
         reference_utc: system.reference_time.map(|at| civil_text(at, false)),
+        requests: None,
     }
 }
 

@@ -1,0 +1,238 @@
+//! `[serve]`: answering NTP requests.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+
+use ipnet::IpNet;
+use toml::de::DeValue;
+
+use super::diagnostic::{Diagnostic, quoted};
+use super::model::NTP_PORT;
+use super::value::{Section, network, socket_address, wrong_type};
+use crate::ntp::access::allow::Subnet;
+use crate::ntp::access::policy::Whom;
+use crate::ntp::access::restrict::{Restriction, opens_unresolved};
+use crate::ntp::access::{Flags, Policy};
+use crate::ntp::limit::{Kiss, Limits};
+
+/// Answering NTP requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Serve {
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// Who is answered besides this machine.
+    pub allow: Vec<Whom>,
+    /// Who is not, although allowed.
+    pub deny: Vec<IpNet>,
+    /// Who is answered, in ntpd's language; instead of the other two.
+    pub restrict: Option<Vec<Restriction>>,
+    /// How often one client is answered. `None`: as often as it asks, unless a `restrict` rule says
+    /// `limited`.
+    pub rate_limit: Option<Limits>,
+    /// Threads that answer; with none, the main thread does.
+    pub workers: usize,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self {
+            listen: vec![
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), NTP_PORT),
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), NTP_PORT),
+            ],
+            allow: Vec::new(),
+            deny: Vec::new(),
+            restrict: None,
+            rate_limit: None,
+            workers: 1,
+        }
+    }
+}
+
+impl Serve {
+    /// Who is answered, and on what terms.
+    pub fn policy(&self) -> Policy {
+        let limited = if self.rate_limit.is_some() { Flags::LIMITED | Flags::KOD } else { Flags::empty() };
+        match &self.restrict {
+            Some(list) => Policy::Restrict(list.clone()),
+            None => Policy::lists(self.allow.clone(), self.deny.clone(), limited),
+        }
+    }
+}
+
+impl Serve {
+    /// How often those whose rate is limited are answered; `None`: nobody's is.
+    pub fn limits(&self) -> Option<Limits> {
+        let restricted = || {
+            let limited = self.restrict.iter().flatten().any(|rule| rule.flags.contains(Flags::LIMITED));
+            limited.then_some(Limits::NTPD)
+        };
+        self.rate_limit.or_else(restricted)
+    }
+}
+
+/// Reads `rate_limit`.
+fn rate_limit(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Limits> {
+    let value = section.get("rate_limit")?;
+    let usual = Limits::default();
+    match value.get_ref() {
+        DeValue::Boolean(wanted) => return wanted.then_some(usual),
+        DeValue::Table(_) => {}
+        other => {
+            let wanted = "true, or a table such as `{ interval = \"2 s\", burst = 16 }`";
+            out.push(wrong_type("rate_limit", wanted, other, value.span()));
+            return None;
+        }
+    }
+    let table = Section::new("rate_limit", value, out)?;
+    table.only(&["interval", "burst", "minimum", "leak", "kod"], out);
+    let power = |key, usual: Option<u8>, out: &mut Vec<Diagnostic>| match table.get(key).map(|value| value.get_ref()) {
+        None => usual,
+        Some(DeValue::Boolean(false)) => None,
+        Some(_) => table.integer(key, 0..=16, out).and_then(|n| u8::try_from(n).ok()),
+    };
+    let leak = power("leak", usual.leak, out);
+    let kod = power("kod", Some(3), out);
+    Some(Limits {
+        // chrony's limits, 2^-19 s to 2^12 s.
+        interval: table.duration("interval", 1.9e-6..=4096.0, out).unwrap_or(usual.interval),
+        burst: table.integer("burst", 1..=255, out).and_then(|n| u8::try_from(n).ok()).unwrap_or(usual.burst),
+        minimum: table.duration("minimum", 0.0..=4096.0, out).unwrap_or(usual.minimum),
+        leak,
+        kiss: kod.map_or(Kiss::Never, Kiss::OneIn),
+    })
+}
+
+/// Reads `[serve]`.
+pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
+    section.only(&["listen", "allow", "deny", "restrict", "rate_limit", "workers"], out);
+    let usual = Serve::default();
+    let listen = section.list("listen", out, |text, span, out| socket_address(text, NTP_PORT, span, out));
+    if let (Some(at), Some([])) = (section.get("listen"), listen.as_deref())
+        && at.get_ref().as_array().is_some_and(|items| items.is_empty())
+    {
+        let help = "Delete `listen` for all addresses, or delete [serve] to answer nobody.";
+        out.push(Diagnostic::error(at.span(), "`listen` is empty", help));
+    }
+    let restrict = section.list("restrict", out, restriction);
+    if let (Some(rules), Some(at)) = (&restrict, section.get("restrict")) {
+        if section.get("allow").is_some() || section.get("deny").is_some() {
+            let help = "Keep `restrict`, where who has no rule is answered, or `allow` and `deny`, where nobody is.";
+            out.push(Diagnostic::error(
+                at.span(),
+                "`restrict` beside `allow` or `deny`: they mean opposite things",
+                help,
+            ));
+        }
+        let rules: Vec<Restriction> = rules.iter().map(|(rule, _)| rule.clone()).collect();
+        unsafe_names(section, &rules, out);
+    }
+    Serve {
+        listen: listen.unwrap_or(usual.listen),
+        allow: section.list("allow", out, whom).unwrap_or_default(),
+        deny: section.list("deny", out, network).unwrap_or_default(),
+        restrict: restrict.map(|rules| rules.into_iter().map(|(rule, _)| rule).collect()),
+        rate_limit: rate_limit(section, out),
+        workers: section.integer("workers", 0..=64, out).and_then(|w| usize::try_from(w).ok()).unwrap_or(usual.workers),
+    }
+}
+
+/// Whom `allow` names: a network, an address or a host.
+fn whom(text: &str, span: Range<usize>, out: &mut Vec<Diagnostic>) -> Option<Whom> {
+    match Subnet::parse(text) {
+        Ok(Subnet::Name(name)) => Some(Whom::Name(name)),
+        _ => network(text, span, out).map(Whom::Net),
+    }
+}
+
+fn restriction(text: &str, span: Range<usize>, out: &mut Vec<Diagnostic>) -> Option<(Restriction, Range<usize>)> {
+    match Restriction::parse(text) {
+        Ok(rule) => {
+            if rule.flags.contains(Flags::KOD) && !rule.flags.contains(Flags::LIMITED) {
+                let help = "Add `limited`, or delete `kod`.";
+                out.push(Diagnostic::warning(span.clone(), "`kod` without `limited` does nothing", help));
+            }
+            Some((rule, span))
+        }
+        Err(error) => {
+            let help = "Write it as in ntp.conf, such as \"default limited kod nopeer noquery\" or \"192.168.0.0/16\".";
+            out.push(Diagnostic::error(span, format!("in the rule {}: {error}", quoted(text)), help));
+            None
+        }
+    }
+}
+
+/// Rules that would not hold as long as a name leads nowhere.
+fn unsafe_names(section: &Section<'_, '_>, rules: &[Restriction], out: &mut Vec<Diagnostic>) {
+    let mut ignored = Vec::new();
+    let Some(written) = section.list("restrict", &mut ignored, restriction) else { return };
+    for (_, span) in written.iter().filter(|(rule, _)| opens_unresolved(rule, rules)) {
+        let title = "this rule takes away more than `default`, and a name may lead nowhere for a while";
+        out.push(Diagnostic::error(span.clone(), title, "Write the addresses of that host instead of its name."));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn read(serve: &str) -> Result<Serve, Vec<String>> {
+        let text = format!("[[server]]\naddress = \"a\"\n[serve]\n{serve}\n");
+        let read = Config::from_toml("test.toml", &text);
+        let titles = |all: Vec<Diagnostic>| all.into_iter().map(|d| d.title).collect::<Vec<_>>();
+        let (config, warnings) = read.map_err(titles)?;
+        if warnings.is_empty() { Ok(config.serve.unwrap()) } else { Err(titles(warnings)) }
+    }
+
+    fn answered(serve: &Serve, address: &str) -> bool {
+        serve.policy().access(&Default::default()).permits(address.parse().unwrap())
+    }
+
+    #[test]
+    fn lists_may_name_hosts() {
+        let serve = read("allow = [\"10.0.0.0/8\", \"client.example.org\"]\ndeny = \"10.1.0.0/16\"").unwrap();
+        assert_eq!(serve.policy().names(), ["client.example.org"]);
+        assert!(answered(&serve, "10.2.0.1") && !answered(&serve, "10.1.0.1") && answered(&serve, "127.0.0.1"));
+        // To let somebody in whenever a name leads nowhere is no way to keep them out.
+        assert_eq!(read("deny = \"client.example.org\"").unwrap_err(), ["`client.example.org` is not a network"]);
+    }
+
+    #[test]
+    fn rates_are_limited_if_asked() {
+        assert_eq!(read("workers = 1").unwrap().limits(), None);
+        assert_eq!(read("rate_limit = false").unwrap().limits(), None);
+        assert_eq!(read("rate_limit = true").unwrap().limits(), Some(Limits::default()));
+        let serve = read("rate_limit = { interval = \"8 s\", burst = 8, leak = 2, kod = false }").unwrap();
+        assert_eq!(serve.limits(), Some(Limits::CHRONY));
+        let flags = serve.policy().access(&Default::default()).flags("127.0.0.1:9".parse().unwrap());
+        assert_eq!(flags, Flags::LIMITED | Flags::KOD);
+        assert_eq!(read("rate_limit = { leak = false }").unwrap().limits().unwrap().leak, None);
+        // In ntpd's language a rule says who; and ntpd's numbers count unless others are given.
+        assert_eq!(read("restrict = \"default limited kod\"").unwrap().limits(), Some(Limits::NTPD));
+        assert_eq!(read("restrict = \"default nopeer\"").unwrap().limits(), None);
+        assert_eq!(read("rate_limit = { burst = 0 }").unwrap_err(), ["`burst` is out of range"]);
+        assert_eq!(read("rate_limit = 3").unwrap_err(), ["`rate_limit` has the wrong type"]);
+    }
+
+    #[test]
+    fn rules_are_ntpds() {
+        let serve = read("restrict = [\"default ignore\", \"10.0.0.0 mask 255.0.0.0 nomodify\", \"host\"]").unwrap();
+        assert_eq!(serve.policy().names(), ["host"]);
+        assert!(answered(&serve, "10.2.0.1") && !answered(&serve, "11.1.0.1") && !answered(&serve, "127.0.0.1"));
+        for (text, title) in [
+            ("restrict = \"default nomodfy\"", "in the rule `default nomodfy`: unknown flag `nomodfy`"),
+            ("restrict = \"default kod\"", "`kod` without `limited` does nothing"),
+            (
+                "restrict = [\"default nomodify\", \"host noserve\"]",
+                "this rule takes away more than `default`, and a name may lead nowhere for a while",
+            ),
+            (
+                "restrict = \"default\"\nallow = \"10.0.0.0/8\"",
+                "`restrict` beside `allow` or `deny`: they mean opposite things",
+            ),
+        ] {
+            assert_eq!(read(text).unwrap_err(), [title], "{text}");
+        }
+    }
+}

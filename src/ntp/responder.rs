@@ -1,0 +1,191 @@
+//! What one worker does with a batch: who is it, may it ask, how often, and the reply.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use refclocks::sys::clock;
+use refclocks::time::Span;
+
+use super::access::Flags;
+use super::counters::Counters;
+use super::limit::{Admit, Limiter, USUAL_CLIENTS};
+use super::packet::FirstOctet;
+use super::served::Served;
+use super::server::{Disposition, DropReason, Request, View, respond};
+use super::stamp::Relation;
+use crate::sys::batch::{Batch, MAX_BATCH, MAX_SEND};
+use crate::sys::udp::UdpSocket;
+
+/// One worker's buffers and what it has learned.
+#[derive(Debug)]
+pub(super) struct Responder {
+    served: Served,
+    pub(super) counters: Arc<Counters>,
+    pub(super) batch: Batch,
+    send_cost: SendCost,
+    /// Once somebody's rate is limited.
+    limiter: Option<Limiter>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Responder {
+    pub(super) fn new(served: Served, counters: Arc<Counters>, stop: Arc<AtomicBool>) -> Self {
+        Self { served, counters, batch: Batch::new(MAX_BATCH), send_cost: SendCost::default(), limiter: None, stop }
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Takes over other limits. The table is made when the first ones come, and stays.
+    fn follow_limits(&mut self) {
+        let limits = self.served.limits.load();
+        match (limits.as_deref(), &mut self.limiter) {
+            (Some(limits), None) => self.limiter = Some(Limiter::new(*limits, USUAL_CLIENTS)),
+            (Some(limits), Some(limiter)) if limiter.limits() != *limits => limiter.set_limits(*limits),
+            _ => {}
+        }
+    }
+
+    /// Answers a batch that has been received.
+    pub(super) fn answer(&mut self, socket: &UdpSocket, received: usize) {
+        if received == 0 {
+            return;
+        }
+        self.counters.count_received(received);
+        let relation = Relation::from_bracket(&clock::bracket());
+        let snapshot = self.served.snapshot.load();
+        let map = **self.served.raw_map.load();
+        let access = self.served.access.load();
+        let keys = self.served.keys.load();
+        self.follow_limits();
+        let view = View::at(&snapshot, map.apply(relation.raw));
+        let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
+        let view = if slept { view.unsynchronised() } else { view };
+
+        let mut next = 0;
+        while next < received {
+            let mut ready = [0; MAX_SEND];
+            let mut count = 0;
+            let now = clock::raw_now();
+            while next < received && count < MAX_SEND {
+                let index = next;
+                next += 1;
+                let Some((datagram, reply)) = self.batch.datagram(index) else { continue };
+                // The place for the monitor: it sees the source and what became of it.
+                let source = match datagram.from {
+                    Some(from) if from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast() => from,
+                    _ => {
+                        self.counters.count_dropped(DropReason::BadSource);
+                        continue;
+                    }
+                };
+                let flags = access.flags(source);
+                let version = datagram.octets.first().map_or(0, |octet| FirstOctet(*octet).version());
+                let kiss = match &mut self.limiter {
+                    Some(limiter) if flags.terms(version).is_some_and(|terms| terms.limited) => {
+                        match limiter.admit(source.ip(), relation.raw) {
+                            Admit::Answer => false,
+                            Admit::Kiss if flags.contains(Flags::KOD) => true,
+                            Admit::Kiss | Admit::Drop => {
+                                self.counters.count_dropped(DropReason::Limited);
+                                continue;
+                            }
+                        }
+                    }
+                    _ => false,
+                };
+                if datagram.truncated {
+                    self.counters.count_dropped(DropReason::Malformed);
+                    continue;
+                }
+                let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or_else(|| {
+                    self.counters.count_without_kernel_stamp();
+                    relation.raw
+                });
+                let leaves = now + self.send_cost.until_sent(count);
+                let utc = |host| snapshot.utc_at(map.apply(host)).0;
+                let request = Request {
+                    octets: datagram.octets,
+                    source: source.ip(),
+                    flags,
+                    kiss,
+                    received: utc(arrived),
+                    transmit: utc(leaves),
+                };
+                let disposition = respond(&request, &view, &keys, reply);
+                if let Disposition::Nak(_) = disposition {
+                    self.counters.count_refused_key();
+                }
+                if let (true, Disposition::Reply(_)) = (kiss, disposition) {
+                    self.counters.count_kissed();
+                }
+                match disposition {
+                    Disposition::Reply(len) | Disposition::Nak(len) => {
+                        self.batch.set_reply(index, len);
+                        if let Some(slot) = ready.get_mut(count) {
+                            *slot = index;
+                            count += 1;
+                        }
+                    }
+                    // The place for the ring to the main thread: the datagram with its kernel stamp
+                    // and both addresses, bounded, counted when full.
+                    Disposition::Pass(_) => self.counters.count_passed(),
+                    Disposition::Drop(reason) => self.counters.count_dropped(reason),
+                }
+            }
+            if let Some(ready) = ready.get(..count).filter(|ready| !ready.is_empty()) {
+                let sent = self.batch.send(socket, ready);
+                self.send_cost.learn(clock::raw_now() - now, count);
+                self.counters.count_sent(sent.sent, sent.failed);
+            }
+        }
+    }
+}
+
+/// How long it takes until a reply is on its way: a moving average of what the last ones took.
+#[derive(Clone, Copy, Debug)]
+struct SendCost {
+    /// Of one reply, ns.
+    nanos: i64,
+}
+
+impl Default for SendCost {
+    fn default() -> Self {
+        Self { nanos: 10_000 }
+    }
+}
+
+impl SendCost {
+    /// From the reading of the clock until the reply at that place of a sub-batch has left.
+    fn until_sent(&self, place: usize) -> Span {
+        // Three quarters through its own share: the rest, returning and waking the receiver, comes
+        // after. Against the peer's kernel stamps on loopback: within 2 us, idle and saturated.
+        Span::from_nanos(self.nanos * (4 * place as i64 + 3) / 4)
+    }
+
+    /// A sub-batch of that many replies took so long.
+    fn learn(&mut self, took: Span, replies: usize) {
+        let Ok(replies @ 1..) = i64::try_from(replies) else { return };
+        // A preempted worker says nothing of the cost of sending.
+        let each = (took.nanos() / replies).clamp(0, 4 * self.nanos + 1000);
+        self.nanos += (each - self.nanos) / 8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn send_cost_follows_and_ignores_preemption() {
+        let mut cost = SendCost::default();
+        for _ in 0..200 {
+            cost.learn(Span::from_nanos(24_000), 8);
+        }
+        assert!((2_990..3_010).contains(&cost.nanos), "{}", cost.nanos);
+        cost.learn(Span::from_millis(50), 1);
+        assert!(cost.nanos < 5_000);
+        assert_eq!(SendCost { nanos: 1000 }.until_sent(2), Span::from_nanos(2750));
+    }
+}
