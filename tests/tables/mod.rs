@@ -36,6 +36,8 @@ struct Run {
 pub struct Result {
     /// rms error, pooled over the seeds, s.
     pub rms: f64,
+    /// One standard error of that, s: from one set of seeds to another.
+    pub rms_error: f64,
     /// The oracle's on the same measurements, s.
     pub oracle: f64,
     /// Greatest error of all, s.
@@ -140,9 +142,15 @@ fn pool(runs: &[(u64, Run)]) -> Result {
     let sum = |of: fn(&Run) -> f64| runs.iter().map(|(_, run)| of(run)).sum::<f64>();
     let seconds = sum(|r| r.seconds);
     let rms = (sum(|r| r.squares) / seconds).sqrt();
+    // Of a mean of squares m with standard error e, the root has e / (2 sqrt(m)).
+    let mean_square = |(_, r): &(u64, Run)| r.squares / r.seconds;
+    let spread = runs.iter().map(|run| (mean_square(run) - rms * rms).powi(2)).sum::<f64>();
+    let n = runs.len() as f64;
+    let rms_error = (spread / n / (n - 1.0).max(1.0)).sqrt() / (2.0 * rms);
     let mut converged: Vec<f64> = runs.iter().map(|(_, r)| r.converged).collect();
     Result {
         rms,
+        rms_error,
         oracle: (sum(|r| r.oracle_squares) / seconds).sqrt(),
         max: runs.iter().map(|(_, r)| r.max).fold(0.0, f64::max),
         coverage: sum(|r| r.inside_bound) / seconds,
@@ -168,9 +176,10 @@ pub fn line(row: &Row, r: &Result) -> String {
     let missed = row.missed(r);
     let _ = write!(
         text,
-        "| {} | {} | {} | {:.2} | {:.2} | {} | {:.1} | {:.4} | {:.3} | {:.2} | {:.4} | {:.0} s |",
+        "| {} | {} ± {:.0} % | {} | {:.2} | {:.2} | {} | {:.1} | {:.4} | {:.3} | {:.2} | {:.4} | {:.0} s |",
         row.name,
         Short(r.rms),
+        100.0 * r.rms_error / r.rms,
         Short(reference),
         r.rms / reference,
         row.most,
