@@ -8,6 +8,7 @@ use refclockd::core::engine::EngineConfig;
 use refclockd::core::local::LocalPolicy;
 use refclockd::core::measurement::Measurement;
 use refclockd::core::memory::Memory;
+use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::core::state::{State, StateReason, Verdict};
@@ -30,9 +31,7 @@ fn server(name: &str) -> SourceConfig {
         lock: None,
         delay: None,
         offset: 0.0,
-        prefer: false,
-        noselect: false,
-        trust: false,
+        options: SelectionOptions::default(),
         stratum: 0,
     }
 }

@@ -5,6 +5,7 @@ use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::engine::EngineConfig;
 use refclockd::core::leap::UtcMap;
 use refclockd::core::memory::Memory;
+use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::SourceConfig;
 use refclockd::core::state::{State, Verdict};
@@ -23,9 +24,7 @@ fn source(name: &str, kind: SourceKind) -> SourceConfig {
         lock: None,
         delay: None,
         offset: 0.0,
-        prefer: false,
-        noselect: false,
-        trust: false,
+        options: SelectionOptions::default(),
         stratum: 0,
     }
 }

@@ -6,6 +6,7 @@ use refclockd::core::engine::EngineConfig;
 use refclockd::core::event::Event;
 use refclockd::core::leap::UtcMap;
 use refclockd::core::memory::Memory;
+use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::core::state::{State, StateReason, Verdict};
@@ -63,9 +64,7 @@ fn source(name: &str, kind: SourceKind) -> SourceConfig {
         lock: None,
         delay: None,
         offset: 0.0,
-        prefer: false,
-        noselect: false,
-        trust: false,
+        options: SelectionOptions::default(),
         stratum: 0,
     }
 }

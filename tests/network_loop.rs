@@ -5,13 +5,14 @@ use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::engine::EngineConfig;
 use refclockd::core::measurement::Measurement;
 use refclockd::core::memory::Memory;
+use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::core::state::{State, Verdict};
 use refclockd::sim::{Crystal, Oscillator, Rng};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Span, Tai, Timestamp};
-use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
+use refclocks::{Edge, Health, LeapIndicator, LocalStamp, Pulse, ReferenceId, Report, Sample};
 
 fn config(name: &str, kind: SourceKind) -> SourceConfig {
     SourceConfig {
@@ -23,9 +24,7 @@ fn config(name: &str, kind: SourceKind) -> SourceConfig {
         lock: None,
         delay: None,
         offset: 0.0,
-        prefer: false,
-        noselect: false,
-        trust: false,
+        options: SelectionOptions::default(),
         stratum: 0,
     }
 }
@@ -38,12 +37,27 @@ struct Server {
     off: f64,
     /// log2 of the longest poll interval, s.
     maxpoll: i8,
+    /// What it says of a leap second to come.
+    leap: LeapIndicator,
+    /// Is it required?
+    require: bool,
 }
 
-/// Runs servers (and a hat, while `pulse` says so) and shows each second's error and snapshot.
-fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut each: impl FnMut(i64, f64, &Snapshot)) {
+/// Runs servers (and a hat, while `pulse` says so) from new year 2026 on and shows each second's error and
+/// snapshot.
+fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, each: impl FnMut(i64, f64, &Snapshot)) {
+    run_from(Timestamp::from_parts(1_767_225_637, 0), servers, pulse, seconds, seed, each);
+}
+
+fn run_from(
+    epoch: Timestamp<Tai>,
+    servers: &[Server],
+    pulse: fn(i64) -> bool,
+    seconds: i64,
+    seed: u64,
+    mut each: impl FnMut(i64, f64, &Snapshot),
+) {
     let mut rng = Rng::new(seed);
-    let epoch: Timestamp<Tai> = Timestamp::from_parts(1_767_225_637, 0);
     let raw0 = Timestamp::from_parts(40, 123_456_789);
     let mut crystal = Oscillator::new(
         Rng::new(seed ^ 0x55),
@@ -53,6 +67,9 @@ fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut 
     );
     let mut sources: Vec<SourceConfig> =
         (0..servers.len()).map(|i| config(&format!("N{i}"), SourceKind::Network)).collect();
+    for (source, server) in sources.iter_mut().zip(servers) {
+        source.options.require = server.require;
+    }
     sources.push(config("GPS", SourceKind::Message));
     sources.push(config("PPS", SourceKind::Pulse));
     let (gps, pps) = (servers.len(), servers.len() + 1);
@@ -90,7 +107,7 @@ fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut 
             let t4 = crystal.raw_at(sent + Span::from_seconds(there + back));
             let middle = t1 + Span::from_seconds((t4 - t1).seconds() / 2.0);
             let tai = sent + Span::from_seconds(there + server.off);
-            let says = ServerSays { root_dispersion: 1e-5, stratum: 1, ..ServerSays::default() };
+            let says = ServerSays { root_dispersion: 1e-5, stratum: 1, leap: server.leap, ..ServerSays::default() };
             clock.handle_reach(i, 255, polls[i].2);
             let m = Measurement { raw: middle, tai, delay: Some((t4 - t1).seconds()) };
             clock.handle_exchange(i, m, says, t4);
@@ -112,8 +129,69 @@ fn run(servers: &[Server], pulse: fn(i64) -> bool, seconds: i64, seed: u64, mut 
     }
 }
 
-const LAN: Server = Server { base: 100e-6, jitter: 20e-6, off: 0.0, maxpoll: 6 };
-const WAN: Server = Server { base: 20e-3, jitter: 5e-3, off: 0.0, maxpoll: 10 };
+const LAN: Server =
+    Server { base: 100e-6, jitter: 20e-6, off: 0.0, maxpoll: 6, leap: LeapIndicator::None, require: false };
+const WAN: Server = Server { base: 20e-3, jitter: 5e-3, maxpoll: 10, ..LAN };
+
+/// 2026-06-30T23:00:00Z, 37 s ahead in TAI.
+const LAST_HOUR_OF_JUNE: i64 = 1_782_860_400 + 37;
+
+#[test]
+fn a_leap_second_is_what_the_majority_announces() {
+    let warns = || Server { leap: LeapIndicator::Insert, ..LAN };
+    let epoch = Timestamp::from_parts(LAST_HOUR_OF_JUNE, 0);
+    // Two of three say so. TAI is continuous, UTC repeats a second.
+    run_from(
+        epoch,
+        &[warns(), LAN, warns()],
+        |_| false,
+        3700,
+        1,
+        |k, error, snapshot| {
+            if k > 200 {
+                assert!(error.abs() < 1e-3, "second {k}: {error}");
+                let expected = if k < 3601 { LeapIndicator::Insert } else { LeapIndicator::None };
+                assert_eq!(snapshot.system.leap, expected, "second {k}");
+                let (utc, inside) = snapshot.utc_at(snapshot.at);
+                let apart = snapshot.clock.tai.whole_seconds() - utc.whole_seconds();
+                assert_eq!((apart, inside), (if k < 3601 { 37 } else { 38 } + i64::from(inside), k == 3600), "{k}");
+            }
+        },
+    );
+    // One of three does not make one, nor do three in another month.
+    run_from(
+        epoch,
+        &[warns(), LAN, LAN],
+        |_| false,
+        3700,
+        1,
+        |k, _, snapshot| assert_eq!(snapshot.utc.next, None, "{k}"),
+    );
+    run(&[warns(), warns(), warns()], |_| false, 300, 1, |k, _, snapshot| assert_eq!(snapshot.utc.next, None, "{k}"));
+}
+
+#[test]
+fn without_a_source_that_is_required_nothing_feeds_the_clock() {
+    run(
+        &[LAN, LAN, Server { off: 0.3, require: true, ..LAN }],
+        |_| false,
+        300,
+        1,
+        |k, _, snapshot| {
+            assert_ne!(snapshot.state, State::Network, "second {k}");
+            if k > 60 {
+                assert_eq!(snapshot.sources[0].verdict, Verdict::RequiredMissing, "second {k}");
+            }
+        },
+    );
+    run(
+        &[LAN, LAN, Server { require: true, ..LAN }],
+        |_| false,
+        300,
+        1,
+        |k, _, snapshot| assert!(k < 60 || snapshot.state == State::Network, "second {k}"),
+    );
+}
 
 #[test]
 fn one_server_sets_and_keeps_the_clock() {

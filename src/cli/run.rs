@@ -91,7 +91,7 @@ async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, Pr
     let memory = remembered(&path);
     let raw = raw_now();
     let system: Timestamp<Utc> = realtime_now().reinterpret();
-    let utc = leap_table(config.clock.leap_file.as_deref(), system);
+    let (utc, table_until) = leap_table(config.clock.leap_file.as_deref(), system);
     let last = memory.last_utc.filter(|last| starts_from(*last, system));
     let mut clock = clock(config, utc, raw, last.map_or(system, |last| last.max(system)));
     // A machine without a battery-backed clock starts at the last good time it knew.
@@ -99,7 +99,7 @@ async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, Pr
         info!("the system clock stands at {system:.0}; it goes on from {last:.0}, the last good time known");
         clock.apply(raw, ClockCommand::Step(last - system));
     }
-    let clock = DisciplinedClock::new(engine(config, utc), &memory, clock, raw);
+    let clock = DisciplinedClock::new(engine(config, utc, table_until), &memory, clock, raw);
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));
     // The port answers before anything else is ready: "not synchronised" is an answer.
     let names = if threads { Names::on_a_thread() } else { Names::here() };

@@ -11,6 +11,7 @@ use refclocks::{Edge, ReferenceId};
 use super::keys::Keys;
 use super::serve::Serve;
 use crate::core::local::LocalPolicy;
+use crate::core::selection::SelectionOptions;
 
 /// The port of NTP, RFC 5905 section 7.2.
 pub const NTP_PORT: u16 = 123;
@@ -104,12 +105,8 @@ pub struct Refclock {
     pub offset: f64,
     /// Pulses: name of the only source that may number them. `None`: any that can.
     pub lock: Option<String>,
-    /// Use it before others that are as good.
-    pub prefer: bool,
-    /// Watch it, do not use it.
-    pub noselect: bool,
-    /// The operator vouches for it.
-    pub trust: bool,
+    /// What the selection is told of it.
+    pub options: SelectionOptions,
     /// Stratum it gives itself, 0 for a reference clock.
     pub stratum: u8,
 }
@@ -125,9 +122,7 @@ impl Refclock {
             delay: None,
             offset: 0.0,
             lock: None,
-            prefer: false,
-            noselect: false,
-            trust: false,
+            options: SelectionOptions::default(),
             stratum: 0,
         }
     }
@@ -306,12 +301,8 @@ pub struct Server {
     pub minpoll: i8,
     /// log2 of the longest, s.
     pub maxpoll: i8,
-    /// Use it before others that are as good.
-    pub prefer: bool,
-    /// Watch it, do not use it.
-    pub noselect: bool,
-    /// The operator vouches for it.
-    pub trust: bool,
+    /// What the selection is told of it.
+    pub options: SelectionOptions,
     /// Number of the key that requests are signed with and replies have to be signed with.
     pub key: Option<u32>,
 }
@@ -327,9 +318,7 @@ impl Server {
             iburst: false,
             minpoll: 6,
             maxpoll: 10,
-            prefer: false,
-            noselect: false,
-            trust: false,
+            options: SelectionOptions::default(),
             key: None,
         }
     }

@@ -12,17 +12,19 @@ use toml::de::DeValue;
 use super::diagnostic::{Diagnostic, quoted};
 use super::model::{Driver, GPSD_PORT, PhcInput, Pool, Refclock, Server};
 use super::value::{At, Section, absolute, socket_address, unknown};
+use crate::core::selection::SelectionOptions;
 
 /// Drivers of this version.
 const DRIVERS: [&str; 6] = ["nmea", "pps", "phc", "gpsd", "shm", "sock"];
 /// Drivers that are known by name only.
 const LATER: [&str; 1] = ["ubx"];
 /// Keys of every reference clock.
-const COMMON: [&str; 9] = ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "stratum"];
+const COMMON: [&str; 10] =
+    ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "require", "stratum"];
 
 /// Keys of every server.
-const SERVER: [&str; 10] =
-    ["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust", "key"];
+const SERVER: [&str; 11] =
+    ["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust", "require", "key"];
 
 /// A source, and where the parts of it stand that are compared with others.
 pub(super) struct Written<T> {
@@ -46,7 +48,7 @@ pub(super) fn refclock(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) 
     let refid = refid(&section, out);
     let delay = section.duration("delay", 0.0..=2.0, out);
     let offset = section.duration("offset", -1.0..=1.0, out);
-    let (prefer, noselect, trust) = choices(&section, out);
+    let options = choices(&section, out);
     let stratum = section.integer("stratum", 0..=15, out);
     let (driver, device) = read?;
     let lock = if takes_lock(driver.name()) { section.string("lock", out) } else { None };
@@ -56,7 +58,7 @@ pub(super) fn refclock(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) 
     source.delay = delay;
     source.offset = offset.unwrap_or(source.offset);
     source.lock = lock.as_ref().map(|(lock, _)| (*lock).to_owned());
-    (source.prefer, source.noselect, source.trust) = (prefer, noselect, trust);
+    source.options = options;
     source.stratum = stratum.and_then(|s| u8::try_from(s).ok()).unwrap_or(source.stratum);
     if source.delay.is_some() && matches!(source.driver, Driver::Pps { .. } | Driver::Phc { .. }) {
         let span = section.get("delay").map_or(section.span.clone(), Spanned::span);
@@ -102,7 +104,7 @@ fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnos
     let iburst = section.boolean("iburst", out);
     let minpoll = section.integer("minpoll", 0..=17, out);
     let maxpoll = section.integer("maxpoll", 0..=17, out);
-    let (prefer, noselect, trust) = choices(&section, out);
+    let options = choices(&section, out);
     let key = section.integer("key", 1..=i64::from(u32::MAX), out);
     let (host, device) = section.required("address", example, out)?;
     if !is_host(host) {
@@ -123,7 +125,7 @@ fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnos
         let title = format!("`minpoll` {} is above `maxpoll` {}", source.minpoll, source.maxpoll);
         out.push(Diagnostic::error(span, title, "Both are log2 of seconds; make `minpoll` the smaller one."));
     }
-    (source.prefer, source.noselect, source.trust) = (prefer, noselect, trust);
+    source.options = options;
     source.key = key.and_then(|id| u32::try_from(id).ok());
     Some(Written { source, section: section.span, name: name.map(|(_, span)| span), device, lock: None })
 }
@@ -132,16 +134,23 @@ fn takes_lock(driver: &str) -> bool {
     matches!(driver, "pps" | "phc" | "shm" | "sock")
 }
 
-/// `prefer`, `noselect` and `trust`.
-fn choices(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> (bool, bool, bool) {
+/// `prefer`, `noselect`, `trust` and `require`.
+fn choices(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> SelectionOptions {
     let mut flag = |key| section.boolean(key, out).unwrap_or(false);
-    let flags = (flag("prefer"), flag("noselect"), flag("trust"));
-    if let (true, true, _) = flags {
-        let span = section.get("prefer").map_or(section.span.clone(), Spanned::span);
-        let help = "Delete one of them; `noselect` wins.";
-        out.push(Diagnostic::warning(span, "`prefer` on a source that is never used: `noselect` is set", help));
+    let options = SelectionOptions {
+        prefer: flag("prefer"),
+        noselect: flag("noselect"),
+        trust: flag("trust"),
+        require: flag("require"),
+    };
+    for (set, key) in [(options.prefer, "prefer"), (options.require, "require")] {
+        if set && options.noselect {
+            let span = section.get(key).map_or(section.span.clone(), Spanned::span);
+            let title = format!("`{key}` on a source that is never used: `noselect` is set");
+            out.push(Diagnostic::warning(span, title, "Delete one of them; `noselect` wins."));
+        }
     }
-    flags
+    options
 }
 
 fn refid(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<ReferenceId> {

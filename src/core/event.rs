@@ -75,6 +75,20 @@ pub enum Event {
         /// The present by the first of them.
         now: Timestamp<Utc>,
     },
+    /// Sources say that a leap second comes.
+    LeapAnnounced {
+        /// The midnight after it.
+        at: Timestamp<Utc>,
+        /// +1: a second more; -1: one less.
+        change: i32,
+        /// Who.
+        by: Vec<String>,
+    },
+    /// They have taken that back.
+    LeapTakenBack {
+        /// The midnight.
+        at: Timestamp<Utc>,
+    },
     /// The clock was stepped by us.
     Stepped {
         /// local - reference before the step, s.
@@ -143,11 +157,16 @@ impl Event {
             | Self::ForeignRate { .. }
             | Self::ClockRefused(_)
             | Self::LastGoodRefuted { .. }
+            | Self::LeapTakenBack { .. }
             | Self::Panic { .. }
             | Self::DateRepaired { .. }
             | Self::Slept { .. }
             | Self::Moved { .. } => true,
-            Self::ClockTaken { .. } | Self::Numbered { .. } | Self::Stepped { .. } | Self::Server { .. } => false,
+            Self::ClockTaken { .. }
+            | Self::Numbered { .. }
+            | Self::LeapAnnounced { .. }
+            | Self::Stepped { .. }
+            | Self::Server { .. } => false,
         }
     }
 }
@@ -181,6 +200,14 @@ impl fmt::Display for Event {
                 f,
                 "the last good time known, {last_good:.0}, is not believed: {a} and {b} agree that it is {now:.0}"
             ),
+            Self::LeapAnnounced { at, change, by } => {
+                let what = if *change > 0 { "inserted" } else { "left out" };
+                let says = if by.len() == 1 { "says" } else { "say" };
+                write!(f, "a second will be {what} just before {at:.0}, {} {says}", by.join(", "))
+            }
+            Self::LeapTakenBack { at } => {
+                write!(f, "no leap second before {at:.0}: the sources that announced it have taken that back")
+            }
             Self::Stepped { offset } => {
                 write!(f, "clock stepped: it was {} {}", Magnitude(offset.abs()), direction(*offset))
             }

@@ -12,6 +12,7 @@ mod labels;
 pub mod last_good;
 pub mod leap;
 pub mod leap_list;
+pub mod leap_vote;
 pub mod local;
 pub mod measurement;
 pub mod memory;

@@ -1,6 +1,19 @@
 //! Truechimers and falsetickers: each source claims an interval, and the largest set of intervals
 //! that have a point in common is right, if it is a majority (Marzullo 1984; RFC 5905 section 11.2.1).
 
+/// What the operator says of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SelectionOptions {
+    /// Use it before others that are as good.
+    pub prefer: bool,
+    /// Watch it, do not use it.
+    pub noselect: bool,
+    /// He vouches for it: where any source is trusted, only such have a vote.
+    pub trust: bool,
+    /// The clock is not fed unless this source, or another that is required, agrees.
+    pub require: bool,
+}
+
 /// What one source claims.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Claim {

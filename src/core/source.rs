@@ -10,6 +10,7 @@ use super::measurement::{Measurement, SourceId};
 use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
 use super::polling::Polling;
+use super::selection::SelectionOptions;
 use super::snapshot::{SourceKind, SourceReport};
 use super::state::Verdict;
 
@@ -32,12 +33,8 @@ pub struct SourceConfig {
     pub delay: Option<f64>,
     /// What is known of the stamps' constant lateness (cable, interrupt), s; taken off each stamp.
     pub offset: f64,
-    /// Use it before others that are as good.
-    pub prefer: bool,
-    /// Watch it, do not use it.
-    pub noselect: bool,
-    /// The operator vouches for it.
-    pub trust: bool,
+    /// What the operator says of it.
+    pub options: SelectionOptions,
     /// Stratum it gives itself; 0 for reference clocks.
     pub stratum: u8,
 }
@@ -90,6 +87,8 @@ pub(super) struct Source {
     pub numbered_by: Option<SourceId>,
     /// Since when the numbering is contradicted.
     pub contradicted_since: Option<Timestamp<Raw>>,
+    /// What it says of a leap second to come.
+    pub leap: Option<LeapIndicator>,
     /// Network.
     pub says: ServerSays,
     /// How the server stands, in words, and what to do about it.
@@ -140,6 +139,7 @@ impl Source {
             numbering: Numbering::Nothing,
             numbered_by: None,
             contradicted_since: None,
+            leap: None,
             says: ServerSays::default(),
             server_state: None,
             offline: false,
@@ -341,9 +341,7 @@ mod tests {
             lock: None,
             delay: None,
             offset: 0.0,
-            prefer: false,
-            noselect: false,
-            trust: false,
+            options: SelectionOptions::default(),
             stratum: 0,
         };
         let mut source = Source::new(config, None);

@@ -363,6 +363,8 @@ pub enum Verdict {
     Unreachable,
     /// A server that says it has no time.
     ServerUnsynchronised,
+    /// It agrees, but none of those that the configuration requires does.
+    RequiredMissing,
     /// The configuration says so.
     NoSelect,
     /// The operator has taken it offline.
@@ -395,6 +397,7 @@ impl Verdict {
             Self::NoData => "no data",
             Self::Unreachable => "unreachable",
             Self::ServerUnsynchronised => "has no time",
+            Self::RequiredMissing => "required missing",
             Self::NoSelect => "noselect",
             Self::Offline => "offline",
             Self::FollowsUs => "follows us",
@@ -427,6 +430,7 @@ impl Verdict {
                 "If it is a server, look at the network path to it, and at its own sources.".into()
             }
             Self::NoMajority { .. } => "Add a source, so that a majority can be found.".into(),
+            Self::RequiredMissing => "See why the source with `require` does not agree.".into(),
             Self::DelayUnknown => "Add a pulse or a network server to learn its delay, or set `delay`.".into(),
             Self::Unreachable => "Check the address, the network and firewalls (UDP port 123).".into(),
             Self::ServerUnsynchronised => "Wait for it, or use another server.".into(),
@@ -485,6 +489,9 @@ impl fmt::Display for Verdict {
             Self::NoData => f.write_str("not used: it gives no time now"),
             Self::Unreachable => f.write_str("not used: it does not answer"),
             Self::ServerUnsynchronised => f.write_str("not used: it says that it has no time itself"),
+            Self::RequiredMissing => {
+                f.write_str("not used: it agrees, but no source that the configuration requires does")
+            }
             Self::NoSelect => f.write_str("not used: the configuration says `noselect`"),
             Self::Offline => f.write_str("not used: the operator has taken it offline"),
             Self::FollowsUs => f.write_str("not used: it has its time from us"),

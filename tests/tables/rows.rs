@@ -1,5 +1,6 @@
 //! The rows: worlds, and what is asked of us in them.
 
+use refclockd::core::selection::SelectionOptions;
 use refclockd::sim::fault::What;
 use refclockd::sim::scenario::{ClockAtStart, Model, SourceModel};
 use refclockd::sim::{Crystal, Fault, Jitter, PulseModel, Scenario, ServerModel, Shape, Temperature, Way};
@@ -95,7 +96,7 @@ fn scenario(source: SourceModel, wander_ppb: f64, sine: bool) -> Scenario {
 }
 
 fn source(name: &str, model: Model) -> SourceModel {
-    SourceModel { name: name.into(), model, prefer: false, noselect: false, trust: false }
+    SourceModel { name: name.into(), model, options: SelectionOptions::default() }
 }
 
 fn stamps(jitter: f64, late: Vec<(f64, f64)>) -> SourceModel {

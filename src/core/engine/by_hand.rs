@@ -7,6 +7,7 @@ use super::{Engine, Now};
 use crate::core::by_hand::{FIXED, NOISE, Outcome, Use};
 use crate::core::measurement::Measurement;
 use crate::core::measurement::SourceId;
+use crate::core::selection::SelectionOptions;
 use crate::core::snapshot::SourceKind;
 use crate::core::source::SourceConfig;
 
@@ -100,9 +101,7 @@ impl Engine {
                 lock: None,
                 delay: None,
                 offset: 0.0,
-                prefer: false,
-                noselect: false,
-                trust: false,
+                options: SelectionOptions::default(),
                 stratum: 0,
             })
         })

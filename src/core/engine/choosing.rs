@@ -41,28 +41,29 @@ impl Engine {
         for (i, interval) in &intervals {
             let s = &self.sources[i];
             if s.is_fresh(now.raw)
-                && !s.config.noselect
+                && !s.config.options.noselect
                 && !s.offline
                 && !s.follows_us()
                 && s.config.kind != SourceKind::Manual
                 && self.may_vote(*i, s, now)
             {
                 let (offset, width) = (interval.offset, interval.width);
-                claims.push(Claim { source: *i, offset, interval: width, trusted: s.config.trust });
+                claims.push(Claim { source: *i, offset, interval: width, trusted: s.config.options.trust });
             }
         }
         self.keep_orphans_apart(&mut claims);
         let own = estimated.then(|| (0.0, self.bound(0.0).distance(now.raw))).filter(|own| own.1.is_finite());
         let outcome = select(&claims, own);
-        let survivors: Vec<SourceId> =
+        let agreeing: Vec<SourceId> =
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
         self.disagreement = (outcome.agreed.is_none() && !claims.is_empty()).then_some(claims.len());
         self.against_the_agreed = outcome.agreed.map_or(0.0, |(low, high)| low.max(-high).max(0.0));
+        let survivors = if self.lacks_a_required(&agreeing) { Vec::new() } else { agreeing.clone() };
         self.choose_feeders(&survivors, &intervals, now);
         let agreed = outcome.agreed.map(|(low, high)| 0.5 * (low + high));
         let claimed: Vec<SourceId> = claims.iter().map(|c| c.source).collect();
         let verdicts: Vec<(SourceId, Verdict)> = (self.sources.keys())
-            .map(|i| (*i, self.verdict(*i, &survivors, &claimed, agreed, intervals.get(i), now)))
+            .map(|i| (*i, self.verdict(*i, &agreeing, &claimed, agreed, intervals.get(i), now)))
             .collect();
         for (i, verdict) in verdicts {
             let Some(s) = self.sources.get_mut(&i) else { continue };
@@ -77,6 +78,14 @@ impl Engine {
             }
             s.verdict = verdict;
         }
+    }
+
+    /// Does the configuration require sources, and none of them agrees?
+    fn lacks_a_required(&self, agreeing: &[SourceId]) -> bool {
+        let is_required = |s: &Source| s.config.options.require && !s.config.options.noselect;
+        // Messages that number a pulse are one voice with it.
+        let counts = |s: &Source| is_required(s) || s.numbered_by.is_some_and(|by| is_required(&self.sources[&by]));
+        self.sources.values().any(is_required) && !agreeing.iter().any(|i| counts(&self.sources[i]))
     }
 
     /// In orphan mode, machines that serve a clock nobody checks have a voice only if nobody else has,
@@ -121,7 +130,7 @@ impl Engine {
 
     fn choose_feeders(&mut self, survivors: &[SourceId], intervals: &BTreeMap<SourceId, Interval>, now: Now) {
         let fixed = |i: SourceId| {
-            let preferred = if self.sources[&i].config.prefer { 0.1 } else { 1.0 };
+            let preferred = if self.sources[&i].config.options.prefer { 0.1 } else { 1.0 };
             intervals.get(&i).map_or(f64::INFINITY, |v| v.fixed * preferred)
         };
         let allowed: Vec<SourceId> =
@@ -154,7 +163,7 @@ impl Engine {
     pub(super) fn pulse_wait(&self, now: Now) -> f64 {
         let expected = self.sources.values().any(|s| {
             s.config.kind == SourceKind::Pulse
-                && !s.config.noselect
+                && !s.config.options.noselect
                 && s.device.as_ref().is_some_and(|d| {
                     !matches!(d.phase, refclocks::DevicePhase::Absent | refclocks::DevicePhase::Faulty)
                 })
@@ -168,7 +177,7 @@ impl Engine {
     fn verdict(
         &self,
         i: SourceId,
-        survivors: &[SourceId],
+        agreeing: &[SourceId],
         claimed: &[SourceId],
         agreed: Option<f64>,
         interval: Option<&Interval>,
@@ -178,7 +187,7 @@ impl Engine {
         let by = |messages: Option<SourceId>| {
             messages.and_then(|m| self.sources.get(&m)).map_or_else(String::new, |m| m.config.name.clone())
         };
-        if s.config.noselect {
+        if s.config.options.noselect {
             return Verdict::NoSelect;
         }
         if s.config.kind == SourceKind::Manual {
@@ -239,12 +248,15 @@ impl Engine {
         if claimed.contains(&i) && agreed.is_none() {
             return Verdict::NoMajority { sources: claimed.len() };
         }
-        if claimed.contains(&i) && !survivors.contains(&i) {
+        if claimed.contains(&i) && !agreeing.contains(&i) {
             let offset_s = interval.map_or(0.0, |v| v.offset) - agreed.unwrap_or(0.0);
             return Verdict::Falseticker { offset_s, interval_s };
         }
         if !s.is_calibrated() && !self.may_feed(s, now) {
             return Verdict::DelayUnknown;
+        }
+        if agreeing.contains(&i) && self.lacks_a_required(agreeing) {
+            return Verdict::RequiredMissing;
         }
         Verdict::Agrees { interval_s }
     }

@@ -17,7 +17,7 @@ impl Engine {
             return;
         }
         let mut witnesses: Vec<Witness> = (self.sources.values())
-            .filter(|s| !s.config.noselect && !s.offline)
+            .filter(|s| !s.config.options.noselect && !s.offline)
             .filter_map(|s| {
                 let receiver = s.config.kind != SourceKind::Network;
                 Some(Witness { name: s.config.name.clone(), receiver, says: said_by(s, now)? })

@@ -26,6 +26,7 @@ impl Engine {
         self.estimator.advance(now.raw);
         self.gain_experience(now);
         let now = self.steer(now);
+        self.hear_leaps(now);
         self.label(now);
         self.next_tick = now.raw + TICK;
     }

@@ -11,6 +11,7 @@ mod coming;
 mod dating;
 mod finishing;
 mod jumps;
+mod leaping;
 mod numbering;
 mod servers;
 
@@ -68,6 +69,8 @@ pub struct EngineConfig {
     pub local: Option<LocalPolicy>,
     /// TAI and UTC.
     pub utc: UtcMap,
+    /// Until when the table of leap seconds behind it tells of all there are; `None` without a table.
+    pub table_until: Option<Timestamp<Utc>>,
     /// Is it CLOCK_REALTIME that we steer, so that a step of it by somebody else is to be taken back?
     /// Whoever closes the loop around a clock sets it.
     pub steers_realtime: bool,
@@ -132,6 +135,8 @@ pub struct Engine {
     first_message: Option<Timestamp<Raw>>,
     first_exchange: Option<Timestamp<Raw>>,
     numbered_at: Option<Timestamp<Raw>>,
+    /// Who announced the leap second to come, unless a table did.
+    leap_by: Vec<String>,
     labels: Labels,
     /// Whose time the clock has, or had last.
     reference: Option<Reference>,
@@ -184,6 +189,7 @@ impl Engine {
             first_message: None,
             first_exchange: None,
             numbered_at: None,
+            leap_by: Vec::new(),
             labels: Labels::new(now.raw),
             reference: None,
             local: LocalReference::new(config.local),

@@ -50,6 +50,7 @@ impl Engine {
         let named = self.config.utc.tai(sample.reference, sample.second60);
         let Some(s) = self.sources.get_mut(&source) else { return };
         s.arrived(raw);
+        s.leap = sample.leap.or(s.leap);
         if s.config.kind != SourceKind::Message {
             let m = Measurement { raw, tai: named, delay: None };
             s.push(m);

@@ -20,6 +20,7 @@ impl Engine {
             self.estimator.forget(source);
         }
         s.says = says;
+        s.leap = Some(says.leap);
         s.last = Some(m.raw);
         let m = Measurement { raw: without_offset(m.raw, &s.config), ..m };
         s.push(m);

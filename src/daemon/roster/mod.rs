@@ -331,9 +331,7 @@ fn sources_of(clock: &Refclock) -> impl Iterator<Item = SourceConfig> {
         lock: clock.lock.clone(),
         delay: clock.delay,
         offset: clock.offset,
-        prefer: clock.prefer,
-        noselect: clock.noselect,
-        trust: clock.trust,
+        options: clock.options,
         stratum: clock.stratum,
     };
     let pulse = matches!(clock.driver, Driver::Gpsd { .. }).then(|| SourceConfig {
@@ -357,9 +355,7 @@ fn source_of(server: &Server) -> SourceConfig {
         lock: None,
         delay: None,
         offset: 0.0,
-        prefer: server.prefer,
-        noselect: server.noselect,
-        trust: server.trust,
+        options: server.options,
         stratum: 0,
     }
 }

@@ -14,32 +14,37 @@ use crate::sys::kernel_clock::ThisKernel;
 /// The system's table of leap seconds.
 const LEAP_FILE: &str = "/usr/share/zoneinfo/leap-seconds.list";
 
-/// TAI and UTC around now, by the operator's table or the system's; what is known to this program
-/// where there is none.
-pub fn leap_table(file: Option<&Path>, system: Timestamp<Utc>) -> UtcMap {
+/// TAI and UTC around now, by the operator's table or the system's, and until when that tells of every
+/// leap second; what is known to this program where there is no table.
+pub fn leap_table(file: Option<&Path>, system: Timestamp<Utc>) -> (UtcMap, Option<Timestamp<Utc>>) {
     let path = file.unwrap_or(Path::new(LEAP_FILE));
     let now = system.max(crate::NOT_BEFORE);
     let list = match std::fs::read_to_string(path) {
         Ok(text) => LeapList::parse(&text).map_err(|error| error.to_string()),
         // The system need not have one.
-        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => return UtcMap::default(),
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return (UtcMap::default(), None);
+        }
         Err(error) => Err(error.to_string()),
     };
     match list {
         Ok(list) => {
             if list.expires.is_some_and(|expires| expires < now) {
-                warn!("{} has expired: a leap second announced since is not in it. Update tzdata.", path.display());
+                warn!(
+                    "{} has expired: a leap second announced since is not in it, and sources are asked. Update tzdata.",
+                    path.display()
+                );
             }
             let utc = list.map_at(now);
             if let Some(leap) = utc.next {
                 let what = if leap.change > 0 { "inserted" } else { "left out" };
                 info!("a second will be {what} before {}, by {}", leap.at, path.display());
             }
-            utc
+            (utc, list.expires)
         }
         Err(error) => {
             warn!("{} is not used: {error}", path.display());
-            UtcMap::default()
+            (UtcMap::default(), None)
         }
     }
 }

@@ -7,6 +7,7 @@ use refclocks::ReferenceId;
 use super::{Crystal, Fault, PulseModel, ServerModel};
 use crate::config::Diagnostic;
 use crate::core::engine::EngineConfig;
+use crate::core::selection::SelectionOptions;
 use crate::core::snapshot::SourceKind;
 use crate::core::source::SourceConfig;
 
@@ -49,12 +50,8 @@ pub struct SourceModel {
     pub name: String,
     /// What it gives, and how well.
     pub model: Model,
-    /// As in the configuration: use it first, only watch it, vouch for it.
-    pub prefer: bool,
-    /// Only watch it.
-    pub noselect: bool,
-    /// Vouch for it.
-    pub trust: bool,
+    /// As in the configuration.
+    pub options: SelectionOptions,
 }
 
 /// What a source gives.
@@ -135,9 +132,7 @@ impl SourceModel {
             lock: None,
             delay: None,
             offset: 0.0,
-            prefer: self.prefer,
-            noselect: self.noselect,
-            trust: self.trust,
+            options: self.options,
             stratum: 0,
         }
     }

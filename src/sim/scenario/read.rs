@@ -9,6 +9,7 @@ use super::{ClockAtStart, MessageModel, Model, Scenario, SourceModel};
 use crate::config::Diagnostic;
 use crate::config::diagnostic::quoted;
 use crate::config::value::{Section, unknown, wrong_type};
+use crate::core::selection::SelectionOptions;
 use crate::sim::fault::What;
 use crate::sim::oscillator::{Sensor, Temperature};
 use crate::sim::{Crystal, Fault, Jitter, PulseModel, ServerModel, Shape, Way};
@@ -30,7 +31,7 @@ const KEYS: [&str; 11] = [
 /// Longest time that a scenario can speak of, s: three years.
 const EVER: f64 = 1e8;
 /// Keys of every source.
-const COMMON: [&str; 4] = ["name", "prefer", "noselect", "trust"];
+const COMMON: [&str; 5] = ["name", "prefer", "noselect", "trust", "require"];
 /// What a fault can be.
 const FAULTS: [&str; 8] = ["silent", "no-fix", "ahead", "weeks", "route", "frequency", "phase", "wander"];
 /// Shapes of jitter.
@@ -158,10 +159,15 @@ fn sources(table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Vec<(SourceModel, 
     let mut add = |section: &Section<'_, '_>, usual: &str, model: Model, out: &mut Vec<Diagnostic>| {
         let name = section.string("name", out);
         let mut flag = |key| section.boolean(key, out).unwrap_or(false);
-        let (prefer, noselect, trust) = (flag("prefer"), flag("noselect"), flag("trust"));
+        let options = SelectionOptions {
+            prefer: flag("prefer"),
+            noselect: flag("noselect"),
+            trust: flag("trust"),
+            require: flag("require"),
+        };
         let place = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
         let name = name.map_or_else(|| usual.to_owned(), |(name, _)| name.to_owned());
-        found.push((SourceModel { name, model, prefer, noselect, trust }, place, section.span.start));
+        found.push((SourceModel { name, model, options }, place, section.span.start));
     };
     each(table, "messages", "[[messages]]", out, |section, out| {
         let model = messages(section, out);
