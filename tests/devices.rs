@@ -166,7 +166,7 @@ fn gpsds_pulses_come_by_three_ways_and_survive_its_death() {
     // gpsd is root as far as it can see, and such a gpsd looks for SOCK sockets in /run.
     let shm = |unit: u8, name| format!("[[refclock]]\ndriver = \"shm\"\nunit = {unit}\nname = \"{name}\"\n");
     let ways = [
-        ("GPS-pulse", format!("[[refclock]]\ndriver = \"gpsd\"\naddress = \"127.0.0.1:{port}\"\n")),
+        ("GPS-pulse", format!("[[refclock]]\ndriver = \"gpsd\"\naddress = \"localhost:{port}\"\n")),
         ("shm-pulse", shm(0, "shm-message") + &shm(1, "shm-pulse")),
         (
             "sock-pulse",

@@ -253,6 +253,22 @@ pub enum Remark {
         /// From assert to clear.
         width: Option<Span>,
     },
+    /// Another receiver sends as well, and is not followed.
+    OtherDevice {
+        /// The one that is.
+        followed: String,
+        /// The other.
+        other: String,
+    },
+    /// How a disciplined oscillator stands.
+    Oscillator {
+        /// It runs.
+        running: bool,
+        /// It has a reference.
+        reference: bool,
+        /// It follows that.
+        disciplined: bool,
+    },
     /// Something that was asked for besides is refused; the device is used without it.
     Refused {
         /// What.
@@ -270,7 +286,11 @@ pub enum Remark {
 impl Remark {
     /// Does it call for somebody to do something?
     pub fn is_warning(&self) -> bool {
-        matches!(self, Self::OtherEdge { .. } | Self::Refused { .. })
+        match self {
+            Self::OtherEdge { .. } | Self::Refused { .. } => true,
+            Self::Oscillator { disciplined, .. } => !disciplined,
+            Self::Edge { .. } | Self::OtherDevice { .. } | Self::Granted { .. } => false,
+        }
     }
 }
 
@@ -288,6 +308,13 @@ impl fmt::Display for Remark {
                  time is wrong by its width, use `edge = \"auto\"`",
                 ms(width)
             ),
+            Self::OtherDevice { followed, other } => {
+                write!(f, "{followed} is followed, and {other} is not; to have that one, name it as `device`")
+            }
+            Self::Oscillator { running: false, .. } => f.write_str("its oscillator does not run"),
+            Self::Oscillator { reference: false, .. } => f.write_str("its oscillator has no reference"),
+            Self::Oscillator { disciplined: false, .. } => f.write_str("its oscillator does not follow its reference"),
+            Self::Oscillator { .. } => f.write_str("its oscillator follows its reference"),
             Self::Refused { what, why } => write!(f, "{what}: {why}"),
             Self::Granted { what } => f.write_str(what),
         }

@@ -22,8 +22,11 @@ fn folder() -> Option<PathBuf> {
 
 /// Offsets (system - receiver, ms) of messages and pulses that a recording gives.
 fn replay(text: &str) -> (Vec<f64>, Vec<f64>, u64) {
-    let mut session =
-        Session::new(Config { not_before: Timestamp::from_parts(1_751_328_000, 0), last_good: Timestamp::EPOCH });
+    let mut session = Session::new(Config {
+        device: None,
+        not_before: Timestamp::from_parts(1_751_328_000, 0),
+        last_good: Timestamp::EPOCH,
+    });
     session.handle_open(Timestamp::from_parts(1, 0));
     let (mut messages, mut pulses) = (Vec::new(), Vec::new());
     for (i, line) in text.lines().filter(|l| l.starts_with('{')).enumerate() {

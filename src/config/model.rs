@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use refclocks::phc::ClockScale;
 use refclocks::shell::feed::FeedConfig;
+use refclocks::shell::gpsd::Address;
 use refclocks::shell::sock::Access;
 use refclocks::{Edge, ReferenceId};
 
@@ -153,7 +154,9 @@ pub enum Driver {
     /// gpsd's JSON socket.
     Gpsd {
         /// Where gpsd listens.
-        address: SocketAddr,
+        address: Address,
+        /// The receiver to follow, by gpsd's path of it. `None`: the first that has time.
+        device: Option<String>,
     },
     /// NTP shared memory.
     Shm {
@@ -213,7 +216,8 @@ impl Driver {
         match self {
             Self::Nmea { device, .. } | Self::Pps { device: Some(device), .. } => device.display().to_string(),
             Self::Pps { device: None, .. } => "auto".to_owned(),
-            Self::Gpsd { address } => address.to_string(),
+            Self::Gpsd { address, device: None } => address.to_string(),
+            Self::Gpsd { address, device: Some(device) } => format!("{address} {device}"),
             Self::Phc { device, input: None, .. } => device.display().to_string(),
             Self::Phc { device, input: Some(input), .. } => format!("{} input {}", device.display(), input.channel),
             Self::Shm { unit, .. } => format!("SHM({unit})"),

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use refclocks::phc::ClockScale;
+use refclocks::shell::gpsd::Address;
 use refclocks::shell::sock::Access;
 use refclocks::{Edge, ReferenceId};
 use toml::Spanned;
@@ -11,7 +12,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::model::{Driver, GPSD_PORT, PhcInput, Pool, Refclock, Server};
-use super::value::{At, Section, absolute, socket_address, unknown};
+use super::value::{At, Section, absolute, unknown};
 use crate::core::selection::SelectionOptions;
 
 /// Drivers of this version.
@@ -170,7 +171,7 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
         "nmea" => &["device", "baud"],
         "pps" => &["device", "edge", "echo", "kernel_consumer", "lock"],
         "phc" => &["device", "scale", "input", "pin", "edge", "lock"],
-        "gpsd" => &["address"],
+        "gpsd" => &["address", "device"],
         "shm" => &["unit", "pulse", "trust_owner", "lock"],
         "sock" => &["path", "pulse", "mode", "owner", "group", "lock"],
         _ if LATER.contains(&name) => {
@@ -218,8 +219,9 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
         "phc" => phc(section, out),
         "gpsd" => {
             let (text, span) = section.string("address", out).unwrap_or(("127.0.0.1", section.span.clone()));
-            let address = socket_address(text, GPSD_PORT, span.clone(), out)?;
-            Some((Driver::Gpsd { address }, span))
+            let device = section.string("device", out).map(|(path, _)| path.to_owned());
+            let address = gpsd_address(text, span.clone(), out)?;
+            Some((Driver::Gpsd { address, device }, span))
         }
         "shm" => {
             let pulse = section.boolean("pulse", out);
@@ -239,6 +241,28 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
             Some((Driver::Sock { path, pulse, access }, span))
         }
     }
+}
+
+/// Where a gpsd listens: host or address with or without a port, or a Unix socket.
+fn gpsd_address(text: &str, span: Range<usize>, out: &mut Vec<Diagnostic>) -> Option<Address> {
+    if text.starts_with('/') {
+        return absolute("address", text, span, out).map(Address::Unix);
+    }
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let with_port = || {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        Some((host, port.parse().ok().filter(|port| *port != 0)?))
+    };
+    let found = if is_host(bare) { Some((bare, GPSD_PORT)) } else { with_port().filter(|(host, _)| is_host(host)) };
+    let Some((host, port)) = found else {
+        let title = format!("{} is not where a gpsd can be", quoted(text));
+        let help = "Write a name or an address, with a port if it is not 2947, such as \"127.0.0.1:2947\"; or a \
+                    Unix socket's path.";
+        out.push(Diagnostic::error(span, title, help));
+        return None;
+    };
+    Some(Address::Tcp(host.to_owned(), port))
 }
 
 /// A hardware clock: its time, or the pulse on an input of it.
@@ -309,5 +333,31 @@ fn device(section: &Section<'_, '_>, key: &str, example: &str, out: &mut Vec<Dia
 fn is_host(text: &str) -> bool {
     let address = text.parse::<std::net::IpAddr>().is_ok();
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-    address || (text.len() <= 253 && text.chars().all(allowed) && !text.starts_with(['-', '.']))
+    address || ((1..=253).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with(['-', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpsd_is_named_in_many_ways() {
+        let read = |text: &str| {
+            let mut out = Vec::new();
+            (gpsd_address(text, 0..text.len(), &mut out).map(|address| address.to_string()), out.len())
+        };
+        for (text, address) in [
+            ("127.0.0.1", "127.0.0.1:2947"),
+            ("localhost:3000", "localhost:3000"),
+            ("::1", "[::1]:2947"),
+            ("[::1]:2948", "[::1]:2948"),
+            ("[fd00::7]", "[fd00::7]:2947"),
+            ("/run/gps.sock", "/run/gps.sock"),
+        ] {
+            assert_eq!(read(text), (Some(address.to_owned()), 0), "{text}");
+        }
+        for text in ["localhost:0", "a b", "host:70000", ":2947", "http://localhost"] {
+            assert_eq!(read(text), (None, 1), "{text}");
+        }
+    }
 }

@@ -27,6 +27,9 @@ pub enum Message {
     /// One device came or went.
     #[serde(rename = "DEVICE")]
     Device(Device),
+    /// The oscillator of a disciplined receiver.
+    #[serde(rename = "OSC")]
+    Osc(Osc),
     /// Something we asked for was wrong.
     #[serde(rename = "ERROR")]
     Error(ErrorText),
@@ -60,8 +63,27 @@ pub struct Tpv {
     pub mode: i64,
     /// ISO 8601.
     pub time: Option<String>,
+    /// How the fix was made; 7: time only, at a surveyed place.
+    pub status: Option<i64>,
     /// GPS - UTC, s.
     pub leapseconds: Option<i64>,
+}
+
+/// OSC.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Osc {
+    /// Which device.
+    #[serde(default)]
+    pub device: String,
+    /// It runs.
+    #[serde(default)]
+    pub running: bool,
+    /// It has a reference, a GNSS or another.
+    #[serde(default)]
+    pub reference: bool,
+    /// It follows that reference.
+    #[serde(default)]
+    pub disciplined: bool,
 }
 
 /// SKY.

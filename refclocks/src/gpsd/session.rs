@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::json::{Device, Message, Sky, SkySatellite, Stamps, Tpv, parse};
+use super::devices::Devices;
+use super::json::{Device, Message, Osc, Sky, SkySatellite, Stamps, Tpv, parse};
 use super::pulse_window::PulseWindow;
 use crate::device::{DevicePhase, DeviceReason, DeviceState, Health};
 use crate::nmea::DateFold;
-use crate::report::{Constellation, Fix, LocalStamp, ReceiverReport, Report, Sample, Satellite};
+use crate::report::{Constellation, Fix, LocalStamp, ReceiverReport, Remark, Report, Sample, Satellite};
 use crate::time::{Raw, Realtime, Span, Timestamp, Utc};
 
 /// gpsd cuts lines off at this length.
@@ -15,8 +16,6 @@ const LONGEST: usize = 10_240;
 const QUIET: Span = Span::from_whole_seconds(5);
 /// A greeting that does not come in this time is not gpsd's.
 const GREETING: Span = Span::from_whole_seconds(3);
-/// What we ask for: TOFF comes only with pps.
-const WATCH: &[u8] = b"?WATCH={\"enable\":true,\"json\":true,\"pps\":true};\n";
 
 /// Which of the two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +27,10 @@ pub enum Stream {
 }
 
 /// How the session is set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The receiver to follow, by gpsd's path of it. `None`: the first that has time.
+    pub device: Option<String>,
     /// No date can be earlier; gpsd adds 1024 weeks to dates it does not believe.
     pub not_before: Timestamp<Utc>,
     /// The last good time known; see [`DateFold`].
@@ -43,11 +44,14 @@ pub struct Session {
     line: Vec<u8>,
     skipping: bool,
     greeted: bool,
-    transmit: VecDeque<&'static [u8]>,
+    transmit: VecDeque<Vec<u8>>,
     reports: VecDeque<(Stream, Report)>,
     health: [Health; 2],
     states: [Option<DeviceState>; 2],
-    mode: Option<i64>,
+    devices: Devices,
+    status: Option<i64>,
+    oscillator: Option<Osc>,
+    complaint: Option<String>,
     leap_gps: Option<i64>,
     window: PulseWindow,
     last_message: Option<Timestamp<Raw>>,
@@ -77,7 +81,10 @@ impl Session {
             reports: VecDeque::new(),
             health: [Health::default(); 2],
             states: [None, None],
-            mode: None,
+            devices: Devices::new(config.device),
+            status: None,
+            oscillator: None,
+            complaint: None,
             leap_gps: None,
             window: PulseWindow::default(),
             last_message: None,
@@ -96,7 +103,8 @@ impl Session {
         self.line.clear();
         self.skipping = false;
         self.greeted = false;
-        self.mode = None;
+        self.devices.clear();
+        self.status = None;
         self.window.clear();
         self.opened = Some(now);
         self.last_message = None;
@@ -169,7 +177,7 @@ impl Session {
     }
 
     /// What to send.
-    pub fn poll_transmit(&mut self) -> Option<&'static [u8]> {
+    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         self.transmit.pop_front()
     }
 
@@ -196,7 +204,7 @@ impl Session {
             // gpsd speaks first, and says who it is.
             let Message::Version(_) = message else { return Err(Fatal::NotGpsd) };
             self.greeted = true;
-            self.transmit.push_back(WATCH);
+            self.transmit.push_back(self.devices.watch());
             return Ok(());
         }
         match message {
@@ -210,7 +218,14 @@ impl Session {
                     self.handle_device(device, now);
                 }
             }
-            Message::Error(_) => self.health[0].malformed += 1,
+            Message::Osc(osc) => self.handle_oscillator(osc),
+            Message::Error(error) => {
+                self.health[0].malformed += 1;
+                if self.complaint.as_ref() != Some(&error.message) {
+                    self.complaint = Some(error.message.clone());
+                    self.remark(Remark::Refused { what: "gpsd refuses what we asked", why: error.message });
+                }
+            }
             Message::Version(_) | Message::Other => {}
         }
         Ok(())
@@ -223,36 +238,80 @@ impl Session {
             Some(serde_json::Value::Number(n)) => n.as_f64().is_some_and(|at| at > 0.0),
             Some(_) => true,
         };
-        if !is_open && !device.path.is_empty() && self.last_message.is_none() {
-            let path = format!("{} (through gpsd)", device.path);
-            self.become_state(Stream::Message, DevicePhase::Absent, DeviceReason::Unplugged { path }, now);
+        if is_open || device.path.is_empty() {
+            return;
+        }
+        for stream in [Stream::Message, Stream::Pulse] {
+            let last = if stream == Stream::Message { &mut self.last_message } else { &mut self.last_pulse };
+            // Nothing came of any device yet, or it was this one's.
+            let is_this = match self.devices.followed(stream) {
+                Some(followed) => followed == device.path,
+                None => last.is_none() && stream == Stream::Message,
+            };
+            if is_this {
+                *last = None;
+                self.devices.left(stream);
+                let path = format!("{} (through gpsd)", device.path);
+                self.become_state(stream, DevicePhase::Absent, DeviceReason::Unplugged { path }, now);
+            }
         }
     }
 
     fn handle_tpv(&mut self, tpv: &Tpv, now: Timestamp<Raw>) {
-        self.mode = Some(tpv.mode);
+        self.devices.handle_mode(&tpv.device, tpv.mode);
+        if !self.devices.may_be(Stream::Message, &tpv.device) {
+            return;
+        }
         self.leap_gps = tpv.leapseconds.or(self.leap_gps);
-        if tpv.mode < 2 {
+        self.status = tpv.status;
+        if self.devices.mode(&tpv.device).is_some_and(|mode| mode < 2) {
             self.last_message.get_or_insert(now);
             let reason = DeviceReason::NoFix { satellites_used: None };
             self.become_state(Stream::Message, DevicePhase::WaitingForFix, reason, now);
         }
-        self.tell_receiver(None);
+        self.tell_receiver(&tpv.device, None);
     }
 
-    fn handle_sky(&mut self, sky: &Sky) {
-        if let Some(satellites) = &sky.satellites {
-            self.tell_receiver(Some(satellites.iter().filter_map(satellite).collect()));
+    fn handle_oscillator(&mut self, osc: Osc) {
+        if self.devices.may_be(Stream::Message, &osc.device) && self.oscillator.as_ref() != Some(&osc) {
+            let Osc { running, reference, disciplined, .. } = osc;
+            self.remark(Remark::Oscillator { running, reference, disciplined });
+            self.oscillator = Some(osc);
         }
     }
 
-    fn tell_receiver(&mut self, satellites: Option<Vec<Satellite>>) {
+    fn remark(&mut self, remark: Remark) {
+        self.reports.push_back((Stream::Message, Report::Remark(remark)));
+    }
+
+    /// Is this the device to follow? Others that send as well are told once each.
+    fn follows(&mut self, stream: Stream, device: &str, last: Option<Timestamp<Raw>>, now: Timestamp<Raw>) -> bool {
+        let is_silent = last.is_none_or(|last| now - last >= QUIET);
+        if self.devices.follow(stream, device, is_silent) {
+            return true;
+        }
+        if let Some(followed) = self.devices.first_seen(stream, device) {
+            self.remark(Remark::OtherDevice { followed, other: device.to_owned() });
+        }
+        false
+    }
+
+    fn handle_sky(&mut self, sky: &Sky) {
+        if let Some(satellites) = &sky.satellites
+            && self.devices.may_be(Stream::Message, &sky.device)
+        {
+            self.tell_receiver(&sky.device, Some(satellites.iter().filter_map(satellite).collect()));
+        }
+    }
+
+    fn tell_receiver(&mut self, device: &str, satellites: Option<Vec<Satellite>>) {
         let mut report = self.told.clone().unwrap_or_default();
         if let Some(satellites) = satellites {
             report.satellites_used = Some(satellites.iter().filter(|s| s.used).count() as u16);
             report.satellites = satellites;
         }
-        report.fix = match self.mode {
+        report.fix = match self.devices.mode(device) {
+            Some(2..) if self.status == Some(7) => Some(Fix::Time),
             Some(2) => Some(Fix::TwoD),
             Some(3..) => Some(Fix::ThreeD),
             Some(_) => Some(Fix::None),
@@ -267,9 +326,12 @@ impl Session {
     }
 
     fn handle_toff(&mut self, stamps: &Stamps, now: Timestamp<Raw>) {
+        if !self.follows(Stream::Message, &stamps.device, self.last_message, now) {
+            return;
+        }
         self.last_message = Some(now);
         // gpsd gives TOFF only with a fix; a TPV that says otherwise is the better witness.
-        if self.mode.is_some_and(|m| m < 2) {
+        if self.devices.mode(&stamps.device).is_some_and(|m| m < 2) {
             self.health[0].no_fix += 1;
             return;
         }
@@ -286,6 +348,9 @@ impl Session {
 
     fn handle_pps(&mut self, stamps: &Stamps, now: Timestamp<Raw>) {
         self.health[1].frames += 1;
+        if !self.follows(Stream::Pulse, &stamps.device, self.last_pulse, now) {
+            return;
+        }
         self.last_pulse = Some(now);
         let Some((local, reference)) = self.instants(stamps) else { return };
         if !self.window.admits(local.reinterpret() - reference) {
@@ -369,112 +434,5 @@ fn satellite(s: &SkySatellite) -> Option<Satellite> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const GREETING_LINE: &[u8] =
-        b"{\"class\":\"VERSION\",\"release\":\"3.22\",\"rev\":\"3.22\",\"proto_major\":3,\"proto_minor\":14}\r\n";
-
-    fn session() -> Session {
-        let mut session =
-            Session::new(Config { not_before: Timestamp::from_parts(1_751_328_000, 0), last_good: Timestamp::EPOCH });
-        session.handle_open(Timestamp::from_parts(1, 0));
-        session
-    }
-
-    fn feed(session: &mut Session, second: i64, text: &str) -> Vec<(Stream, Report)> {
-        session.handle_bytes(text.as_bytes(), Timestamp::from_parts(second, 0)).unwrap();
-        std::iter::from_fn(|| session.poll_report()).filter(|(_, r)| matches!(r, Report::Sample(_))).collect()
-    }
-
-    fn toff(real: i64, clock: i64, nanos: i64) -> String {
-        format!(
-            "{{\"class\":\"TOFF\",\"device\":\"/dev/ttyAMA0\",\"real_sec\":{real}, \"real_nsec\":0,\"clock_sec\":{clock},\"clock_nsec\":{nanos}}}\r\n"
-        )
-    }
-
-    #[test]
-    fn the_most_absurd_numbers_are_refused() {
-        let mut session = session();
-        session.handle_bytes(GREETING_LINE, Timestamp::from_parts(1, 0)).unwrap();
-        assert_eq!(feed(&mut session, 2, &toff(1_795_319_391, 1_795_319_391, i64::MIN)), []);
-        assert_eq!(session.health(Stream::Message).malformed, 1);
-        let text = format!("{{\"class\":\"TPV\",\"mode\":3,\"leapseconds\":{}}}\n", i64::MAX);
-        session.handle_bytes(text.as_bytes(), Timestamp::from_parts(2, 0)).unwrap();
-        assert_eq!(session.told.map(|t| t.tai_minus_utc), Some(None));
-    }
-
-    #[test]
-    fn asks_to_watch_once_gpsd_has_greeted() {
-        let mut session = session();
-        assert_eq!(session.poll_transmit(), None);
-        session.handle_bytes(GREETING_LINE, Timestamp::from_parts(1, 0)).unwrap();
-        assert_eq!(session.poll_transmit(), Some(WATCH));
-    }
-
-    #[test]
-    fn messages_keep_every_nanosecond() {
-        let mut session = session();
-        session.handle_bytes(GREETING_LINE, Timestamp::from_parts(1, 0)).unwrap();
-        let found = feed(&mut session, 2, &toff(1_795_319_465, 1_795_319_465, 141_078_203));
-        let [(Stream::Message, Report::Sample(sample))] = &found[..] else { unreachable!("{found:?}") };
-        assert_eq!(sample.local, LocalStamp::Realtime(Timestamp::from_nanos(1_795_319_465_141_078_203)));
-        assert_eq!(feed(&mut session, 3, &toff(1_795_319_465, 1_795_319_465, 141_078_203)), []);
-    }
-
-    #[test]
-    fn no_fix_gates_the_messages() {
-        let mut session = session();
-        session.handle_bytes(GREETING_LINE, Timestamp::from_parts(1, 0)).unwrap();
-        feed(&mut session, 2, "{\"class\":\"TPV\",\"device\":\"/dev/gps0\",\"mode\":1}\r\n");
-        assert_eq!(feed(&mut session, 2, &toff(1_795_319_465, 1_795_319_465, 1)), []);
-        feed(&mut session, 3, "{\"class\":\"TPV\",\"device\":\"/dev/gps0\",\"mode\":3,\"leapseconds\":18}\r\n");
-        assert_eq!(feed(&mut session, 3, &toff(1_795_319_466, 1_795_319_466, 1)).len(), 1);
-    }
-
-    #[test]
-    fn a_date_1024_weeks_ahead_comes_back() {
-        let mut session = session();
-        session.handle_bytes(GREETING_LINE, Timestamp::from_parts(1, 0)).unwrap();
-        let found = feed(&mut session, 2, &toff(1_795_319_465 + 619_315_200, 1_795_319_465, 1));
-        let (_, Report::Sample(sample)) = &found[0] else { unreachable!() };
-        assert_eq!(sample.reference.whole_seconds(), 1_795_319_465);
-        assert_eq!(session.health(Stream::Message).rollover_repaired, 1);
-    }
-
-    #[test]
-    fn other_servers_are_told_apart() {
-        for text in ["SSH-2.0-OpenSSH_9\r\n", "{\"class\":\"TPV\",\"mode\":3}\r\n", "{\"hello\":1}\n"] {
-            assert_eq!(
-                session().handle_bytes(text.as_bytes(), Timestamp::from_parts(1, 0)),
-                Err(Fatal::NotGpsd),
-                "{text}"
-            );
-        }
-        assert_eq!(session().handle_timeout(Timestamp::from_parts(5, 0)), Err(Fatal::NotGpsd));
-    }
-
-    #[test]
-    fn bad_and_endless_lines_are_skipped() {
-        let mut session = session();
-        session.handle_bytes(GREETING_LINE, Timestamp::from_parts(1, 0)).unwrap();
-        feed(&mut session, 2, &("{\"class\":\"TOFF\",".to_owned() + &"x".repeat(20_000) + "\n{broken\n"));
-        assert_eq!(session.health(Stream::Message).malformed, 2);
-        assert_eq!(feed(&mut session, 2, &toff(1_795_319_465, 1_795_319_465, 1)).len(), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), numbers in any::<[i64; 4]>()) {
-            let mut session = session();
-            let _ = session.handle_bytes(GREETING_LINE, Timestamp::from_parts(1, 0));
-            let _ = session.handle_bytes(&bytes, Timestamp::from_parts(1, 0));
-            let [a, b, c, d] = numbers;
-            for class in ["TOFF", "PPS"] {
-                let text = format!("\n{{\"class\":\"{class}\",\"real_sec\":{a},\"real_nsec\":{b},\"clock_sec\":{c},\"clock_nsec\":{d}}}\n");
-                let _ = session.handle_bytes(text.as_bytes(), Timestamp::from_parts(1, 0));
-            }
-        }
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

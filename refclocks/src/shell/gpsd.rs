@@ -1,7 +1,9 @@
 //! The gpsd shell: connects, and connects again.
 
+use std::fmt;
 use std::io;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,11 +18,30 @@ use crate::sys::clock::raw_now;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// Where a gpsd listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A Unix socket that speaks JSON; gpsd's own control socket does not.
+    Unix(PathBuf),
+    /// A host, by name or address, and a port.
+    Tcp(String, u16),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
 /// Which gpsd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpsdConfig {
-    /// `address:port` in numbers, or the path of a Unix socket.
-    pub address: String,
+    /// Where it listens.
+    pub address: Address,
     /// The session's settings.
     pub session: Config,
 }
@@ -32,12 +53,16 @@ enum End {
     NotGpsd,
 }
 
-/// Talks to gpsd for ever.
-pub async fn run(config: GpsdConfig, mut sink: impl FnMut(Stream, Delivery)) {
-    let mut session = Session::new(config.session);
+/// Talks to gpsd for ever. `resolve` finds the addresses of a host.
+pub async fn run(
+    config: GpsdConfig,
+    resolve: impl AsyncFn(&str, u16) -> io::Result<Vec<SocketAddr>>,
+    mut sink: impl FnMut(Stream, Delivery),
+) {
+    let mut session = Session::new(config.session.clone());
     let mut comeback = Comeback::default();
     loop {
-        let end = talk(&config, &mut session, &mut comeback, &mut sink).await;
+        let end = talk(&config.address, &resolve, &mut session, &mut comeback, &mut sink).await;
         let address = || format!("gpsd at {}", config.address);
         let (phase, reason) = match end {
             End::Closed => (DevicePhase::Absent, DeviceReason::Unplugged { path: address() }),
@@ -46,32 +71,41 @@ pub async fn run(config: GpsdConfig, mut sink: impl FnMut(Stream, Delivery)) {
         };
         session.handle_fault(phase, &reason, raw_now());
         deliver(&mut session, &mut sink);
-        comeback.wait(config.address.starts_with('/').then_some(Path::new(&config.address))).await;
+        let path = match &config.address {
+            Address::Unix(path) => Some(path.as_path()),
+            Address::Tcp(..) => None,
+        };
+        comeback.wait(path).await;
     }
 }
 
 async fn talk(
-    config: &GpsdConfig,
+    address: &Address,
+    resolve: &impl AsyncFn(&str, u16) -> io::Result<Vec<SocketAddr>>,
     session: &mut Session,
     comeback: &mut Comeback,
     sink: &mut impl FnMut(Stream, Delivery),
 ) -> End {
-    if config.address.starts_with('/') {
-        match UnixStream::connect(&config.address).await {
+    match address {
+        Address::Unix(path) => match UnixStream::connect(path).await {
             Ok(stream) => converse(stream, session, comeback, sink).await,
             Err(error) => End::Io(error),
-        }
-    } else {
-        let Ok(address) = config.address.parse::<std::net::SocketAddr>() else {
-            return End::Io(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "write the address as numbers, e.g. 127.0.0.1:2947",
-            ));
-        };
-        match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => converse(stream, session, comeback, sink).await,
-            Ok(Err(error)) => End::Io(error),
-            Err(_) => End::Io(io::ErrorKind::TimedOut.into()),
+        },
+        Address::Tcp(host, port) => {
+            let addresses = match resolve(host, *port).await {
+                Ok(addresses) => addresses,
+                Err(error) => return End::Io(error),
+            };
+            let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name leads nowhere");
+            // `localhost` is two addresses, and gpsd may listen at one of them.
+            for address in addresses {
+                match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+                    Ok(Ok(stream)) => return converse(stream, session, comeback, sink).await,
+                    Ok(Err(error)) => failed = error,
+                    Err(_) => failed = io::ErrorKind::TimedOut.into(),
+                }
+            }
+            End::Io(failed)
         }
     }
 }
@@ -104,7 +138,7 @@ async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
         }
         while let Some(bytes) = session.poll_transmit() {
             comeback.reset();
-            if let Err(error) = stream.write_all(bytes).await {
+            if let Err(error) = stream.write_all(&bytes).await {
                 return End::Io(error);
             }
         }

@@ -1,5 +1,6 @@
 //! The shells that read the sources.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -69,11 +70,13 @@ impl Roster {
                 let to_utc = move |tai| published.load().utc.utc(tai);
                 Shell::start(phc::run(config, to_utc, move |d| send(at, d)))
             }
-            Driver::Gpsd { address } => {
-                let session = gpsd_driver::Config { not_before, last_good };
-                let config = gpsd::GpsdConfig { address: address.to_string(), session };
+            Driver::Gpsd { address, device } => {
+                let session = gpsd_driver::Config { device: device.clone(), not_before, last_good };
+                let config = gpsd::GpsdConfig { address: address.clone(), session };
+                let names = self.names.clone();
+                let resolve = async move |host: &str, port| names.resolve(host, port).await.map_err(io::Error::other);
                 let sink = move |stream, d| send(if stream == Stream::Pulse { pulse_at } else { at }, d);
-                Shell::start(gpsd::run(config, sink))
+                Shell::start(gpsd::run(config, resolve, sink))
             }
             Driver::Shm { unit, trust_owner, .. } => {
                 let config = shm::ShmConfig { unit: *unit, trust_owner: *trust_owner };
