@@ -65,7 +65,7 @@ pub fn ntp_respond(data: &[u8]) {
     let keys = keys();
     let kiss = choice & 64 != 0;
     let asked =
-        |octets| Request { octets, source: [192, 0, 2, 1].into(), flags: Flags::empty(), kiss, received, transmit };
+        |octets| Request { octets, source: [192, 0, 2, 1].into(), flags: Flags::empty(), previous_left: None, kiss, received, transmit };
     // Nobody guesses a digest: some requests are signed for the fuzzer.
     let mut signed = request.to_vec();
     if choice & 4 != 0

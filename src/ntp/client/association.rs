@@ -38,6 +38,8 @@ pub struct Config {
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
     pub key: Option<Arc<Key>>,
+    /// Ask in interleaved mode (RFC 9769): when replies really left is told in the next ones.
+    pub xleave: bool,
     /// Seed of the numbers that replies have to repeat. Each association needs one of its own that
     /// nobody can guess.
     pub seed: u64,
@@ -96,9 +98,25 @@ pub struct Tally {
 
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
+    /// What a reply in basic mode repeats.
     cookie: NtpTimestamp,
+    /// What a reply in interleaved mode repeats, and the exchange it tells of.
+    interleaved: Option<(NtpTimestamp, Exchange)>,
     /// T1; until told otherwise, when the request was made.
     transmitted: Timestamp<Raw>,
+}
+
+/// An exchange of which all but when the reply left is known for good.
+#[derive(Clone, Copy, Debug)]
+struct Exchange {
+    /// T1.
+    transmitted: Timestamp<Raw>,
+    /// T2.
+    receive: NtpTimestamp,
+    /// T4.
+    received: Timestamp<Raw>,
+    /// Has it been measured as it is?
+    measured: bool,
 }
 
 /// An association with one server.
@@ -108,6 +126,8 @@ pub struct Association {
     random: Random,
     poll: Poll,
     outstanding: Option<Outstanding>,
+    /// The last exchange, in interleaved mode.
+    last: Option<Exchange>,
     /// The transmit timestamp of the last reply, to know it again.
     last_transmit: NtpTimestamp,
     reach: u8,
@@ -124,6 +144,7 @@ impl Association {
             random: Random(config.seed),
             poll: Poll::new(config.minpoll, config.maxpoll, config.iburst),
             outstanding: None,
+            last: None,
             last_transmit: NtpTimestamp::UNKNOWN,
             reach: 0,
             tally: Tally::default(),
@@ -149,8 +170,14 @@ impl Association {
         let noise = self.random.fraction();
         self.poll.sent(now, noise);
         let cookie = self.random.cookie();
-        self.outstanding = Some(Outstanding { cookie, transmitted: now });
-        Some(Request::new(&Header::request(self.config.version, cookie), self.config.key.as_deref()))
+        let mut header = Header::request(self.config.version, cookie);
+        // A request that was not answered leaves nothing to ask about: the next one is a basic one.
+        let interleaved = self.last.take().map(|last| (self.random.cookie(), last));
+        if let Some((other, last)) = interleaved {
+            (header.origin, header.receive) = (last.receive, other);
+        }
+        self.outstanding = Some(Outstanding { cookie, interleaved, transmitted: now });
+        Some(Request::new(&header, self.config.key.as_deref()))
     }
 
     /// This interval between polls is wanted from now on, log2 s.
@@ -185,7 +212,7 @@ impl Association {
         let result = self.judge(bytes, received, now);
         let tally = &mut self.tally;
         *match &result {
-            Ok(_) => &mut tally.good,
+            Ok(_) | Err(Rejected::Measured) => &mut tally.good,
             Err(Rejected::Malformed(_) | Rejected::NotAReply { .. }) => &mut tally.malformed,
             Err(Rejected::Bogus) => &mut tally.bogus,
             Err(Rejected::Duplicate) => &mut tally.duplicate,
@@ -204,7 +231,10 @@ impl Association {
         if reply.mode != Mode::Server || !(1..=4).contains(&reply.version) {
             return Err(Rejected::NotAReply { mode: reply.mode });
         }
-        let Some(asked) = self.outstanding.filter(|asked| asked.cookie == reply.origin) else {
+        let repeated = |asked: &Outstanding| {
+            asked.cookie == reply.origin || asked.interleaved.is_some_and(|(other, _)| other == reply.origin)
+        };
+        let Some(asked) = self.outstanding.filter(repeated) else {
             let again = reply.transmit != NtpTimestamp::UNKNOWN && reply.transmit == self.last_transmit;
             return Err(if again { Rejected::Duplicate } else { Rejected::Bogus });
         };
@@ -241,11 +271,26 @@ impl Association {
         if distance_s >= MAX_ROOT_DISTANCE || reply.root_delay == NtpShort::MAX {
             return Err(Rejected::RootDistance { distance_s });
         }
-        let measurement = measure(&reply, asked.transmitted, received).ok_or(Rejected::ImpossibleTimes)?;
+        let told_of = asked.interleaved.map(|(_, exchange)| exchange).filter(|_| asked.cookie != reply.origin);
+        if self.config.xleave {
+            let Outstanding { transmitted, .. } = asked;
+            self.last = Some(Exchange { transmitted, receive: reply.receive, received, measured: told_of.is_none() });
+        }
+        let measurement = match told_of {
+            None => measure(&reply, asked.transmitted, received),
+            Some(exchange) => {
+                let reply = Header { receive: exchange.receive, ..reply };
+                measure(&reply, exchange.transmitted, exchange.received)
+            }
+        };
+        let measurement = measurement.ok_or(Rejected::ImpossibleTimes)?;
         if self.reach == 0 {
             self.poll.returned();
         }
         self.reach |= 1;
+        if told_of.is_some_and(|exchange| exchange.measured) {
+            return Err(Rejected::Measured);
+        }
         Ok(measurement)
     }
 

@@ -53,6 +53,10 @@ pub enum Rejected {
     /// The same reply again.
     #[error("it is the last reply again")]
     Duplicate,
+    /// It is fine, and tells of an exchange that was measured already, in basic mode: the first that is
+    /// interleaved.
+    #[error("it tells of an exchange that was measured already")]
+    Measured,
     /// It is not signed by our key, or wrongly.
     #[error("it is not signed by key {key}")]
     NotSigned {
