@@ -11,6 +11,8 @@ use refclocks::{Edge, ReferenceId};
 use super::keys::Keys;
 use super::serve::Serve;
 use crate::core::local::LocalPolicy;
+use crate::ntp::client::Filters;
+use crate::ntp::client::socket::Origin;
 
 /// The port of NTP, RFC 5905 section 7.2.
 pub const NTP_PORT: u16 = 123;
@@ -292,7 +294,7 @@ impl Feed {
 }
 
 /// A network server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     /// Unique name: the host unless given.
     pub name: String,
@@ -314,6 +316,14 @@ pub struct Server {
     pub trust: bool,
     /// Number of the key that requests are signed with and replies have to be signed with.
     pub key: Option<u32>,
+    /// NTP version of the requests, 1 to 4.
+    pub version: u8,
+    /// Ask in interleaved mode.
+    pub xleave: bool,
+    /// Which replies are not good enough.
+    pub filters: Filters,
+    /// From where it is asked.
+    pub origin: Origin,
 }
 
 impl Server {
@@ -331,12 +341,16 @@ impl Server {
             noselect: false,
             trust: false,
             key: None,
+            version: 4,
+            xleave: false,
+            filters: Filters::default(),
+            origin: Origin::default(),
         }
     }
 }
 
 /// A name with several servers behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// What each of its servers is like; name and host are the pool's.
     pub each: Server,

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use refclocks::LeapIndicator;
-use refclocks::time::{NtpTimestamp, Raw, Timestamp};
+use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
 
 use super::measurement::{Measurement, measure};
 use super::poll::Poll;
@@ -23,8 +23,11 @@ use crate::ntp::packet::{HEADER_LEN, Header, Mode, NtpShort, Packet, PacketError
 /// A server further from its reference than this is useless (RFC 5905: MAXDISP), s.
 const MAX_ROOT_DISTANCE: f64 = 16.0;
 
+/// Exchanges among which the shortest delay is looked for.
+const DELAYS: usize = 64;
+
 /// What an association needs to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The server.
     pub address: SocketAddr,
@@ -40,9 +43,28 @@ pub struct Config {
     pub key: Option<Arc<Key>>,
     /// Ask in interleaved mode (RFC 9769): when replies really left is told in the next ones.
     pub xleave: bool,
+    /// Which replies are not good enough.
+    pub filters: Filters,
     /// Seed of the numbers that replies have to repeat. Each association needs one of its own that
     /// nobody can guess.
     pub seed: u64,
+}
+
+/// Which replies of a server are not good enough.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Filters {
+    /// The least stratum.
+    pub min_stratum: u8,
+    /// The longest delay.
+    pub max_delay: Span,
+    /// The longest delay, as a multiple of the shortest of the last 64 exchanges.
+    pub max_delay_ratio: f64,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self { min_stratum: 0, max_delay: Span::from_whole_seconds(3), max_delay_ratio: f64::INFINITY }
+    }
 }
 
 /// Octets of the longest request.
@@ -92,6 +114,8 @@ pub struct Tally {
     pub kissed: u64,
     /// Replies of a server without time, or too far from it.
     pub unsynchronised: u64,
+    /// Replies that the configuration calls not good enough.
+    pub filtered: u64,
     /// Replies whose timestamps contradict each other.
     pub impossible: u64,
 }
@@ -130,6 +154,9 @@ pub struct Association {
     last: Option<Exchange>,
     /// The transmit timestamp of the last reply, to know it again.
     last_transmit: NtpTimestamp,
+    /// The delays of the last exchanges, and where the next one goes.
+    delays: [Option<Span>; DELAYS],
+    next_delay: usize,
     reach: u8,
     tally: Tally,
     refused: Option<KissCode>,
@@ -146,6 +173,8 @@ impl Association {
             outstanding: None,
             last: None,
             last_transmit: NtpTimestamp::UNKNOWN,
+            delays: [None; DELAYS],
+            next_delay: 0,
             reach: 0,
             tally: Tally::default(),
             refused: None,
@@ -219,6 +248,7 @@ impl Association {
             Err(Rejected::NotSigned { .. } | Rejected::CryptoNak { .. }) => &mut tally.not_signed,
             Err(Rejected::Kiss(_)) => &mut tally.kissed,
             Err(Rejected::Unsynchronised { .. } | Rejected::RootDistance { .. }) => &mut tally.unsynchronised,
+            Err(Rejected::StratumTooLow { .. } | Rejected::DelayTooLong { .. }) => &mut tally.filtered,
             Err(Rejected::ImpossibleTimes) => &mut tally.impossible,
         } += 1;
         result
@@ -284,6 +314,7 @@ impl Association {
             }
         };
         let measurement = measurement.ok_or(Rejected::ImpossibleTimes)?;
+        self.filter(&measurement)?;
         if self.reach == 0 {
             self.poll.returned();
         }
@@ -292,6 +323,24 @@ impl Association {
             return Err(Rejected::Measured);
         }
         Ok(measurement)
+    }
+
+    fn filter(&mut self, measurement: &Measurement) -> Result<(), Rejected> {
+        let Filters { min_stratum, max_delay, max_delay_ratio } = self.config.filters;
+        if measurement.stratum < min_stratum {
+            return Err(Rejected::StratumTooLow { stratum: measurement.stratum, least: min_stratum });
+        }
+        let shortest = self.delays.iter().flatten().min().copied();
+        if let Some(slot) = self.delays.get_mut(self.next_delay % DELAYS) {
+            *slot = Some(measurement.delay);
+        }
+        self.next_delay = self.next_delay.wrapping_add(1);
+        let ratio = shortest.map_or(f64::INFINITY, |shortest| shortest.seconds() * max_delay_ratio);
+        let longest_s = max_delay.seconds().min(if ratio.is_nan() { f64::INFINITY } else { ratio });
+        if measurement.delay.seconds() > longest_s {
+            return Err(Rejected::DelayTooLong { delay_s: measurement.delay.seconds(), longest_s });
+        }
+        Ok(())
     }
 
     /// The server.

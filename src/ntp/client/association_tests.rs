@@ -17,6 +17,7 @@ fn config() -> Config {
         version: 4,
         key: None,
         xleave: false,
+        filters: Filters::default(),
         seed: 7,
     }
 }
@@ -340,4 +341,33 @@ fn in_interleaved_mode_an_exchange_is_measured_by_when_its_reply_left() {
     let numbers: Vec<NtpTimestamp> =
         requests.iter().flat_map(|(a, b)| [*a, *b]).filter(|n| *n != NtpTimestamp::UNKNOWN).collect();
     assert_eq!(numbers.iter().collect::<std::collections::HashSet<_>>().len(), numbers.len());
+}
+
+#[test]
+fn replies_that_are_not_good_enough_are_counted_and_not_measured() {
+    let with = |filters| {
+        let mut association = Association::new(Config { filters, ..config() });
+        let request = association.poll_transmit(START).unwrap();
+        association.handle_transmitted(START + ms(1));
+        let result = association.handle_receive(&reply(&request).to_octets(), START + ms(33), START + ms(34));
+        (result, association.tally().filtered)
+    };
+    let usual = Filters::default();
+    assert!(with(usual).0.is_ok());
+    let low = with(Filters { min_stratum: 2, ..usual });
+    assert_eq!(low, (Err(Rejected::StratumTooLow { stratum: 1, least: 2 }), 1));
+    let long = with(Filters { max_delay: ms(29), ..usual });
+    assert!(matches!(long, (Err(Rejected::DelayTooLong { .. }), 1)), "{long:?}");
+    assert!(with(Filters { max_delay: ms(31), ..usual }).0.is_ok());
+
+    // Three times the shortest.
+    let mut association = Association::new(Config { filters: Filters { max_delay_ratio: 3.0, ..usual }, ..config() });
+    let mut now = START;
+    let mut ask = |delay: i64| {
+        now += Span::from_whole_seconds(100);
+        let request = association.poll_transmit(now).unwrap();
+        association.handle_transmitted(now);
+        association.handle_receive(&reply(&request).to_octets(), now + ms(2 + delay), now + ms(2 + delay)).is_ok()
+    };
+    assert_eq!([ask(30), ask(20), ask(59), ask(61), ask(20)], [true, true, true, false, true]);
 }

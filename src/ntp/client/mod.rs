@@ -26,7 +26,7 @@ pub mod shell;
 pub mod socket;
 pub mod standing;
 
-pub use association::{Association, Config, Request, Tally};
+pub use association::{Association, Config, Filters, Request, Tally};
 pub use measurement::Measurement;
 pub use order::{Order, Orders};
 pub use rejection::{KissCode, Rejected};

@@ -8,7 +8,7 @@ use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::association::{Association, Config};
+use super::association::{Association, Config, Filters};
 use super::measurement::Measurement;
 use super::names::{Names, ResolveError};
 use super::rejection::Rejected;
@@ -139,6 +139,7 @@ async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: 
             version: config.version,
             key: None,
             xleave: false,
+            filters: Filters::default(),
             seed: seed(),
         });
         let asked_at = Instant::now();

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 
-use super::association::{Association, Config, Tally};
+use super::association::{Association, Config, Filters, Tally};
 use super::measurement::Measurement;
 use super::names::Names;
 use super::order::{Order, Orders};
@@ -49,6 +49,8 @@ pub struct ClientConfig {
     pub key: Option<Arc<Key>>,
     /// Ask in interleaved mode.
     pub xleave: bool,
+    /// Which replies are not good enough.
+    pub filters: Filters,
     /// From where it is asked.
     pub origin: Origin,
     /// Whose replies are heeded; everybody's, unless there are rules.
@@ -67,6 +69,7 @@ impl ClientConfig {
             version: 4,
             key: None,
             xleave: false,
+            filters: Filters::default(),
             origin: Origin::default(),
             access: None,
         }
@@ -199,6 +202,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         version: config.version,
         key: config.key.clone(),
         xleave: config.xleave,
+        filters: config.filters,
         seed: seed(),
     });
     let mut socket: Option<ClientSocket> = None;
