@@ -64,8 +64,15 @@ pub fn ntp_respond(data: &[u8]) {
     let mut reply = vec![0xaa; if choice & 2 != 0 { usize::from(room) } else { 1500 }];
     let keys = keys();
     let kiss = choice & 64 != 0;
-    let asked =
-        |octets| Request { octets, source: [192, 0, 2, 1].into(), flags: Flags::empty(), kiss, received, transmit };
+    let asked = |octets| Request {
+        octets,
+        source: [192, 0, 2, 1].into(),
+        flags: Flags::empty(),
+        previous_left: None,
+        kiss,
+        received,
+        transmit,
+    };
     // Nobody guesses a digest: some requests are signed for the fuzzer.
     let mut signed = request.to_vec();
     if choice & 4 != 0

@@ -1,6 +1,5 @@
 //! What a configuration is, with the default of everything that has one.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use refclocks::phc::ClockScale;
@@ -13,6 +12,8 @@ use super::keys::Keys;
 use super::serve::Serve;
 use crate::core::local::LocalPolicy;
 use crate::core::selection::SelectionOptions;
+use crate::ntp::client::Filters;
+use crate::ntp::client::socket::Origin;
 
 /// The port of NTP, RFC 5905 section 7.2.
 pub const NTP_PORT: u16 = 123;
@@ -291,7 +292,7 @@ impl Feed {
 }
 
 /// A network server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     /// Unique name: the host unless given.
     pub name: String,
@@ -309,6 +310,14 @@ pub struct Server {
     pub options: SelectionOptions,
     /// Number of the key that requests are signed with and replies have to be signed with.
     pub key: Option<u32>,
+    /// NTP version of the requests, 1 to 4.
+    pub version: u8,
+    /// Ask in interleaved mode.
+    pub xleave: bool,
+    /// Which replies are not good enough.
+    pub filters: Filters,
+    /// From where it is asked.
+    pub origin: Origin,
 }
 
 impl Server {
@@ -324,12 +333,16 @@ impl Server {
             maxpoll: 10,
             options: SelectionOptions::default(),
             key: None,
+            version: 4,
+            xleave: false,
+            filters: Filters::default(),
+            origin: Origin::default(),
         }
     }
 }
 
 /// A name with several servers behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// What each of its servers is like; name and host are the pool's.
     pub each: Server,

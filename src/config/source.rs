@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use refclocks::phc::ClockScale;
 use refclocks::shell::gpsd::Address;
 use refclocks::shell::sock::Access;
+use refclocks::time::Span;
 use refclocks::{Edge, ReferenceId};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -24,8 +25,26 @@ const COMMON: [&str; 10] =
     ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "require", "stratum"];
 
 /// Keys of every server.
-const SERVER: [&str; 11] =
-    ["address", "name", "port", "iburst", "minpoll", "maxpoll", "prefer", "noselect", "trust", "require", "key"];
+const SERVER: [&str; 18] = [
+    "address",
+    "name",
+    "port",
+    "iburst",
+    "minpoll",
+    "maxpoll",
+    "prefer",
+    "noselect",
+    "trust",
+    "require",
+    "key",
+    "version",
+    "xleave",
+    "minstratum",
+    "maxdelay",
+    "maxdelayratio",
+    "bind_address",
+    "bind_interface",
+];
 
 /// A source, and where the parts of it stand that are compared with others.
 pub(super) struct Written<T> {
@@ -103,8 +122,8 @@ fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnos
     let name = section.string("name", out);
     let port = section.integer("port", 1..=65535, out);
     let iburst = section.boolean("iburst", out);
-    let minpoll = section.integer("minpoll", 0..=17, out);
-    let maxpoll = section.integer("maxpoll", 0..=17, out);
+    let minpoll = section.integer("minpoll", -6..=17, out);
+    let maxpoll = section.integer("maxpoll", -6..=17, out);
     let options = choices(&section, out);
     let key = section.integer("key", 1..=i64::from(u32::MAX), out);
     let (host, device) = section.required("address", example, out)?;
@@ -128,7 +147,37 @@ fn network_source(section: Section<'_, '_>, example: &str, out: &mut Vec<Diagnos
     }
     source.options = options;
     source.key = key.and_then(|id| u32::try_from(id).ok());
+    exchange(&section, &mut source, out);
     Some(Written { source, section: section.span, name: name.map(|(_, span)| span), device, lock: None })
+}
+
+/// How its packets are, and where they leave.
+fn exchange(section: &Section<'_, '_>, source: &mut Server, out: &mut Vec<Diagnostic>) {
+    let small =
+        |key, range, out: &mut Vec<Diagnostic>| section.integer(key, range, out).and_then(|n| u8::try_from(n).ok());
+    source.version = small("version", 1..=4, out).unwrap_or(source.version);
+    source.xleave = section.boolean("xleave", out).unwrap_or(source.xleave);
+    let filters = &mut source.filters;
+    filters.min_stratum = small("minstratum", 0..=15, out).unwrap_or(filters.min_stratum);
+    filters.max_delay = section.duration("maxdelay", 1e-6..=1000.0, out).map_or(filters.max_delay, Span::from_seconds);
+    filters.max_delay_ratio = section.number("maxdelayratio", 1.0..=1e6, out).unwrap_or(filters.max_delay_ratio);
+    source.origin.address = section.string("bind_address", out).and_then(|(text, span)| {
+        let address = text.parse().ok();
+        if address.is_none() {
+            let title = format!("{} is not an address to send from", quoted(text));
+            out.push(Diagnostic::error(span, title, "Write an IP address of this machine, without a port."));
+        }
+        address
+    });
+    source.origin.interface = section.string("bind_interface", out).and_then(|(text, span)| {
+        // IFNAMSIZ, with the nought at the end.
+        let is_name = text.len() < 16 && text.chars().all(|c| c.is_ascii_graphic() && c != '/');
+        if !is_name {
+            let title = format!("{} is not the name of an interface", quoted(text));
+            out.push(Diagnostic::error(span, title, "Take it from `ip link`, such as \"eth0\"."));
+        }
+        is_name.then(|| text.to_owned())
+    });
 }
 
 fn takes_lock(driver: &str) -> bool {
@@ -339,6 +388,7 @@ fn is_host(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn a_gpsd_is_named_in_many_ways() {
@@ -358,6 +408,41 @@ mod tests {
         }
         for text in ["localhost:0", "a b", "host:70000", ":2947", "http://localhost"] {
             assert_eq!(read(text), (None, 1), "{text}");
+        }
+    }
+
+    fn server(lines: &str) -> Result<Server, Vec<String>> {
+        let text = format!("[[server]]\naddress = \"a\"\n{lines}\n");
+        let titles = |all: Vec<crate::config::Diagnostic>| all.into_iter().map(|d| d.title).collect::<Vec<_>>();
+        let (mut config, _) = Config::from_toml("test.toml", &text).map_err(titles)?;
+        Ok(config.servers.remove(0))
+    }
+
+    #[test]
+    fn how_a_server_is_asked() {
+        let said = server(
+            "minpoll = -2\nmaxpoll = 3\nversion = 3\nxleave = true\nminstratum = 2\nmaxdelay = \"20 ms\"\n\
+             maxdelayratio = 2.5\nbind_address = \"192.0.2.9\"\nbind_interface = \"eth0\"",
+        )
+        .unwrap();
+        assert_eq!((said.minpoll, said.maxpoll, said.version, said.xleave), (-2, 3, 3, true));
+        assert_eq!((said.filters.min_stratum, said.filters.max_delay_ratio), (2, 2.5));
+        assert_eq!(said.filters.max_delay, Span::from_seconds(0.02));
+        assert_eq!(said.origin.address, Some([192, 0, 2, 9].into()));
+        assert_eq!(said.origin.interface.as_deref(), Some("eth0"));
+    }
+
+    #[test]
+    fn what_cannot_be_meant() {
+        for (lines, title) in [
+            ("version = 5", "`version` is out of range"),
+            ("minpoll = -7", "`minpoll` is out of range"),
+            ("maxdelayratio = 0.5", "`maxdelayratio` is out of range"),
+            ("bind_address = \"eth0\"", "`eth0` is not an address to send from"),
+            ("bind_interface = \"an interface\"", "`an interface` is not the name of an interface"),
+            ("key = 7", "`key` names a key, and there is no file of keys"),
+        ] {
+            assert_eq!(server(lines).unwrap_err(), [title], "{lines}");
         }
     }
 }

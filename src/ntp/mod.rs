@@ -5,6 +5,7 @@
 //! | [`packet`], [`extension`] | the wire format: checked views of bytes, and their representation |
 //! | [`server`] | the pure answer to one request |
 //! | [`access`] | who gets one |
+//! | [`interleave`], `leaving` | when replies really left |
 //! | [`limit`] | and how often |
 //! | [`keys`] | symmetric keys: who said it |
 //! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
@@ -18,7 +19,9 @@ pub mod access;
 pub mod client;
 pub mod counters;
 pub mod extension;
+pub mod interleave;
 pub mod keys;
+mod leaving;
 pub mod limit;
 pub mod packet;
 pub mod reference_id;

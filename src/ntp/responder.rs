@@ -1,19 +1,23 @@
 //! What one worker does with a batch: who is it, may it ask, how often, and the reply.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use refclocks::sys::clock;
-use refclocks::time::Span;
+use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
 
-use super::access::Flags;
+use super::access::{Access, Flags};
 use super::counters::Counters;
+use super::interleave::wants;
+use super::leaving::{Arrived, Leaving};
 use super::limit::{Admit, Limiter, USUAL_CLIENTS};
-use super::packet::FirstOctet;
+use super::packet::{FirstOctet, Mode, Packet};
 use super::served::Served;
 use super::server::{Disposition, DropReason, Request, View, respond};
 use super::stamp::Relation;
-use crate::sys::batch::{Batch, MAX_BATCH, MAX_SEND};
+use crate::sys::batch::{Batch, Datagram, MAX_BATCH, MAX_SEND};
+use crate::sys::departure::Stamped;
 use crate::sys::udp::UdpSocket;
 
 /// One worker's buffers and what it has learned.
@@ -23,6 +27,8 @@ pub(super) struct Responder {
     pub(super) counters: Arc<Counters>,
     pub(super) batch: Batch,
     send_cost: SendCost,
+    /// Once a client has asked in interleaved mode.
+    leaving: Option<Leaving>,
     /// Once somebody's rate is limited.
     limiter: Option<Limiter>,
     stop: Arc<AtomicBool>,
@@ -30,7 +36,15 @@ pub(super) struct Responder {
 
 impl Responder {
     pub(super) fn new(served: Served, counters: Arc<Counters>, stop: Arc<AtomicBool>) -> Self {
-        Self { served, counters, batch: Batch::new(MAX_BATCH), send_cost: SendCost::default(), limiter: None, stop }
+        Self {
+            served,
+            counters,
+            batch: Batch::new(MAX_BATCH),
+            send_cost: SendCost::default(),
+            leaving: None,
+            limiter: None,
+            stop,
+        }
     }
 
     pub(super) fn stopped(&self) -> bool {
@@ -44,6 +58,40 @@ impl Responder {
             (Some(limits), None) => self.limiter = Some(Limiter::new(*limits, USUAL_CLIENTS)),
             (Some(limits), Some(limiter)) if limiter.limits() != *limits => limiter.set_limits(*limits),
             _ => {}
+        }
+    }
+
+    /// Is a stamp of something that left to come?
+    pub(super) fn awaits_departures(&self) -> bool {
+        self.leaving.as_ref().is_some_and(Leaving::awaits)
+    }
+
+    /// No stamp came for so long that none will: this machine's driver takes none, or not now.
+    pub(super) fn give_up_departures(&mut self, socket: &UdpSocket) {
+        if let Some(leaving) = &mut self.leaving {
+            recount(leaving, socket);
+        }
+    }
+
+    /// Takes in the kernel's stamps of what has left.
+    pub(super) fn learn_departures(&mut self, socket: &UdpSocket) {
+        let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.awaits()) else { return };
+        let relation = Relation::from_bracket(&clock::bracket());
+        let snapshot = self.served.snapshot.load();
+        let map = **self.served.raw_map.load();
+        let mut astray = false;
+        socket.departures(|departure| {
+            let Some(raw) = relation.raw_of(departure.stamp) else { return };
+            match leaving.arrives(departure.number, raw) {
+                Arrived::Of(receive) => {
+                    leaving.left(receive, NtpTimestamp::from_utc(snapshot.utc_at(map.apply(raw)).0));
+                }
+                Arrived::Nobody => {}
+                Arrived::Astray => astray = true,
+            }
+        });
+        if astray {
+            recount(leaving, socket);
         }
     }
 
@@ -73,56 +121,39 @@ impl Responder {
                 next += 1;
                 let Some((datagram, reply)) = self.batch.datagram(index) else { continue };
                 // The place for the monitor: it sees the source and what became of it.
-                let source = match datagram.from {
-                    Some(from) if from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast() => from,
-                    _ => {
-                        self.counters.count_dropped(DropReason::BadSource);
+                let (source, flags, kiss) = match admit(&datagram, &access, self.limiter.as_mut(), relation.raw) {
+                    Ok(admitted) => admitted,
+                    Err(reason) => {
+                        self.counters.count_dropped(reason);
                         continue;
                     }
                 };
-                let flags = access.flags(source);
-                let version = datagram.octets.first().map_or(0, |octet| FirstOctet(*octet).version());
-                let kiss = match &mut self.limiter {
-                    Some(limiter) if flags.terms(version).is_some_and(|terms| terms.limited) => {
-                        match limiter.admit(source.ip(), relation.raw) {
-                            Admit::Answer => false,
-                            Admit::Kiss if flags.contains(Flags::KOD) => true,
-                            Admit::Kiss | Admit::Drop => {
-                                self.counters.count_dropped(DropReason::Limited);
-                                continue;
-                            }
-                        }
-                    }
-                    _ => false,
-                };
-                if datagram.truncated {
-                    self.counters.count_dropped(DropReason::Malformed);
-                    continue;
-                }
                 let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or_else(|| {
                     self.counters.count_without_kernel_stamp();
                     relation.raw
                 });
                 let leaves = now + self.send_cost.until_sent(count);
                 let utc = |host| snapshot.utc_at(map.apply(host)).0;
-                let request = Request {
-                    octets: datagram.octets,
-                    source: source.ip(),
-                    flags,
-                    kiss,
-                    received: utc(arrived),
-                    transmit: utc(leaves),
-                };
-                let disposition = respond(&request, &view, &keys, reply);
-                if let Disposition::Nak(_) = disposition {
-                    self.counters.count_refused_key();
-                }
-                if let (true, Disposition::Reply(_)) = (kiss, disposition) {
-                    self.counters.count_kissed();
-                }
-                match disposition {
-                    Disposition::Reply(len) | Disposition::Nak(len) => {
-                        self.batch.set_reply(index, len);
+                let (received, transmit) = (utc(arrived), utc(leaves));
+                let interleaving = Packet::new_checked(datagram.octets).ok().filter(wants);
+                let previous_left = interleaving.and_then(|packet| self.leaving.as_ref()?.asked_for(&packet));
+                let octets = datagram.octets;
+                let request = Request { octets, source, flags, previous_left, kiss, received, transmit };
+                match respond(&request, &view, &keys, reply) {
+                    disposition @ (Disposition::Reply(len) | Disposition::Nak(len)) => {
+                        let is_reply = matches!(disposition, Disposition::Reply(_));
+                        match (is_reply, kiss) {
+                            (true, true) => self.counters.count_kissed(),
+                            (false, _) => self.counters.count_refused_key(),
+                            (true, false) => {}
+                        }
+                        let stamped = previous_left.is_some() && is_reply && !kiss;
+                        if interleaving.is_some() && is_reply && !kiss {
+                            let leaving = self.leaving.get_or_insert_with(|| begin_stamping(socket));
+                            let told = (NtpTimestamp::from_utc(received), NtpTimestamp::from_utc(transmit));
+                            leaving.goes(told, leaves, stamped);
+                        }
+                        self.batch.set_reply(index, len, stamped);
                         if let Some(slot) = ready.get_mut(count) {
                             *slot = index;
                             count += 1;
@@ -138,9 +169,52 @@ impl Responder {
                 let sent = self.batch.send(socket, ready);
                 self.send_cost.learn(clock::raw_now() - now, count);
                 self.counters.count_sent(sent.sent, sent.failed);
+                if let (1.., Some(leaving)) = (sent.failed, &mut self.leaving) {
+                    // Nobody says whether what was refused was counted.
+                    recount(leaving, socket);
+                }
             }
         }
+        self.learn_departures(socket);
     }
+}
+
+/// Whose it is, what is taken away from them, and whether they are only to be told to ask less.
+fn admit(
+    datagram: &Datagram<'_>,
+    access: &Access,
+    limiter: Option<&mut Limiter>,
+    now: Timestamp<Raw>,
+) -> Result<(IpAddr, Flags, bool), DropReason> {
+    let is_source = |from: &SocketAddr| from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast();
+    let source = datagram.from.filter(is_source).ok_or(DropReason::BadSource)?;
+    if datagram.truncated {
+        return Err(DropReason::Malformed);
+    }
+    let flags = access.flags(source);
+    let first = FirstOctet(datagram.octets.first().copied().unwrap_or_default());
+    // Of what is no request the limiter knows nothing.
+    let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved);
+    let is_limited = is_request && flags.terms(first.version()).is_some_and(|terms| terms.limited);
+    let kiss = match limiter.filter(|_| is_limited).map(|limiter| limiter.admit(source.ip(), now)) {
+        None | Some(Admit::Answer) => false,
+        Some(Admit::Kiss) if flags.contains(Flags::KOD) => true,
+        Some(Admit::Kiss | Admit::Drop) => return Err(DropReason::Limited),
+    };
+    Ok((source.ip(), flags, kiss))
+}
+
+fn begin_stamping(socket: &UdpSocket) -> Leaving {
+    // Without stamps the predictions stand.
+    let _ = socket.stamp_departures(Stamped::OnRequest);
+    Leaving::new()
+}
+
+fn recount(leaving: &mut Leaving, socket: &UdpSocket) {
+    // What the old count has left behind goes with it.
+    socket.departures(|_| {});
+    let _ = socket.stamp_departures(Stamped::OnRequest);
+    leaving.recount();
 }
 
 /// How long it takes until a reply is on its way: a moving average of what the last ones took.

@@ -71,6 +71,8 @@ pub struct Request<'a> {
     pub source: IpAddr,
     /// What is taken away from them.
     pub flags: Flags,
+    /// When the reply left that it names (interleaved mode, RFC 9769), if it names one we know.
+    pub previous_left: Option<NtpTimestamp>,
     /// They ask too often, and are to be told so.
     pub kiss: bool,
     /// What the served clock read when it came.
@@ -161,9 +163,10 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
         root_dispersion: view.root_dispersion,
         refid: view.refid,
         reference_time: view.reference_time,
-        origin: packet.transmit(),
+        // Which of its two stamps is repeated tells the client what the transmit timestamp is.
+        origin: request.previous_left.map_or(packet.transmit(), |_| packet.receive()),
         receive: NtpTimestamp::from_utc(request.received),
-        transmit: NtpTimestamp::from_utc(request.transmit),
+        transmit: request.previous_left.unwrap_or(NtpTimestamp::from_utc(request.transmit)),
     };
     let digest_len = tail.mac().len().saturating_sub(KEY_ID_LEN);
     let covered = request.octets.get(..request.octets.len() - tail.mac().len()).unwrap_or_default();
@@ -174,7 +177,7 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
     let header = match (request.kiss, verdict) {
         (false, _) => header,
         (true, Verdict::Wrong) => return Disposition::Drop(DropReason::Limited),
-        (true, _) => kiss_of_death(&header, view.precision),
+        (true, _) => kiss_of_death(&header, packet.transmit(), view.precision),
     };
     let needed = HEADER_LEN
         + match verdict {
@@ -201,7 +204,7 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
 
 /// Tells the client to ask less (RFC 5905 section 7.4). No time is in it: the client's own stamp stands
 /// for all of ours.
-fn kiss_of_death(reply: &Header, precision: i8) -> Header {
+fn kiss_of_death(reply: &Header, asked: NtpTimestamp, precision: i8) -> Header {
     Header {
         leap: LeapIndicator::Unsynchronised,
         stratum: 0,
@@ -211,8 +214,9 @@ fn kiss_of_death(reply: &Header, precision: i8) -> Header {
         root_dispersion: NtpShort(0),
         refid: ReferenceId(*b"RATE"),
         reference_time: NtpTimestamp::UNKNOWN,
-        receive: reply.origin,
-        transmit: reply.origin,
+        origin: asked,
+        receive: asked,
+        transmit: asked,
         ..*reply
     }
 }

@@ -32,6 +32,7 @@ fn request_of(octets: &[u8]) -> Request<'_> {
         octets,
         source: IpAddr::from([127, 0, 0, 1]),
         flags: Flags::empty(),
+        previous_left: None,
         kiss: false,
         received: Timestamp::from_parts(1_800_000_000, 5),
         transmit: Timestamp::from_parts(1_800_000_000, 25_000),
@@ -182,6 +183,23 @@ fn who_asks_too_often_is_told_without_a_time() {
         assert_eq!((header.stratum, header.refid), (0, ReferenceId(*b"RATE")));
         assert_eq!([header.origin, header.receive, header.transmit], [cookie; 3]);
         assert!(len == 48 || keys().get(3).unwrap().verifies(&reply[..48], &reply[52..len]));
+    }
+}
+
+#[test]
+fn in_interleaved_mode_the_last_reply_is_told_of() {
+    let (asked, theirs) = (NtpTimestamp(0x1111_2222_3333_4444), NtpTimestamp(0x5555_6666_7777_8888));
+    let header = Header { origin: NtpTimestamp(9), receive: theirs, ..Header::request(4, asked) }.to_octets();
+    let mut reply = BLANK;
+    let left = NtpTimestamp(0x9999_aaaa_bbbb_cccc);
+    for (previous_left, origin, transmit) in
+        [(Some(left), theirs, left), (None, asked, NtpTimestamp::from_utc(request_of(&[]).transmit))]
+    {
+        let request = Request { previous_left, ..request_of(&header) };
+        assert_eq!(respond(&request, &VIEW, &keys(), &mut reply), Disposition::Reply(48));
+        let reply = Packet::new_checked(&reply[..48]).unwrap();
+        assert_eq!((reply.origin(), reply.transmit()), (origin, transmit));
+        assert_eq!(reply.receive(), NtpTimestamp::from_utc(request.received));
     }
 }
 

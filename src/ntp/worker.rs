@@ -21,6 +21,9 @@ use crate::sys::udp::UdpSocket;
 /// How long to pause after a receive call failed for a reason that will not pass by itself.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
+/// How long after a datagram was handed over the kernel's stamp of its leaving may come.
+const DEPARTURE: Duration = Duration::from_millis(50);
+
 /// Why an address cannot be listened on. Whoever asked tries again later: nothing of this is final.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -246,11 +249,21 @@ impl Inline {
 
 fn work(socket: &UdpSocket, mut responder: Responder) {
     while !responder.stopped() {
-        match responder.batch.receive(socket, Wait::ForOne) {
+        let wait = if responder.awaits_departures() {
+            // What left is stamped by the driver, a little later.
+            match socket.wait_for_news(DEPARTURE) {
+                Ok(true) => responder.learn_departures(socket),
+                _ => responder.give_up_departures(socket),
+            }
+            Wait::No
+        } else {
+            Wait::ForOne
+        };
+        match responder.batch.receive(socket, wait) {
             // The call that shutdown(2) wakes delivers an empty datagram from nobody.
             _ if responder.stopped() => return,
             Ok(received) => responder.answer(socket, received),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(_) => {
                 responder.counters.count_receive_failed();
                 thread::sleep(PAUSE_AFTER_ERROR);

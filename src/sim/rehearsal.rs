@@ -264,7 +264,17 @@ impl Device {
 pub fn association(server: &ServerModel, seed: u64) -> Association {
     let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 123));
     let ServerModel { iburst, minpoll, maxpoll, .. } = *server;
-    Association::new(client::Config { address, iburst, minpoll, maxpoll, version: 4, key: None, seed })
+    Association::new(client::Config {
+        address,
+        iburst,
+        minpoll,
+        maxpoll,
+        version: 4,
+        key: None,
+        xleave: false,
+        filters: client::Filters::default(),
+        seed,
+    })
 }
 
 /// What a spectator is shown.

@@ -118,7 +118,15 @@ impl Server {
         let mut bytes = vec![0; HEADER_LEN];
         let source = std::net::IpAddr::from([127, 0, 0, 1]);
         let flags = Flags::empty();
-        let request = Request { octets: request, source, flags, kiss: false, received, transmit: transmitted };
+        let request = Request {
+            octets: request,
+            source,
+            flags,
+            previous_left: None,
+            kiss: false,
+            received,
+            transmit: transmitted,
+        };
         let answered = respond(&request, &view, &KeyTable::default(), &mut bytes);
         let is_answered = matches!(answered, Disposition::Reply(_)) && !is_lost && !detour.silent;
         is_answered.then_some(Reply { at: leaves + Span::from_seconds(back), bytes })

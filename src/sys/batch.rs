@@ -41,6 +41,8 @@ struct Slot {
     control: ControlBuffer,
     reply: [u8; REPLY_CAPACITY],
     reply_len: usize,
+    /// The kernel is to stamp it when it leaves.
+    stamped: bool,
 }
 
 /// A received datagram.
@@ -88,6 +90,7 @@ impl Batch {
             control: ControlBuffer::default(),
             reply: [0; REPLY_CAPACITY],
             reply_len: 0,
+            stamped: false,
         };
         Self { slots: vec![empty; datagrams.clamp(1, MAX_BATCH)].into(), received: 0 }
     }
@@ -169,10 +172,11 @@ impl Batch {
         Some((datagram, &mut slot.reply))
     }
 
-    /// Marks the reply to a datagram as ready: so many octets of its room.
-    pub fn set_reply(&mut self, index: usize, len: usize) {
+    /// Marks the reply to a datagram as ready: so many octets of its room, `stamped` when it leaves or not.
+    pub fn set_reply(&mut self, index: usize, len: usize, stamped: bool) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.reply_len = len.min(REPLY_CAPACITY);
+            slot.stamped = stamped;
         }
     }
 
@@ -187,6 +191,9 @@ impl Batch {
         for ((index, vector), header) in indices.iter().zip(&mut vectors).zip(&mut headers) {
             let Some(slot) = self.slots.get_mut(*index) else { continue };
             slot.control = ControlBuffer::leave_from(slot.ancillary.local);
+            if slot.stamped {
+                slot.control.stamp_departure();
+            }
             vector.iov_base = slot.reply.as_mut_ptr().cast();
             vector.iov_len = slot.reply_len;
             let header = &mut header.msg_hdr;

@@ -10,12 +10,15 @@ use refclocks::time::{Realtime, Timestamp};
 const WORD: usize = size_of::<usize>();
 const HEADER_LEN: usize = WORD + 8;
 
-/// Room for what we ask the kernel to tell: a stamp (16 octets) and a packet info (20), each with
-/// its header, and some to spare.
-pub(crate) const CAPACITY: usize = 128;
+/// Room for what we ask the kernel to tell: of a datagram that came, a stamp (16 octets) and a packet info
+/// (20); of one that left, two stamps (16 and 48), packet info and an error (44); each with its header.
+pub(crate) const CAPACITY: usize = 256;
 
 /// `SO_TIMESTAMPNS_NEW` of asm-generic/socket.h: a stamp of 64-bit seconds, on 32-bit machines too.
 pub(crate) const SO_TIMESTAMPNS_NEW: i32 = 64;
+
+/// `SO_TIMESTAMPING_NEW`: the same.
+pub(crate) const SO_TIMESTAMPING_NEW: i32 = 65;
 
 /// Control octets, aligned as the kernel wants them.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +75,46 @@ impl Ancillary {
     }
 }
 
+/// Number and stamp of a datagram that left, from what its socket's error queue says.
+pub(crate) fn departure(mut octets: &[u8]) -> Option<(u32, Timestamp<Realtime>)> {
+    let (mut number, mut left) = (None, None);
+    while let Some((level, kind, data, rest)) = next_message(octets) {
+        octets = rest;
+        match (level, kind) {
+            // struct scm_timestamping: three stamps, of which the first is the kernel's.
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING | SO_TIMESTAMPING_NEW) => {
+                left = data.get(..data.len() / 3).and_then(stamp)
+            }
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                // struct sock_extended_err: errno (4), origin, type, code and padding (1 each), info (4), data (4).
+                let origin = data.get(4).copied();
+                let (info, data) = (data.get(8..12)?, data.get(12..16)?);
+                // An info of nought is SCM_TSTAMP_SND: the driver has it.
+                if origin == Some(libc::SO_EE_ORIGIN_TIMESTAMPING) && info == [0; 4] {
+                    number = data.first_chunk().map(|octets| u32::from_ne_bytes(*octets));
+                }
+            }
+            _ => {}
+        }
+    }
+    Some((number?, left?))
+}
+
 impl ControlBuffer {
+    /// Adds the control message that has the datagram stamped when it leaves.
+    pub(crate) fn stamp_departure(&mut self) {
+        let wanted = Self::one(
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPING,
+            libc::SOF_TIMESTAMPING_TX_SOFTWARE.to_ne_bytes().into_iter(),
+            4,
+        );
+        for (to, octet) in self.octets.iter_mut().skip(self.len).zip(wanted.octets.iter().take(wanted.len)) {
+            *to = *octet;
+        }
+        self.len += wanted.len;
+    }
+
     /// The control message that makes a datagram leave from that address; none for `None`. The
     /// interface is left to the routing table: a reply need not go the way the request came.
     pub(crate) fn leave_from(local: Option<IpAddr>) -> Self {
@@ -164,6 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn a_departure_is_its_number_and_its_first_stamp() {
+        let stamps: Vec<u8> = [5i64, 7, 0, 0, 0, 0].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let error = |origin: u8, info: u32| {
+            let head = [0, 0, 0, 0, origin, 0, 0, 0].into_iter();
+            let error: Vec<u8> = head.chain(info.to_ne_bytes()).chain(42u32.to_ne_bytes()).collect();
+            let stamps = ControlBuffer::one(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, stamps.clone().into_iter(), 48);
+            let error = ControlBuffer::one(libc::IPPROTO_IP, libc::IP_RECVERR, error.into_iter(), 16);
+            [&stamps.octets[..stamps.len], &error.octets[..error.len]].concat()
+        };
+        let timestamping = libc::SO_EE_ORIGIN_TIMESTAMPING;
+        assert_eq!(departure(&error(timestamping, 0)), Some((42, Timestamp::from_parts(5, 7))));
+        assert_eq!(departure(&error(timestamping, 1)), None, "scheduled, not sent");
+        assert_eq!(departure(&error(libc::SO_EE_ORIGIN_ICMP, 0)), None);
+        let mut buffer = ControlBuffer::leave_from(Some("2001:db8::7".parse().unwrap()));
+        buffer.stamp_departure();
+        assert_eq!(buffer.len, HEADER_LEN + 20usize.next_multiple_of(WORD) + HEADER_LEN + WORD);
+        assert_eq!(Ancillary::parse(&buffer.octets[..buffer.len]).local, Some("2001:db8::7".parse().unwrap()));
+    }
+
+    #[test]
     fn nobody_answers_from_a_multicast_address() {
         let buffer = ControlBuffer::leave_from(Some("ff02::101".parse().unwrap()));
         assert_eq!(Ancillary::parse(&buffer.octets[..buffer.len]).local, None);
@@ -173,6 +235,7 @@ mod tests {
         #[test]
         fn arbitrary_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
             Ancillary::parse(&octets);
+            departure(&octets);
         }
     }
 }

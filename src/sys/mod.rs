@@ -4,6 +4,7 @@
 pub mod address;
 pub mod batch;
 pub mod control_message;
+pub mod departure;
 pub mod kernel_clock;
 pub mod steering;
 pub mod udp;

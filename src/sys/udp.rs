@@ -1,8 +1,10 @@
 //! UDP sockets with kernel receive stamps.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -67,14 +69,22 @@ impl UdpSocket {
     }
 
     /// A client's socket: an ephemeral port, connected, so that the kernel drops what others send
-    /// and reports what ICMP says; does not block.
+    /// and reports what ICMP says; does not block. It sends from that address and by that interface, if
+    /// they are given.
     ///
     /// # Errors
     ///
-    /// Those of socket(2) and connect(2), e.g. `NetworkUnreachable`.
-    pub fn client(server: SocketAddr) -> io::Result<Self> {
+    /// Those of socket(2), bind(2) and connect(2), e.g. `NetworkUnreachable`; of setsockopt(2) for an
+    /// interface that there is not.
+    pub fn client(server: SocketAddr, from: Option<IpAddr>, interface: Option<&str>) -> io::Result<Self> {
         let socket = Self::open(server, libc::SOCK_NONBLOCK)?;
         socket.stamp_arrivals()?;
+        if let Some(interface) = interface {
+            socket.bind_to_interface(interface)?;
+        }
+        if let Some(from) = from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
         let address = KernelAddress::new(server);
         // SAFETY: the pointer and length describe `address`, which outlives the call.
         check(unsafe { libc::connect(socket.as_raw_fd(), address.octets.as_ptr().cast(), address.len) })?;
@@ -134,6 +144,18 @@ impl UdpSocket {
         Ok(())
     }
 
+    /// Waits for a datagram, or for something in the error queue; `false` if nothing comes for so long.
+    ///
+    /// # Errors
+    ///
+    /// Those of poll(2).
+    pub fn wait_for_news(&self, patience: Duration) -> io::Result<bool> {
+        let mut news = libc::pollfd { fd: self.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the pointer is to one pollfd, which outlives the call.
+        check(unsafe { libc::poll(&raw mut news, 1, millis) }).map(|count| count > 0)
+    }
+
     /// Ends all receiving on this socket: whoever is blocked in it returns, now and ever after.
     ///
     /// A bound UDP socket is not connected, and shutdown(2) says so; but Linux wakes the readers of
@@ -152,6 +174,16 @@ impl UdpSocket {
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
+    /// Sends and receives by one interface only (`SO_BINDTODEVICE`).
+    fn bind_to_interface(&self, name: &str) -> io::Result<()> {
+        let len = libc::socklen_t::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: the pointer and length describe `name`, which outlives the call.
+        check(unsafe {
+            libc::setsockopt(self.as_raw_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name.as_ptr().cast(), len)
+        })?;
+        Ok(())
+    }
+
     fn bind(&self, address: SocketAddr) -> io::Result<()> {
         let address = KernelAddress::new(address);
         // SAFETY: the pointer and length describe `address`, which outlives the call.
@@ -167,7 +199,7 @@ impl UdpSocket {
         self.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
     }
 
-    fn set(&self, level: i32, option: i32, value: i32) -> io::Result<()> {
+    pub(super) fn set(&self, level: i32, option: i32, value: i32) -> io::Result<()> {
         // SAFETY: the pointer and length describe `value`, which outlives the call.
         check(unsafe {
             libc::setsockopt(

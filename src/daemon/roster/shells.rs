@@ -98,7 +98,11 @@ impl Roster {
             iburst: server.iburst,
             minpoll: server.minpoll,
             maxpoll: server.maxpoll,
+            version: server.version,
             key: key.clone(),
+            xleave: server.xleave,
+            filters: server.filters,
+            origin: server.origin.clone(),
             access: Some(Arc::clone(&self.access)),
             ..ClientConfig::new(server.host.clone())
         };

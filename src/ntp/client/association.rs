@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use refclocks::LeapIndicator;
-use refclocks::time::{NtpTimestamp, Raw, Timestamp};
+use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
 
 use super::measurement::{Measurement, measure};
 use super::poll::Poll;
@@ -23,8 +23,11 @@ use crate::ntp::packet::{HEADER_LEN, Header, Mode, NtpShort, Packet, PacketError
 /// A server further from its reference than this is useless (RFC 5905: MAXDISP), s.
 const MAX_ROOT_DISTANCE: f64 = 16.0;
 
+/// Exchanges among which the shortest delay is looked for.
+const DELAYS: usize = 64;
+
 /// What an association needs to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The server.
     pub address: SocketAddr,
@@ -38,9 +41,30 @@ pub struct Config {
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
     pub key: Option<Arc<Key>>,
+    /// Ask in interleaved mode (RFC 9769): when replies really left is told in the next ones.
+    pub xleave: bool,
+    /// Which replies are not good enough.
+    pub filters: Filters,
     /// Seed of the numbers that replies have to repeat. Each association needs one of its own that
     /// nobody can guess.
     pub seed: u64,
+}
+
+/// Which replies of a server are not good enough.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Filters {
+    /// The least stratum.
+    pub min_stratum: u8,
+    /// The longest delay.
+    pub max_delay: Span,
+    /// The longest delay, as a multiple of the shortest of the last 64 exchanges.
+    pub max_delay_ratio: f64,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self { min_stratum: 0, max_delay: Span::from_whole_seconds(3), max_delay_ratio: f64::INFINITY }
+    }
 }
 
 /// Octets of the longest request.
@@ -90,15 +114,33 @@ pub struct Tally {
     pub kissed: u64,
     /// Replies of a server without time, or too far from it.
     pub unsynchronised: u64,
+    /// Replies that the configuration calls not good enough.
+    pub filtered: u64,
     /// Replies whose timestamps contradict each other.
     pub impossible: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
+    /// What a reply in basic mode repeats.
     cookie: NtpTimestamp,
+    /// What a reply in interleaved mode repeats, and the exchange it tells of.
+    interleaved: Option<(NtpTimestamp, Exchange)>,
     /// T1; until told otherwise, when the request was made.
     transmitted: Timestamp<Raw>,
+}
+
+/// An exchange of which all but when the reply left is known for good.
+#[derive(Clone, Copy, Debug)]
+struct Exchange {
+    /// T1.
+    transmitted: Timestamp<Raw>,
+    /// T2.
+    receive: NtpTimestamp,
+    /// T4.
+    received: Timestamp<Raw>,
+    /// Has it been measured as it is?
+    measured: bool,
 }
 
 /// An association with one server.
@@ -108,8 +150,13 @@ pub struct Association {
     random: Random,
     poll: Poll,
     outstanding: Option<Outstanding>,
+    /// The last exchange, in interleaved mode.
+    last: Option<Exchange>,
     /// The transmit timestamp of the last reply, to know it again.
     last_transmit: NtpTimestamp,
+    /// The delays of the last exchanges, and where the next one goes.
+    delays: [Option<Span>; DELAYS],
+    next_delay: usize,
     reach: u8,
     tally: Tally,
     refused: Option<KissCode>,
@@ -124,7 +171,10 @@ impl Association {
             random: Random(config.seed),
             poll: Poll::new(config.minpoll, config.maxpoll, config.iburst),
             outstanding: None,
+            last: None,
             last_transmit: NtpTimestamp::UNKNOWN,
+            delays: [None; DELAYS],
+            next_delay: 0,
             reach: 0,
             tally: Tally::default(),
             refused: None,
@@ -149,8 +199,14 @@ impl Association {
         let noise = self.random.fraction();
         self.poll.sent(now, noise);
         let cookie = self.random.cookie();
-        self.outstanding = Some(Outstanding { cookie, transmitted: now });
-        Some(Request::new(&Header::request(self.config.version, cookie), self.config.key.as_deref()))
+        let mut header = Header::request(self.config.version, cookie);
+        // A request that was not answered leaves nothing to ask about: the next one is a basic one.
+        let interleaved = self.last.take().map(|last| (self.random.cookie(), last));
+        if let Some((other, last)) = interleaved {
+            (header.origin, header.receive) = (last.receive, other);
+        }
+        self.outstanding = Some(Outstanding { cookie, interleaved, transmitted: now });
+        Some(Request::new(&header, self.config.key.as_deref()))
     }
 
     /// This interval between polls is wanted from now on, log2 s.
@@ -185,13 +241,14 @@ impl Association {
         let result = self.judge(bytes, received, now);
         let tally = &mut self.tally;
         *match &result {
-            Ok(_) => &mut tally.good,
+            Ok(_) | Err(Rejected::Measured) => &mut tally.good,
             Err(Rejected::Malformed(_) | Rejected::NotAReply { .. }) => &mut tally.malformed,
             Err(Rejected::Bogus) => &mut tally.bogus,
             Err(Rejected::Duplicate) => &mut tally.duplicate,
             Err(Rejected::NotSigned { .. } | Rejected::CryptoNak { .. }) => &mut tally.not_signed,
             Err(Rejected::Kiss(_)) => &mut tally.kissed,
             Err(Rejected::Unsynchronised { .. } | Rejected::RootDistance { .. }) => &mut tally.unsynchronised,
+            Err(Rejected::StratumTooLow { .. } | Rejected::DelayTooLong { .. }) => &mut tally.filtered,
             Err(Rejected::ImpossibleTimes) => &mut tally.impossible,
         } += 1;
         result
@@ -204,7 +261,10 @@ impl Association {
         if reply.mode != Mode::Server || !(1..=4).contains(&reply.version) {
             return Err(Rejected::NotAReply { mode: reply.mode });
         }
-        let Some(asked) = self.outstanding.filter(|asked| asked.cookie == reply.origin) else {
+        let repeated = |asked: &Outstanding| {
+            asked.cookie == reply.origin || asked.interleaved.is_some_and(|(other, _)| other == reply.origin)
+        };
+        let Some(asked) = self.outstanding.filter(repeated) else {
             let again = reply.transmit != NtpTimestamp::UNKNOWN && reply.transmit == self.last_transmit;
             return Err(if again { Rejected::Duplicate } else { Rejected::Bogus });
         };
@@ -241,12 +301,46 @@ impl Association {
         if distance_s >= MAX_ROOT_DISTANCE || reply.root_delay == NtpShort::MAX {
             return Err(Rejected::RootDistance { distance_s });
         }
-        let measurement = measure(&reply, asked.transmitted, received).ok_or(Rejected::ImpossibleTimes)?;
+        let told_of = asked.interleaved.map(|(_, exchange)| exchange).filter(|_| asked.cookie != reply.origin);
+        if self.config.xleave {
+            let Outstanding { transmitted, .. } = asked;
+            self.last = Some(Exchange { transmitted, receive: reply.receive, received, measured: told_of.is_none() });
+        }
+        let measurement = match told_of {
+            None => measure(&reply, asked.transmitted, received),
+            Some(exchange) => {
+                let reply = Header { receive: exchange.receive, ..reply };
+                measure(&reply, exchange.transmitted, exchange.received)
+            }
+        };
+        let measurement = measurement.ok_or(Rejected::ImpossibleTimes)?;
+        self.filter(&measurement)?;
         if self.reach == 0 {
             self.poll.returned();
         }
         self.reach |= 1;
+        if told_of.is_some_and(|exchange| exchange.measured) {
+            return Err(Rejected::Measured);
+        }
         Ok(measurement)
+    }
+
+    fn filter(&mut self, measurement: &Measurement) -> Result<(), Rejected> {
+        let Filters { min_stratum, max_delay, max_delay_ratio } = self.config.filters;
+        if measurement.stratum < min_stratum {
+            return Err(Rejected::StratumTooLow { stratum: measurement.stratum, least: min_stratum });
+        }
+        let shortest = self.delays.iter().flatten().min().copied();
+        if let Some(slot) = self.delays.get_mut(self.next_delay % DELAYS) {
+            *slot = Some(measurement.delay);
+        }
+        self.next_delay = self.next_delay.wrapping_add(1);
+        let ratio = shortest.map_or(f64::INFINITY, |shortest| shortest.seconds() * max_delay_ratio);
+        let longest_s = max_delay.seconds().min(if ratio.is_nan() { f64::INFINITY } else { ratio });
+        if measurement.delay.seconds() > longest_s {
+            return Err(Rejected::DelayTooLong { delay_s: measurement.delay.seconds(), longest_s });
+        }
+        Ok(())
     }
 
     /// The server.

@@ -16,6 +16,8 @@ fn config() -> Config {
         maxpoll: 10,
         version: 4,
         key: None,
+        xleave: false,
+        filters: Filters::default(),
         seed: 7,
     }
 }
@@ -279,4 +281,93 @@ fn with_a_key_only_signed_replies_count() {
         assert_eq!(receive(&good), Err(Rejected::Duplicate));
         assert_eq!((association.refused(), association.tally().not_signed), (None, 6));
     }
+}
+
+/// A reply to a request in interleaved mode: it came at `received`, and the last one left at `left`.
+fn interleaved(request: &Request, received: Timestamp<Utc>, left: Timestamp<Utc>) -> Header {
+    let asked = Header::parse(&Packet::new_checked(request.octets()).unwrap());
+    let (receive, transmit) = (NtpTimestamp::from_utc(received), NtpTimestamp::from_utc(left));
+    Header { origin: asked.receive, receive, transmit, ..reply(request) }
+}
+
+#[test]
+fn in_interleaved_mode_an_exchange_is_measured_by_when_its_reply_left() {
+    let mut association = Association::new(Config { xleave: true, iburst: false, ..config() });
+    let mut now = START;
+    let mut requests = Vec::new();
+    let mut ask = |association: &mut Association| {
+        now += Span::from_whole_seconds(100);
+        let request = association.poll_transmit(now).unwrap();
+        association.handle_transmitted(now + ms(1));
+        let asked = Header::parse(&Packet::new_checked(request.octets()).unwrap());
+        requests.push((asked.receive, asked.transmit));
+        (request, asked, now)
+    };
+    // The first is a basic one: it names no reply.
+    let (request, asked, at) = ask(&mut association);
+    assert_eq!((asked.origin, asked.receive), (NtpTimestamp::UNKNOWN, NtpTimestamp::UNKNOWN));
+    let first = reply(&request);
+    let basic = association.handle_receive(&first.to_octets(), at + ms(33), at + ms(33)).unwrap();
+    assert!((basic.delay - ms(30)).abs() < Span::from_nanos(2));
+
+    // The second tells when the first reply left, 5 ms later than it had said: known already, and not taken twice.
+    let (request, asked, at) = ask(&mut association);
+    assert_eq!(asked.origin, first.receive);
+    assert!(asked.receive != asked.transmit && asked.receive != NtpTimestamp::UNKNOWN);
+    let second_came = SERVER + Span::from_whole_seconds(100);
+    let second = interleaved(&request, second_came, SERVER + ms(7));
+    assert_eq!(association.handle_receive(&second.to_octets(), at + ms(35), at + ms(35)), Err(Rejected::Measured));
+    assert_eq!(association.reach() & 1, 1);
+
+    // The third tells of the second exchange: 34 ms under way, of which 7 ms there.
+    let (request, asked, at_third) = ask(&mut association);
+    assert_eq!(asked.origin, second.receive);
+    let third = interleaved(&request, second_came + Span::from_whole_seconds(100), second_came + ms(7));
+    let measured = association.handle_receive(&third.to_octets(), at_third + ms(40), at_third + ms(40)).unwrap();
+    assert!((measured.delay - ms(27)).abs() < Span::from_nanos(2), "{measured:?}");
+    assert!((measured.at - (at + ms(18))).abs() < Span::from_nanos(2), "{measured:?}");
+
+    // A server that forgot answers in basic mode: this exchange is measured as it is.
+    let (request, _, at) = ask(&mut association);
+    let basic = association.handle_receive(&reply(&request).to_octets(), at + ms(33), at + ms(33)).unwrap();
+    assert!((basic.at - (at + ms(17))).abs() < Span::from_nanos(2));
+
+    // After a request without an answer nothing is left to ask about.
+    let (_, asked, _) = ask(&mut association);
+    assert_ne!(asked.origin, NtpTimestamp::UNKNOWN);
+    let (_, asked, _) = ask(&mut association);
+    assert_eq!((asked.origin, asked.receive), (NtpTimestamp::UNKNOWN, NtpTimestamp::UNKNOWN));
+    // No number is used twice.
+    let numbers: Vec<NtpTimestamp> =
+        requests.iter().flat_map(|(a, b)| [*a, *b]).filter(|n| *n != NtpTimestamp::UNKNOWN).collect();
+    assert_eq!(numbers.iter().collect::<std::collections::HashSet<_>>().len(), numbers.len());
+}
+
+#[test]
+fn replies_that_are_not_good_enough_are_counted_and_not_measured() {
+    let with = |filters| {
+        let mut association = Association::new(Config { filters, ..config() });
+        let request = association.poll_transmit(START).unwrap();
+        association.handle_transmitted(START + ms(1));
+        let result = association.handle_receive(&reply(&request).to_octets(), START + ms(33), START + ms(34));
+        (result, association.tally().filtered)
+    };
+    let usual = Filters::default();
+    assert!(with(usual).0.is_ok());
+    let low = with(Filters { min_stratum: 2, ..usual });
+    assert_eq!(low, (Err(Rejected::StratumTooLow { stratum: 1, least: 2 }), 1));
+    let long = with(Filters { max_delay: ms(29), ..usual });
+    assert!(matches!(long, (Err(Rejected::DelayTooLong { .. }), 1)), "{long:?}");
+    assert!(with(Filters { max_delay: ms(31), ..usual }).0.is_ok());
+
+    // Three times the shortest.
+    let mut association = Association::new(Config { filters: Filters { max_delay_ratio: 3.0, ..usual }, ..config() });
+    let mut now = START;
+    let mut ask = |delay: i64| {
+        now += Span::from_whole_seconds(100);
+        let request = association.poll_transmit(now).unwrap();
+        association.handle_transmitted(now);
+        association.handle_receive(&reply(&request).to_octets(), now + ms(2 + delay), now + ms(2 + delay)).is_ok()
+    };
+    assert_eq!([ask(30), ask(20), ask(59), ask(61), ask(20)], [true, true, true, false, true]);
 }

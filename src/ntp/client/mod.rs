@@ -11,7 +11,7 @@
 //! | [`names`] | host names, resolved on a thread of their own |
 //! | [`standing`] | how a server stands, in words |
 //! | [`order`] | what the owner wants of a client while it runs |
-//! | [`shell`] | sockets and timers |
+//! | [`shell`], [`socket`] | timers; the socket, with the kernel's stamps |
 
 pub mod association;
 mod handover;
@@ -23,9 +23,10 @@ pub mod poll;
 pub mod pool;
 pub mod rejection;
 pub mod shell;
+pub mod socket;
 pub mod standing;
 
-pub use association::{Association, Config, Request, Tally};
+pub use association::{Association, Config, Filters, Request, Tally};
 pub use measurement::Measurement;
 pub use order::{Order, Orders};
 pub use rejection::{KissCode, Rejected};

@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::association::{Association, Config};
+use super::association::{Association, Config, Filters};
 use super::measurement::Measurement;
 use super::names::{Names, ResolveError};
 use super::rejection::Rejected;
 use super::shell::seed;
+use super::socket::{ClientSocket, Origin};
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
-use crate::sys::udp::UdpSocket;
 
 /// How long a reply may take.
 const REPLY_TIME: Duration = Duration::from_millis(1500);
@@ -127,7 +126,7 @@ pub async fn once(config: &OnceConfig, names: &Names) -> Result<Answers, OnceErr
 
 async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: bool) -> Result<Answers, OnceError> {
     let unreachable = |source| OnceError::Unreachable { address, source };
-    let socket = UdpSocket::client(address).and_then(UdpSocket::watch).map_err(unreachable)?;
+    let mut socket = ClientSocket::open(address, &Origin::default()).map_err(unreachable)?;
     let mut answers = Answers { address, asked: 0, exchanges: Vec::new() };
     let mut batch = Batch::new(4);
     while answers.asked < config.samples.max(1) && Instant::now() < deadline {
@@ -139,13 +138,15 @@ async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: 
             maxpoll: 6,
             version: config.version,
             key: None,
+            xleave: false,
+            filters: Filters::default(),
             seed: seed(),
         });
         let asked_at = Instant::now();
         let Some(request) = association.poll_transmit(clock::raw_now()) else { break };
         let sent_at = clock::raw_now();
         answers.asked += 1;
-        if let Err(source) = socket.get_ref().send(request.octets()) {
+        if let Err(source) = socket.send(request.octets()) {
             return if answers.exchanges.is_empty() { Err(unreachable(source)) } else { Ok(answers) };
         }
         association.handle_transmitted(sent_at);
@@ -174,13 +175,16 @@ enum ReplyError {
 
 /// Waits for the reply to the request under way; what answers nothing is passed over.
 async fn reply(
-    socket: &AsyncFd<UdpSocket>,
+    socket: &ClientSocket,
     batch: &mut Batch,
     association: &mut Association,
 ) -> Result<Exchange, ReplyError> {
     loop {
-        let count = batch.arrivals(socket).await.map_err(ReplyError::Io)?;
+        let count = socket.arrivals(batch).await.map_err(ReplyError::Io)?;
         let relation = Relation::from_bracket(&clock::bracket());
+        if let Some(left) = socket.last_departure(&relation) {
+            association.handle_transmitted(left);
+        }
         for index in 0..count {
             let Some((datagram, _)) = batch.datagram(index) else { continue };
             let arrived: Timestamp<Raw> =

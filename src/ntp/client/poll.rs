@@ -9,6 +9,15 @@ const RAMP: [i8; 8] = [1, 1, 1, 2, 3, 4, 5, 6];
 /// The longest interval a kiss of death makes us take when the configured one is shorter: 2^10 s.
 const PATIENCE: i8 = 10;
 
+/// The shortest and the longest interval there is, log2 s.
+const SHORTEST: i8 = -6;
+const LONGEST: i8 = 17;
+
+/// 2 to that power, s.
+fn interval(exponent: i8) -> Span {
+    Span::from_seconds(libm::exp2(f64::from(exponent.clamp(SHORTEST, LONGEST))))
+}
+
 /// The polls of one server: their interval and when the next one is due.
 #[derive(Clone, Debug)]
 pub(super) struct Poll {
@@ -27,10 +36,10 @@ pub(super) struct Poll {
 impl Poll {
     /// The first poll is due at once. `min` and `max`: log2 of the interval, s.
     pub(super) fn new(min: i8, max: i8, ramped: bool) -> Self {
-        let min = min.clamp(0, 17);
+        let min = min.clamp(SHORTEST, LONGEST);
         Self {
             min,
-            max: max.clamp(min, 17),
+            max: max.clamp(min, LONGEST),
             current: min,
             floor: min,
             ramp: ramped.then_some(0),
@@ -54,10 +63,9 @@ impl Poll {
     /// A request goes out now. `noise` of 0 to 1 spreads the polls of many clients by 3 %.
     pub(super) fn sent(&mut self, now: Timestamp<Raw>, noise: f64) {
         let exponent = self.exponent();
-        let interval = f64::from(1u32 << exponent.clamp(0, 17));
         // The ramp is short and its intervals matter to the frequency estimate: no spreading there.
         let spread = if self.ramp.is_some() { 0.0 } else { (noise - 0.5) * 0.03 };
-        self.due = Some(now + Span::from_seconds(interval * (1.0 + spread)));
+        self.due = Some(now + Span::from_seconds(interval(exponent).seconds() * (1.0 + spread)));
         self.sent = Some(now);
         // The ramp is over where it meets the poll interval.
         self.ramp =
@@ -70,7 +78,7 @@ impl Poll {
             self.ramp = Some(0);
             // The poll under way was scheduled for a silent server.
             if let Some(due) = &mut self.due {
-                *due = (*due).min(*due - Span::from_seconds(f64::from(1u32 << self.current.clamp(0, 17)) - 2.0));
+                *due = (*due).min(*due - interval(self.current) + Span::from_whole_seconds(2));
             }
         }
     }
@@ -82,7 +90,7 @@ impl Poll {
         self.floor = self.current;
         self.ramp = None;
         self.ramped = false;
-        self.due = Some(now + Span::from_whole_seconds(1 << self.current));
+        self.due = Some(now + interval(self.current));
     }
 
     /// This interval is wanted from now on, log2 s; as far as the operator and the server allow.
@@ -93,7 +101,7 @@ impl Poll {
         }
         // The next one was to come after the longer interval.
         if let (Some(sent), Some(due)) = (self.sent, &mut self.due) {
-            *due = (*due).min(sent + Span::from_seconds(f64::from(1u32 << wanted.clamp(0, 17))));
+            *due = (*due).min(sent + interval(wanted));
         }
     }
 
@@ -139,6 +147,21 @@ mod tests {
         assert_eq!(intervals(&mut Poll::new(4, 10, true), 8), [2, 2, 2, 4, 8, 16, 16, 16]);
         assert_eq!(intervals(&mut Poll::new(0, 10, true), 3), [1, 1, 1]);
         assert_eq!(intervals(&mut Poll::new(6, 10, false), 3), [64, 64, 64]);
+    }
+
+    #[test]
+    fn intervals_may_be_parts_of_a_second() {
+        let mut poll = Poll::new(-4, -2, false);
+        let now = Timestamp::from_parts(1000, 0);
+        poll.sent(now, 0.5);
+        assert_eq!(poll.due(), Some(now + Span::from_nanos(62_500_000)));
+        poll.want(-2);
+        poll.sent(now, 0.5);
+        assert_eq!(poll.due(), Some(now + Span::from_millis(250)));
+        // Nobody asks more often than 64 times a second, and whoever is told to ask less does.
+        assert_eq!(Poll::new(-20, 0, false).exponent(), -6);
+        poll.slow_down(now, -3);
+        assert_eq!(poll.due(), Some(now + Span::from_millis(500)));
     }
 
     #[test]

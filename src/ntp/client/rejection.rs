@@ -53,6 +53,10 @@ pub enum Rejected {
     /// The same reply again.
     #[error("it is the last reply again")]
     Duplicate,
+    /// It is fine, and tells of an exchange that was measured already, in basic mode: the first that is
+    /// interleaved.
+    #[error("it tells of an exchange that was measured already")]
+    Measured,
     /// It is not signed by our key, or wrongly.
     #[error("it is not signed by key {key}")]
     NotSigned {
@@ -83,6 +87,22 @@ pub enum Rejected {
     RootDistance {
         /// Half its root delay and its root dispersion, s.
         distance_s: f64,
+    },
+    /// Closer to its reference than the configuration believes.
+    #[error("it is of stratum {stratum}, and `minstratum` is {least}")]
+    StratumTooLow {
+        /// What it says.
+        stratum: u8,
+        /// What is wanted at least.
+        least: u8,
+    },
+    /// It was under way for too long.
+    #[error("it was under way for {:.3} ms, and the limit is {:.3} ms", delay_s * 1e3, longest_s * 1e3)]
+    DelayTooLong {
+        /// How long, s.
+        delay_s: f64,
+        /// How long it may, s.
+        longest_s: f64,
     },
     /// The timestamps contradict each other.
     #[error("its timestamps contradict each other")]

@@ -9,20 +9,19 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
-use tokio::io::unix::AsyncFd;
 
-use super::association::{Association, Config, Tally};
+use super::association::{Association, Config, Filters, Tally};
 use super::measurement::Measurement;
 use super::names::Names;
 use super::order::{Order, Orders};
 use super::rejection::{KissCode, Rejected};
+use super::socket::{ClientSocket, Origin};
 use super::standing::ServerState;
 use crate::ntp::access::{Access, Flags};
 use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
-use crate::sys::udp::UdpSocket;
 
 /// Polls without an answer after which a name is resolved again, and its next address tried.
 const PATIENCE: u32 = 8;
@@ -48,6 +47,12 @@ pub struct ClientConfig {
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
     pub key: Option<Arc<Key>>,
+    /// Ask in interleaved mode.
+    pub xleave: bool,
+    /// Which replies are not good enough.
+    pub filters: Filters,
+    /// From where it is asked.
+    pub origin: Origin,
     /// Whose replies are heeded; everybody's, unless there are rules.
     pub access: Option<Arc<ArcSwap<Access>>>,
 }
@@ -63,6 +68,9 @@ impl ClientConfig {
             maxpoll: 10,
             version: 4,
             key: None,
+            xleave: false,
+            filters: Filters::default(),
+            origin: Origin::default(),
             access: None,
         }
     }
@@ -193,9 +201,11 @@ async fn associate<S: FnMut(ClientEvent)>(
         maxpoll: config.maxpoll,
         version: config.version,
         key: config.key.clone(),
+        xleave: config.xleave,
+        filters: config.filters,
         seed: seed(),
     });
-    let mut socket: Option<AsyncFd<UdpSocket>> = None;
+    let mut socket: Option<ClientSocket> = None;
     let mut batch = Batch::new(4);
     let mut unanswered = 0;
     loop {
@@ -212,8 +222,7 @@ async fn associate<S: FnMut(ClientEvent)>(
             arrived = arrivals(socket.as_ref(), &mut batch) => {
                 match arrived {
                     Ok(count) => {
-                        let local = socket.as_ref().and_then(|s| s.get_ref().local_address().ok()).map(|a| a.ip());
-                        if digest(&mut batch, count, (local, config), &mut association, tell) {
+                        if digest(&mut batch, count, (socket.as_ref(), config), &mut association, tell) {
                             unanswered = 0;
                         }
                     }
@@ -248,7 +257,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         }
         let Some(request) = association.poll_transmit(clock::raw_now()) else { continue };
         unanswered += 1;
-        if let Err(error) = transmit(&mut socket, address, request.octets(), &mut association) {
+        if let Err(error) = transmit(&mut socket, (address, &config.origin), request.octets(), &mut association) {
             tell.state(ServerState::Unreachable { address, error: error.to_string() });
             socket = None;
         } else if !matches!(
@@ -262,38 +271,43 @@ async fn associate<S: FnMut(ClientEvent)>(
 }
 
 /// Receives datagrams; without a socket, waits for ever.
-async fn arrivals(socket: Option<&AsyncFd<UdpSocket>>, batch: &mut Batch) -> io::Result<usize> {
+async fn arrivals(socket: Option<&ClientSocket>, batch: &mut Batch) -> io::Result<usize> {
     match socket {
-        Some(socket) => batch.arrivals(socket).await,
+        Some(socket) => socket.arrivals(batch).await,
         None => std::future::pending().await,
     }
 }
 
 fn transmit(
-    socket: &mut Option<AsyncFd<UdpSocket>>,
-    address: SocketAddr,
+    socket: &mut Option<ClientSocket>,
+    (address, origin): (SocketAddr, &Origin),
     request: &[u8],
     association: &mut Association,
 ) -> io::Result<()> {
     let open = match socket {
         Some(open) => open,
-        None => socket.insert(UdpSocket::client(address)?.watch()?),
+        None => socket.insert(ClientSocket::open(address, origin)?),
     };
     association.handle_transmitted(clock::raw_now());
-    open.get_ref().send(request)
+    open.send(request)
 }
 
 /// Hands what has arrived to the association. Returns whether the server has spoken.
 fn digest<S: FnMut(ClientEvent)>(
     batch: &mut Batch,
     count: usize,
-    (local, config): (Option<IpAddr>, &ClientConfig),
+    (socket, config): (Option<&ClientSocket>, &ClientConfig),
     association: &mut Association,
     tell: &mut Teller<'_, S>,
 ) -> bool {
     let address = association.address();
+    let local = socket.and_then(ClientSocket::local);
     let mut spoken = false;
     let relation = Relation::from_bracket(&clock::bracket());
+    // When our last request really left: the driver said so before the reply came.
+    if let Some(left) = socket.and_then(|socket| socket.last_departure(&relation)) {
+        association.handle_transmitted(left);
+    }
     for index in 0..count {
         let Some((datagram, _)) = batch.datagram(index) else { continue };
         let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
@@ -310,6 +324,11 @@ fn digest<S: FnMut(ClientEvent)>(
                 tell.state(ServerState::Answering { address });
                 tell.polled(association);
                 (tell.sink)(ClientEvent::Measurement { at, address, local, measurement });
+            }
+            Err(reason @ Rejected::Measured) => {
+                spoken = true;
+                tell.polled(association);
+                (tell.sink)(ClientEvent::Rejected { at, address, reason });
             }
             Err(reason) => {
                 match reason {

@@ -1,0 +1,66 @@
+//! A client's socket: who sends from it, and when what it sent really left.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use refclocks::time::{Raw, Timestamp};
+use tokio::io::unix::AsyncFd;
+
+use crate::ntp::stamp::Relation;
+use crate::sys::batch::Batch;
+use crate::sys::departure::Stamped;
+use crate::sys::udp::UdpSocket;
+
+/// From where requests are sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// From this address, or from whichever the routing table says.
+    pub address: Option<IpAddr>,
+    /// By this interface.
+    pub interface: Option<String>,
+}
+
+/// A socket connected to a server.
+#[derive(Debug)]
+pub(super) struct ClientSocket {
+    socket: AsyncFd<UdpSocket>,
+    /// Datagrams sent so far.
+    sent: u32,
+}
+
+impl ClientSocket {
+    pub(super) fn open(server: SocketAddr, origin: &Origin) -> io::Result<Self> {
+        let socket = UdpSocket::client(server, origin.address, origin.interface.as_deref())?;
+        // Without stamps of departures our own reading of the clock stands.
+        let _ = socket.stamp_departures(Stamped::All);
+        Ok(Self { socket: socket.watch()?, sent: 0 })
+    }
+
+    pub(super) fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.socket.get_ref().send(octets)?;
+        self.sent = self.sent.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Our own address, as the server sees it.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        self.socket.get_ref().local_address().ok().map(|address| address.ip())
+    }
+
+    /// When the last datagram left, if the kernel has said so since the last call.
+    pub(super) fn last_departure(&self, relation: &Relation) -> Option<Timestamp<Raw>> {
+        let last = self.sent.wrapping_sub(1);
+        let mut left = None;
+        self.socket.get_ref().departures(|departure| {
+            if departure.number == last {
+                left = relation.raw_of(departure.stamp);
+            }
+        });
+        left
+    }
+
+    /// Waits for datagrams.
+    pub(super) async fn arrivals(&self, batch: &mut Batch) -> io::Result<usize> {
+        batch.arrivals(&self.socket).await
+    }
+}
