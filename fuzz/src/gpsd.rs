@@ -66,6 +66,7 @@ fn play(bytes: &[u8], chunk: usize, choice: u8) -> (Vec<(Stream, Report)>, Resul
                 assert!(receiver.satellites.iter().all(|s| s.azimuth.is_none_or(|a| a <= 360)));
             }
             Report::State(_) | Report::Remark(_) => {}
+            Report::Sawtooth(sawtooth) => unreachable!("gpsd tells no sawtooth: {sawtooth:?}"),
             Report::Pulse(pulse) => unreachable!("gpsd numbers its pulses: {pulse:?}"),
         }
     }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use refclocks::Report;
 use refclocks::calendar::{CivilTime, parse_iso8601};
-use refclocks::nmea::{Config, DateFold, Driver, Parsed};
+use refclocks::nmea::{DateFold, Parsed};
+use refclocks::receiver::{Config, Driver};
 use refclocks::time::{Span, Timestamp, Utc};
 
 /// The folder of captures. Without it the test is skipped, aloud; in CI it must be there.
