@@ -81,6 +81,8 @@ pub enum Outcome {
     Unsteady,
     /// It is right, and the same second was named before.
     Repeated,
+    /// It came before any date, and one that came later has dated it: in a capture only.
+    DatedLater,
     /// It waited unread, and nobody knows since when.
     Waited,
     /// It names the first second of a month. Some receivers name a leap second so, and a second later
@@ -121,6 +123,7 @@ impl fmt::Display for Outcome {
             Self::NotChosen => "another message of the cycle carries the time",
             Self::Unsteady => "the time has not yet advanced evenly for three cycles",
             Self::Repeated => "the same second was named before",
+            Self::DatedLater => "no date had come yet; a later one dates it",
             Self::Waited => "it waited unread, nobody knows since when",
             Self::MonthBegins => "the first second of a month may be a leap second by a wrong name",
             Self::Refused(Refusal::NoFix) => "the receiver has no fix",

@@ -5,6 +5,7 @@
 //! may be believed, chooses which message of the cycle carries the time, and reports what the receiver
 //! sees.
 
+mod capture;
 mod cycle;
 mod dating;
 mod driver;
@@ -12,6 +13,7 @@ mod framer;
 mod heard;
 mod sky;
 
+pub use capture::{Capture, utc_in_words};
 pub use driver::{Checksums, Config, Driver, SawtoothUse};
 pub use framer::{Content, Frame, Framer};
 pub use heard::{Heard, Outcome, Refusal, Speaker};
