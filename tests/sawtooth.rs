@@ -6,6 +6,7 @@ use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::engine::EngineConfig;
 use refclockd::core::memory::Memory;
 use refclockd::core::sawtooth::SawtoothState;
+use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::SourceKind;
 use refclockd::core::source::SourceConfig;
 use refclockd::sim::Rng;
@@ -31,9 +32,7 @@ fn source(name: &str, kind: SourceKind) -> SourceConfig {
         lock: None,
         delay: None,
         offset: 0.0,
-        prefer: false,
-        noselect: false,
-        trust: false,
+        options: SelectionOptions::default(),
         stratum: 0,
     }
 }

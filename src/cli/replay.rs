@@ -182,7 +182,7 @@ fn summary(capture: &Capture, lines: &[Line]) -> Summary {
         refused: lines.len() - valid().count(),
         samples: lines.iter().filter(|line| line.sample).count(),
         first_utc: valid().next().and_then(|line| line.utc.clone()),
-        last_utc: valid().last().and_then(|line| line.utc.clone()),
+        last_utc: valid().next_back().and_then(|line| line.utc.clone()),
     }
 }
 

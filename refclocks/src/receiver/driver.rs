@@ -510,7 +510,7 @@ impl Mind {
 
     /// What the receiver says of the end of this month.
     fn leap_indicator(&self, utc: Timestamp<Utc>) -> Option<LeapIndicator> {
-        let coming = self.sky.coming_leap()?;
+        let Some(coming) = self.sky.coming_leap()? else { return Some(LeapIndicator::None) };
         let this_month = CivilTime::from_utc(coming.at - ONE_SECOND).month == CivilTime::from_utc(utc).month;
         Some(match coming.change {
             _ if !this_month || utc >= coming.at => LeapIndicator::None,

@@ -28,7 +28,8 @@ pub(super) struct Sky {
     /// Does the receiver know the whole second? `None`: it does not say.
     resolved: Option<bool>,
     tai_minus_utc: Option<i32>,
-    leap: Option<ComingLeap>,
+    /// The coming leap second, if the sky tells of leap seconds at all.
+    leap: Option<Option<ComingLeap>>,
     antenna: Option<Antenna>,
     /// By MON-HW or MON-RF, and by SEC-SIG, which knows better.
     jamming: [Option<Jamming>; 2],
@@ -107,7 +108,7 @@ impl Sky {
             self.hear_of_gps_minus_utc(leap.into());
         }
         if let Some(now) = now.filter(|_| m.knows_of_coming) {
-            self.leap = m.coming_at(now);
+            self.leap = Some(m.coming_at(now));
         }
     }
 
@@ -138,8 +139,8 @@ impl Sky {
         self.tai_minus_utc
     }
 
-    /// The leap second the receiver announces.
-    pub fn coming_leap(&self) -> Option<ComingLeap> {
+    /// The leap second the receiver announces, or that there is none; `None`: it does not know.
+    pub fn coming_leap(&self) -> Option<Option<ComingLeap>> {
         self.leap
     }
 
@@ -156,7 +157,7 @@ impl Sky {
         self.next.fix = self.fix;
         self.next.satellites_used = self.satellites_used;
         self.next.tai_minus_utc = self.tai_minus_utc;
-        self.next.leap = self.leap;
+        self.next.leap = self.leap.flatten();
         self.next.antenna = self.antenna;
         self.next.jamming = self.jamming[1].or(self.jamming[0]);
         self.next.spoofing = self.spoofing.into_iter().flatten().max();
