@@ -27,7 +27,8 @@ pub fn gpsd(data: &[u8]) {
 /// What a session reports, until its end.
 fn play(bytes: &[u8], chunk: usize, choice: u8) -> (Vec<(Stream, Report)>, Result<(), Fatal>) {
     let start = Timestamp::from_parts(1000, 0);
-    let mut session = Session::new(Config { device: None, not_before: refclockd::NOT_BEFORE, last_good: refclockd::NOT_BEFORE });
+    let mut session =
+        Session::new(Config { device: None, not_before: refclockd::NOT_BEFORE, last_good: refclockd::NOT_BEFORE });
     session.handle_open(start);
     let mut reports = Vec::new();
     let mut asked = 0;
@@ -66,6 +67,7 @@ fn play(bytes: &[u8], chunk: usize, choice: u8) -> (Vec<(Stream, Report)>, Resul
                 assert!(receiver.satellites.iter().all(|s| s.azimuth.is_none_or(|a| a <= 360)));
             }
             Report::State(_) | Report::Remark(_) => {}
+            Report::Sawtooth(sawtooth) => unreachable!("gpsd tells no sawtooth: {sawtooth:?}"),
             Report::Pulse(pulse) => unreachable!("gpsd numbers its pulses: {pulse:?}"),
         }
     }

@@ -7,16 +7,16 @@
 mod bytes;
 mod clocks;
 mod gpsd;
-mod nmea;
 mod ntp;
 mod ntp_client;
+mod receiver;
 mod texts;
 
 pub use clocks::{shm, sock};
 pub use gpsd::gpsd;
-pub use nmea::nmea;
 pub use ntp::{access_rules, key_file, ntp_packet, ntp_respond};
 pub use ntp_client::ntp_reply;
+pub use receiver::{framer, message as ubx, nmea};
 pub use texts::{config, control, drift, leap_list, scenario};
 
 use refclocks::time::{Span, Timestamp, Utc};
@@ -25,8 +25,10 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("nmea", nmea),
+    ("framer", framer),
+    ("ubx", ubx),
     ("gpsd", gpsd),
     ("sock", sock),
     ("shm", shm),

@@ -243,5 +243,6 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
         samples: 0,
         health: Health::default(),
         receiver: None,
+        sawtooth: None,
     }]),
 });

@@ -199,9 +199,62 @@ fn run(name: &str, options: bool, rounds: usize, mut seeds: Vec<Vec<u8>>) {
     println!("{name}: {rounds} inputs in {:?}; the slowest took {slowest:?} for {length} bytes", started.elapsed());
 }
 
+/// A receiver that speaks both languages, for eight seconds.
+fn both_languages() -> Vec<u8> {
+    use refclocks::{Constellation, Satellite, nmea, ubx::write};
+    let satellite = Satellite {
+        constellation: Constellation::Gps,
+        number: 5,
+        elevation: Some(71),
+        azimuth: Some(122),
+        signal: Some(47),
+        used: true,
+    };
+    let second = |second| {
+        let at =
+            refclocks::calendar::CivilTime { year: 2026, month: 12, day: 31, hour: 23, minute: 59, second, nanos: 0 };
+        [
+            write::nav_pvt(&at, -123, true),
+            nmea::write::rmc("GN", &at, true).into_bytes(),
+            write::tim_tp(2399, 1000 * u32::from(second), -4331),
+            write::nav_timels(18, 1, 60 - i32::from(second)),
+            write::nav_sat(&[satellite; 3]),
+            write::message(0x0a, 0x09, &[2; 60]),
+            write::message(0x27, 0x09, &[2, 0x3b, 0, 0]),
+        ]
+    };
+    (52..60).flat_map(second).flatten().collect()
+}
+
+#[test]
+fn ubx() {
+    let bytes = both_languages();
+    let mut seeds = Vec::new();
+    let mut framer = refclocks::receiver::Framer::new(None);
+    framer.push(&bytes, refclocks::Timestamp::EPOCH, |frame| {
+        if let refclocks::receiver::Content::Ubx(message) = frame.content {
+            seeds.push([&[message.class, message.id], message.payload].concat());
+        }
+    });
+    assert!(seeds.len() >= 48);
+    seeds.truncate(12);
+    seeds.push([&[1, 0x20][..], &[7; 16]].concat());
+    seeds.push([&[1, 0x21][..], &[7; 20]].concat());
+    seeds.push([&[0x0a, 0x38, 0, 2][..], &[1; 50]].concat());
+    run("ubx", false, 400_000, seeds);
+}
+
+#[test]
+fn framer() {
+    let mut seeds = recordings("REFCLOCKD_CAPTURES", &["log", "nmea"]);
+    seeds.push(both_languages());
+    run("framer", true, 20_000, seeds);
+}
+
 #[test]
 fn nmea() {
     let mut seeds = recordings("REFCLOCKD_CAPTURES", &["log", "nmea"]);
+    seeds.push(both_languages());
     let made: String = (0..8)
         .map(|s| {
             let at = refclocks::calendar::CivilTime {

@@ -13,7 +13,9 @@
 //!
 //! | module | device |
 //! |---|---|
-//! | `nmea` | NMEA 0183 over a serial port or pty; also the writer, the parser's inverse |
+//! | `receiver` | a GNSS receiver on a serial port or pty: NMEA, UBX or both |
+//! | `nmea` | NMEA 0183: sentences; also the writer, the parser's inverse |
+//! | `ubx` | UBX, u-blox's binary messages; also their writer |
 //! | `pps` | kernel PPS (RFC 2783) |
 //! | `phc` | PTP hardware clocks, and pulses on their inputs |
 //! | `gpsd` | gpsd's JSON socket |
@@ -28,6 +30,7 @@ pub mod gpsd;
 pub mod nmea;
 pub mod phc;
 pub mod pps;
+pub mod receiver;
 pub mod report;
 #[cfg(feature = "tokio")]
 pub mod shell;
@@ -35,10 +38,11 @@ pub mod shm;
 pub mod sock;
 pub mod sys;
 pub mod time;
+pub mod ubx;
 
 pub use device::{Backoff, DevicePhase, DeviceReason, DeviceState, Health};
 pub use report::{
-    Constellation, Edge, Fix, LeapIndicator, LocalStamp, Pulse, ReceiverReport, ReferenceId, Remark, Report, Sample,
-    Satellite,
+    Antenna, ComingLeap, Constellation, Edge, Fix, Jamming, LeapIndicator, LocalStamp, Pulse, ReceiverReport,
+    ReferenceId, Remark, Report, Sample, Satellite, Sawtooth, Spoofing,
 };
 pub use time::{Frequency, NtpTimestamp, Raw, Realtime, Scale, Span, Tai, Timestamp, Utc};

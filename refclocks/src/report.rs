@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::device::DeviceState;
-use crate::time::{Raw, Realtime, Span, Timestamp, Utc};
+use crate::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
 
 /// When something happened by the local clock, and which local clock that was. The time base turns
 /// kernel stamps into [`Raw`]; a driver never converts.
@@ -160,10 +160,85 @@ pub struct ReceiverReport {
     pub satellites_used: Option<u16>,
     /// All satellites the receiver told of, used or not; empty if it does not tell.
     pub satellites: Vec<Satellite>,
-    /// TAI - UTC in seconds as the receiver knows it.
+    /// TAI - UTC in seconds as the receiver has it from the sky; its firmware's default does not count.
     pub tai_minus_utc: Option<i32>,
-    /// A line the receiver sent about its antenna, e.g. `ANTSTATUS=OK`.
-    pub antenna: Option<String>,
+    /// The coming leap second, if the sky has told the receiver of one.
+    pub leap: Option<ComingLeap>,
+    /// The antenna and its cable.
+    pub antenna: Option<Antenna>,
+    /// Is somebody drowning the satellites?
+    pub jamming: Option<Jamming>,
+    /// Is somebody counterfeiting them?
+    pub spoofing: Option<Spoofing>,
+}
+
+/// A leap second that a receiver announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ComingLeap {
+    /// The POSIX instant of the first second of the new TAI - UTC (a midnight UTC).
+    pub at: Timestamp<Utc>,
+    /// +1 inserts 23:59:60, -1 leaves 23:59:59 out.
+    pub change: i8,
+}
+
+impl Serialize for ComingLeap {
+    fn serialize<Z: serde::Serializer>(&self, to: Z) -> Result<Z::Ok, Z::Error> {
+        use serde::ser::SerializeStruct;
+        let mut fields = to.serialize_struct("ComingLeap", 2)?;
+        fields.serialize_field("at", &self.at.to_string())?;
+        fields.serialize_field("change", &self.change)?;
+        fields.end()
+    }
+}
+
+/// What a receiver measures of its antenna's supply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Antenna {
+    /// It draws the current of an active antenna.
+    Ok,
+    /// It draws none: no cable, or a passive antenna.
+    Open,
+    /// It draws too much.
+    Short,
+}
+
+/// Interference, as a receiver judges it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Jamming {
+    /// None to speak of.
+    None,
+    /// Some, and the fix still holds.
+    Warning,
+    /// So much that there is no fix.
+    Critical,
+}
+
+/// Counterfeit signals, as a receiver judges them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spoofing {
+    /// No sign of them.
+    None,
+    /// One sign of them.
+    Indicated,
+    /// Several signs of them.
+    Affirmed,
+}
+
+/// How far from the true second a receiver will mark its next pulse: it can move the pulse only by whole
+/// ticks of its own oscillator, and knows by how much it will be off (sawtooth, u-blox's qErr).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sawtooth {
+    /// When the message came; the pulse it speaks of is the first after it.
+    pub local: LocalStamp,
+    /// The second that the pulse marks, where the message names it on a scale that leads to TAI.
+    pub pulse: Option<Timestamp<Tai>>,
+    /// qErr as sent, ps. Its sign is not the same with all receivers.
+    pub error_ps: i32,
+    /// +1: it is to be added to the pulse's stamp, -1: taken off; `None`: who corrects finds it out.
+    pub sign: Option<i8>,
 }
 
 /// Kind of fix.
@@ -228,6 +303,8 @@ pub enum Report {
     Pulse(Pulse),
     /// What the receiver sees; sent when it changed.
     Receiver(ReceiverReport),
+    /// How far off the receiver's next pulse will be.
+    Sawtooth(Sawtooth),
     /// The device came, went or changed its mind.
     State(DeviceState),
     /// Something worth a line in the log.

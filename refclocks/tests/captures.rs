@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use refclocks::Report;
 use refclocks::calendar::{CivilTime, parse_iso8601};
-use refclocks::nmea::{Config, DateFold, Driver, Parsed};
+use refclocks::nmea::{DateFold, Parsed};
+use refclocks::receiver::{Capture, Config, Driver, Outcome, utc_in_words};
 use refclocks::time::{Span, Timestamp, Utc};
 
 /// The folder of captures. Without it the test is skipped, aloud; in CI it must be there.
@@ -77,6 +78,86 @@ fn every_dated_sentence_is_read_as_the_wire_has_it() {
     }
     println!("{compared} sentences agree, {refused} without a date give no time");
     assert!(compared > 500);
+}
+
+/// What the lists expect of one file, and what came.
+#[derive(Default)]
+struct Row {
+    /// Messages marked valid with an instant, and those of them that give it to the millisecond.
+    valid: usize,
+    right: usize,
+    /// Messages marked invalid or without an instant, and those that give none.
+    invalid: usize,
+    refused: usize,
+    samples: usize,
+    carriers: BTreeMap<String, usize>,
+    periods: usize,
+}
+
+/// As `refclockd replay --samples` has it: what is marked valid gives its instant, what is not gives none.
+/// With UPDATE_DOCS set, the table is written to docs/receivers.md; without, it must stand there.
+#[test]
+fn every_message_gives_its_instant_or_none() {
+    let Some(folder) = folder() else { return };
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    let mut captures: BTreeMap<String, Capture> = BTreeMap::new();
+    let config = |not_before| Config { baud: Some(9600), not_before, ..Config::default() };
+    for list in ["expected.csv", "expected_synthetic.csv"] {
+        for line in std::fs::read_to_string(folder.join(list)).unwrap().lines().skip(1) {
+            let fields: Vec<&str> = line.split(',').collect();
+            let [file, _, offset, kind, checksum, expected, fix_valid, ..] = fields[..] else { panic!("{line}") };
+            let capture = captures
+                .entry(file.to_owned())
+                .or_insert_with(|| Capture::read(&std::fs::read(folder.join(file)).unwrap(), config(Timestamp::EPOCH)));
+            let row = rows.entry(file.to_owned()).or_default();
+            let offset: u64 = offset.parse().unwrap();
+            let heard = capture.heard.iter().find(|h| h.offset == offset && h.outcome.is_valid());
+            let said = heard.and_then(|h| Some(utc_in_words(h.utc?, h.second60)));
+            if fix_valid == "1" && !expected.is_empty() && checksum != "bad" {
+                row.valid += 1;
+                assert_eq!(said.as_deref(), Some(expected), "{line}");
+                row.right += 1;
+            } else if fix_valid == "0" || (fix_valid == "1" && !kind.starts_with("UBX-NAV-STATUS")) {
+                row.invalid += 1;
+                assert_eq!(said, None, "{line}");
+                row.refused += 1;
+            } else if let Some(said) = said {
+                // A message with no word of its own on validity.
+                assert_eq!(said, expected, "{line}");
+            }
+        }
+    }
+    // Samples as the daemon would take them, with dates brought to where they can lie.
+    let not_before = parse_iso8601("2025-07-01T00:00:00Z").unwrap().0;
+    for (file, row) in &mut rows {
+        let capture = Capture::read(&std::fs::read(folder.join(file)).unwrap(), config(not_before));
+        for h in capture.heard.iter().filter(|h| h.outcome == Outcome::Sample) {
+            let talker = h.speaker.talker().unwrap_or_default();
+            *row.carriers.entry(format!("{talker}{}", h.speaker.name())).or_default() += 1;
+            row.samples += 1;
+            row.periods += usize::from(h.periods != 0);
+        }
+    }
+    let mut table = String::from(
+        "| capture | marked valid, instant given | marked invalid, none given | samples | carried by | 1024 weeks added |\n|---|---|---|---|---|---|\n",
+    );
+    for (file, r) in &rows {
+        let carriers: Vec<&str> = r.carriers.keys().map(String::as_str).collect();
+        let carriers = carriers.join(", ");
+        let Row { valid, right, invalid, refused, samples, periods, .. } = r;
+        table +=
+            &format!("| {file} | {right} of {valid} | {refused} of {invalid} | {samples} | {carriers} | {periods} |\n");
+    }
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/receivers.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    let (before, rest) = text.split_once("<!-- captures -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end of captures -->").unwrap();
+    let new = format!("{before}<!-- captures -->\n{table}<!-- end of captures -->{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(page, new).unwrap();
+    } else {
+        assert_eq!(text, new, "docs/receivers.md: run this test with UPDATE_DOCS=1");
+    }
 }
 
 #[test]

@@ -90,9 +90,12 @@ fn explain(config: &Config) -> String {
     for clock in &config.refclocks {
         let (name, address) = (&clock.name, clock.driver.address());
         said.push(match &clock.driver {
-            Driver::Nmea { baud, .. } => {
-                let speed = baud.map_or_else(|| "at a speed found by trying".to_owned(), |b| format!("at {b} bit/s"));
-                format!("{name}: NMEA messages from {address}, {speed}.")
+            Driver::Receiver(receiver) => {
+                let speed =
+                    receiver.baud.map_or_else(|| "at a speed found by trying".to_owned(), |b| format!("at {b} bit/s"));
+                let what = if receiver.only_ubx { "UBX messages" } else { "NMEA or UBX messages" };
+                let without_fix = if receiver.without_fix { " Its time is believed without a fix." } else { "" };
+                format!("{name}: {what} from {address}, {speed}.{without_fix}")
             }
             Driver::Pps { device, edge, .. } => {
                 let from = match device {

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod check;
 pub mod demo;
 pub mod query;
+pub mod replay;
 pub mod run;
 pub mod satellites;
 pub mod set;
@@ -43,6 +44,8 @@ enum Command {
     Satellites(satellites::SatellitesArgs),
     /// Command the daemon: step, set the time, take servers offline, read the configuration again.
     Set(set::SetArgs),
+    /// What the drivers make of a capture of a receiver's bytes.
+    Replay(replay::ReplayArgs),
     /// Ask servers for the time, once.
     Query(query::QueryArgs),
 }
@@ -58,6 +61,7 @@ pub fn run() -> ExitCode {
         Command::Why(args) => why::run(args),
         Command::Satellites(args) => satellites::run(args),
         Command::Set(args) => set::run(args),
+        Command::Replay(args) => replay::run(&args),
         Command::Query(args) => query::run(args),
     }
 }

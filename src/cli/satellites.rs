@@ -42,8 +42,10 @@ pub fn render(report: &SatellitesReport, style: Style) -> String {
             text.push_str(&format!(", {used} satellites used"));
             text.push_str(&receiver.seen.map_or_else(String::new, |seen| format!(" of {seen}")));
         }
-        if let Some(antenna) = &receiver.antenna {
-            text.push_str(&format!(", {antenna}"));
+        text.push_str(&words::receiver_health(&receiver.antenna, &receiver.jamming, &receiver.spoofing));
+        if let Some(leap) = &receiver.coming_leap {
+            let what = if leap.change > 0 { "inserted" } else { "left out" };
+            text.push_str(&format!(", a second {what} before {}", leap.at_utc));
         }
         text.push_str(if receiver.current { "." } else { ". It is silent now; this is what it said last." });
         out.wrapped("", &text);

@@ -58,8 +58,8 @@ pub fn render(status: &StatusReport, style: Style) -> String {
         out.item("Crystal", &format!("{}{doubt}{warmth}", text.strip_prefix("Crystal runs ").unwrap_or(text)));
     }
     if let Some(receiver) = &status.receiver {
-        let antenna = receiver.antenna.as_ref().map_or_else(String::new, |a| format!(", {a}"));
-        out.item("Receiver", &format!("{}: {}{antenna}", receiver.source, words::receiver(receiver)));
+        let health = words::receiver_health(&receiver.antenna, &receiver.jamming, &receiver.spoofing);
+        out.item("Receiver", &format!("{}: {}{health}", receiver.source, words::receiver(receiver)));
     }
     if let Some(pulse) = &status.pulse {
         out.item("Pulse", &pulse_words(pulse));

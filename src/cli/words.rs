@@ -288,6 +288,17 @@ pub fn receiver(r: &ReceiverSummary) -> String {
     text
 }
 
+/// What a receiver says of its antenna, of interference and of counterfeit signals, to be put behind other
+/// words; what is as it should be needs none, but for the antenna.
+pub fn receiver_health(antenna: &Option<String>, jamming: &Option<String>, spoofing: &Option<String>) -> String {
+    let bad = |state: &Option<String>, what: &str| match state.as_deref() {
+        None | Some("none") => String::new(),
+        Some(state) => format!(", {what} {state}"),
+    };
+    let antenna = antenna.as_ref().map_or_else(String::new, |state| format!(", antenna {state}"));
+    antenna + &bad(jamming, "jamming") + &bad(spoofing, "spoofing")
+}
+
 /// The system clock beside the served one, in words; `None` when they agree to the microsecond or
 /// nobody compared them.
 pub fn system_clock(status: &StatusReport) -> Option<String> {

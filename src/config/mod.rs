@@ -9,6 +9,7 @@
 //! | [`model`] | what a configuration is |
 //! | `reader` | from TOML to the model |
 //! | [`serve`](mod@serve) | `[serve]`: who is answered where |
+//! | `source`, `receiver` | single sources |
 //! | `value` | single values: durations, addresses, integers in a range |
 //! | [`keys`] | the file of symmetric keys, and reading it |
 //! | `dialect` | telling the files of other programs from ours |
@@ -20,6 +21,7 @@ mod feed;
 pub mod keys;
 pub mod model;
 mod reader;
+mod receiver;
 pub mod serve;
 mod source;
 pub(crate) mod value;
@@ -27,7 +29,8 @@ pub(crate) mod value;
 pub use diagnostic::{Diagnostic, Severity};
 pub use keys::Keys;
 pub use model::{
-    ClockSettings, Config, Discipline, Driver, Feed, Otherwise, PhcInput, Pool, Process, Refclock, Server, Thermometer,
+    ClockSettings, Config, Discipline, Driver, Feed, Otherwise, PhcInput, Pool, Process, Receiver, Refclock, Server,
+    Thermometer,
 };
 pub use serve::Serve;
 pub use value::parse_duration;

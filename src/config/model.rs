@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use refclocks::phc::ClockScale;
+use refclocks::receiver::{Checksums, SawtoothUse};
 use refclocks::shell::feed::FeedConfig;
 use refclocks::shell::gpsd::Address;
 use refclocks::shell::sock::Access;
@@ -133,13 +134,8 @@ impl Refclock {
 /// How a reference clock is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// NMEA 0183 over a serial port or pty.
-    Nmea {
-        /// The port.
-        device: PathBuf,
-        /// Its speed, bit/s. `None`: found by trying.
-        baud: Option<u32>,
-    },
+    /// A GNSS receiver on a serial port or pty.
+    Receiver(Receiver),
     /// Kernel PPS, RFC 2783.
     Pps {
         /// The PPS device, or the serial port whose DCD input carries the pulse. `None`: the PPS device
@@ -199,11 +195,29 @@ pub struct PhcInput {
     pub edge: Edge,
 }
 
+/// A GNSS receiver on a serial port or pty, which speaks NMEA 0183, UBX, or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// The port.
+    pub device: PathBuf,
+    /// Its speed, bit/s. `None`: found by trying.
+    pub baud: Option<u32>,
+    /// Driver `ubx`: only its UBX messages carry the time.
+    pub only_ubx: bool,
+    /// What to do with sentences that have no checksum.
+    pub checksums: Checksums,
+    /// Believe the time it gives without a fix: its own clock's.
+    pub without_fix: bool,
+    /// What to do with the sawtooth it tells of its pulse.
+    pub sawtooth: SawtoothUse,
+}
+
 impl Driver {
     /// The name in the file.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Nmea { .. } => "nmea",
+            Self::Receiver(receiver) if receiver.only_ubx => "ubx",
+            Self::Receiver(_) => "nmea",
             Self::Pps { .. } => "pps",
             Self::Gpsd { .. } => "gpsd",
             Self::Shm { .. } => "shm",
@@ -215,7 +229,9 @@ impl Driver {
     /// What it reads: device, address, segment or path, for display.
     pub fn address(&self) -> String {
         match self {
-            Self::Nmea { device, .. } | Self::Pps { device: Some(device), .. } => device.display().to_string(),
+            Self::Receiver(Receiver { device, .. }) | Self::Pps { device: Some(device), .. } => {
+                device.display().to_string()
+            }
             Self::Pps { device: None, .. } => "auto".to_owned(),
             Self::Gpsd { address, device: None } => address.to_string(),
             Self::Gpsd { address, device: Some(device) } => format!("{address} {device}"),
@@ -241,7 +257,7 @@ impl Driver {
             Self::Pps { .. } | Self::Phc { input: Some(_), .. } | Self::Sock { pulse: true, .. } => true,
             // gpsd writes messages to even units and pulses, numbered, to odd ones.
             Self::Shm { unit, pulse, .. } => pulse.unwrap_or(unit % 2 == 1),
-            Self::Nmea { .. } | Self::Gpsd { .. } | Self::Phc { .. } | Self::Sock { .. } => false,
+            Self::Receiver(_) | Self::Gpsd { .. } | Self::Phc { .. } | Self::Sock { .. } => false,
         }
     }
 

@@ -17,9 +17,7 @@ use super::value::{At, Section, absolute, unknown};
 use crate::core::selection::SelectionOptions;
 
 /// Drivers of this version.
-const DRIVERS: [&str; 6] = ["nmea", "pps", "phc", "gpsd", "shm", "sock"];
-/// Drivers that are known by name only.
-const LATER: [&str; 1] = ["ubx"];
+const DRIVERS: [&str; 7] = ["nmea", "ubx", "pps", "phc", "gpsd", "shm", "sock"];
 /// Keys of every reference clock.
 const COMMON: [&str; 10] =
     ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "require", "stratum"];
@@ -217,18 +215,12 @@ fn refid(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Referen
 fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Driver>> {
     let (name, span) = section.required("driver", "nmea", out)?;
     let own: &[&str] = match name {
-        "nmea" => &["device", "baud"],
+        "nmea" | "ubx" => &super::receiver::KEYS,
         "pps" => &["device", "edge", "echo", "kernel_consumer", "lock"],
         "phc" => &["device", "scale", "input", "pin", "edge", "lock"],
         "gpsd" => &["address", "device"],
         "shm" => &["unit", "pulse", "trust_owner", "lock"],
         "sock" => &["path", "pulse", "mode", "owner", "group", "lock"],
-        _ if LATER.contains(&name) => {
-            let title = format!("the driver `{name}` comes in a later version");
-            let help = "Use `nmea` until then: these receivers speak it too.";
-            out.push(Diagnostic::error(span, title, help));
-            return None;
-        }
         _ => {
             out.push(unknown(name, span, format!("unknown driver {}", quoted(name)), &DRIVERS));
             return None;
@@ -237,14 +229,9 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
     let known: Vec<&str> = COMMON.iter().chain(own).copied().collect();
     section.only(&known, out);
     match name {
-        "nmea" => {
-            // The slowest and the fastest that serial receivers are sold with.
-            let baud = match section.get("baud").map(Spanned::get_ref) {
-                Some(DeValue::String(text)) if text == "auto" => None,
-                _ => section.integer("baud", 300..=4_000_000, out).and_then(|b| u32::try_from(b).ok()),
-            };
-            let (device, span) = device(section, "device", "/dev/ttyAMA0", out)?;
-            Some((Driver::Nmea { device, baud }, span))
+        "nmea" | "ubx" => {
+            let (receiver, span) = super::receiver::receiver(section, name == "ubx", out)?;
+            Some((Driver::Receiver(receiver), span))
         }
         "pps" => {
             let edge = match section.string("edge", out) {
@@ -373,7 +360,12 @@ fn access(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Access {
     access
 }
 
-fn device(section: &Section<'_, '_>, key: &str, example: &str, out: &mut Vec<Diagnostic>) -> Option<At<PathBuf>> {
+pub(super) fn device(
+    section: &Section<'_, '_>,
+    key: &str,
+    example: &str,
+    out: &mut Vec<Diagnostic>,
+) -> Option<At<PathBuf>> {
     let (text, span) = section.required(key, example, out)?;
     Some((absolute(key, text, span.clone(), out)?, span))
 }

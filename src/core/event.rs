@@ -5,6 +5,7 @@ use std::fmt;
 use refclocks::time::{Timestamp, Utc};
 use refclocks::{DevicePhase, DeviceReason, Remark};
 
+use super::sawtooth::SawtoothState;
 use super::snapshot::ClockRefusal;
 use super::state::{Magnitude, State, StateReason, Verdict, direction};
 
@@ -65,6 +66,13 @@ pub enum Event {
         messages: Option<String>,
         /// Mean delay of those messages, s.
         delay: Option<f64>,
+    },
+    /// How the correction of a pulse's sawtooth stands from now on.
+    Sawtooth {
+        /// The pulse source.
+        pulse: String,
+        /// How it stands.
+        state: SawtoothState,
     },
     /// Two witnesses say a time before the last good one that was remembered, which is forgotten.
     LastGoodRefuted {
@@ -165,6 +173,7 @@ impl Event {
             Self::ClockTaken { .. }
             | Self::Numbered { .. }
             | Self::LeapAnnounced { .. }
+            | Self::Sawtooth { .. }
             | Self::Stepped { .. }
             | Self::Server { .. } => false,
         }
@@ -196,6 +205,7 @@ impl fmt::Display for Event {
                 write!(f, "{pulse}: each pulse is the second that {messages} names {:.0} ms later", delay * 1e3)
             }
             Self::Numbered { pulse, .. } => write!(f, "{pulse}: numbered by our own clock"),
+            Self::Sawtooth { pulse, state } => write!(f, "{pulse}: {state}"),
             Self::LastGoodRefuted { last_good, witnesses: [a, b], now } => write!(
                 f,
                 "the last good time known, {last_good:.0}, is not believed: {a} and {b} agree that it is {now:.0}"

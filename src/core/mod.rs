@@ -21,6 +21,7 @@ pub mod numerics;
 pub mod pairing;
 pub mod polling;
 pub mod quantity;
+pub mod sawtooth;
 pub mod selection;
 pub mod snapshot;
 pub mod source;

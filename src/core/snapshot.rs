@@ -12,6 +12,7 @@ use refclocks::{DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId}
 
 use super::holdover::Growth;
 use super::leap::UtcMap;
+use super::sawtooth::SawtoothState;
 use super::state::{State, StateReason, Verdict};
 
 /// Everything a reader may want to know.
@@ -299,6 +300,8 @@ pub struct SourceReport {
     pub health: Health,
     /// What its receiver sees, if it is one.
     pub receiver: Option<ReceiverReport>,
+    /// Pulses: how the correction of the receiver's sawtooth stands, if it tells of one.
+    pub sawtooth: Option<SawtoothState>,
 }
 
 impl Snapshot {

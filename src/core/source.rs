@@ -10,6 +10,7 @@ use super::measurement::{Measurement, SourceId};
 use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
 use super::polling::Polling;
+use super::sawtooth::Sawtooth;
 use super::selection::SelectionOptions;
 use super::snapshot::{SourceKind, SourceReport};
 use super::state::Verdict;
@@ -85,6 +86,8 @@ pub(super) struct Source {
     pub train: PulseTrain,
     pub numbering: Numbering,
     pub numbered_by: Option<SourceId>,
+    /// Pulses: what the receiver says of each.
+    pub sawtooth: Sawtooth,
     /// Since when the numbering is contradicted.
     pub contradicted_since: Option<Timestamp<Raw>>,
     /// What it says of a leap second to come.
@@ -138,6 +141,7 @@ impl Source {
             train: PulseTrain::default(),
             numbering: Numbering::Nothing,
             numbered_by: None,
+            sawtooth: Sawtooth::default(),
             contradicted_since: None,
             leap: None,
             says: ServerSays::default(),
@@ -307,6 +311,7 @@ impl Source {
             samples: self.samples,
             health: self.health,
             receiver: self.receiver.clone(),
+            sawtooth: self.sawtooth.state(),
         }
     }
 }

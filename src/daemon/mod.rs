@@ -298,6 +298,10 @@ impl Daemon {
                 state.since = map.apply(state.since);
                 Report::State(state)
             }
+            Report::Sawtooth(mut sawtooth) => {
+                sawtooth.local = local(sawtooth.local);
+                Report::Sawtooth(sawtooth)
+            }
             other @ (Report::Receiver(_) | Report::Remark(_)) => other,
         }
     }

@@ -6,8 +6,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use refclocks::nmea;
 use refclocks::pps::{self, PpsInfo};
+use refclocks::receiver;
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
 use refclocks::{Edge, Health, LocalStamp, Report, Sample};
@@ -44,7 +44,7 @@ pub struct Rehearsal {
 
 /// What stands between a source and the engine.
 enum Device {
-    Messages(Box<nmea::Driver>),
+    Messages(Box<receiver::Driver>),
     Pulse { tracker: Box<pps::Tracker>, edge: PpsInfo },
     Numbered(Health),
     Server(Box<Association>),
@@ -248,8 +248,8 @@ impl Device {
     fn new(model: &Model, seed: u64) -> Self {
         match model {
             Model::Messages(_) => {
-                let config = nmea::Config { not_before: crate::NOT_BEFORE, ..nmea::Config::default() };
-                Self::Messages(Box::new(nmea::Driver::new(config)))
+                let config = receiver::Config { not_before: crate::NOT_BEFORE, ..receiver::Config::default() };
+                Self::Messages(Box::new(receiver::Driver::new(config)))
             }
             Model::Pulse(_) => {
                 Self::Pulse { tracker: Box::new(pps::Tracker::new(Some(Edge::Assert))), edge: PpsInfo::default() }

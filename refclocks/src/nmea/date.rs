@@ -7,7 +7,8 @@ use crate::time::{Span, Timestamp, Utc};
 /// last good time known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateFold {
-    /// No date can be earlier: the program was built after it.
+    /// No date can be earlier: the program was built after it. The epoch: that is not known, and dates
+    /// stay as they are.
     pub not_before: Timestamp<Utc>,
     /// The last good time known, if it is later. It moves the end of what can be, and not its
     /// beginning: an earlier date may be right, and it wrong.
@@ -21,6 +22,9 @@ impl DateFold {
     /// The date that was meant, and how many periods it was off; `None` if no whole number of
     /// periods (up to four either way) explains it.
     pub fn fold(&self, at: Timestamp<Utc>) -> Option<(Timestamp<Utc>, u8)> {
+        if self.not_before == Timestamp::EPOCH {
+            return Some((at, 0));
+        }
         let earliest = self.not_before - MARGIN;
         let latest = earliest.max(self.last_good - MARGIN);
         let mut folded = at;

@@ -1,17 +1,12 @@
-//! NMEA 0183: framer, sentences, driver, and the writer.
+//! NMEA 0183: sentences, dates, and the writer.
 //!
-//! Bytes first: [`Framer`] (bytes and arrival stamp in, frames with the time of their first byte
-//! out), then [`Sentence`] (pure parse), then [`Driver`] (which sentence of the cycle carries the
-//! time, whether it may be believed, what the receiver sees).
+//! [`Parsed`] is what one sentence says, by itself. Which of them carries the time of a cycle and whether
+//! it may be believed is the business of [`crate::receiver`].
 
 mod date;
-mod driver;
-mod framer;
+mod fields;
 mod sentence;
-mod sky;
 pub mod write;
 
 pub use date::{DateFold, MARGIN};
-pub use driver::{Config, Driver};
-pub use framer::{Frame, Framer};
-pub use sentence::{ParseError, Parsed, Sentence, Time};
+pub use sentence::{Date, ParseError, Parsed, Sentence, Time, has_good_checksum};

@@ -1,9 +1,9 @@
-//! What a sentence says. A pure parse: no state, no guess.
+//! What a sentence says. A pure parse: no state, no guess, and no memory of its own.
 
 use thiserror::Error;
 
-use crate::calendar::{days_in_month, parse_fraction};
-use crate::report::{Constellation, Fix, Satellite};
+use super::fields::Fields;
+use crate::report::{Antenna, Fix, Satellite};
 
 /// A time of day as sent. `second` may be 60.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Time {
     pub nanos: u32,
 }
 
-/// A date as sent: year, month, day. RMC's two-digit year comes as 2000 to 2099.
+/// A date as sent: year, month, day. A two-digit year comes as 1980 to 2079.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Date {
     /// Year.
@@ -30,16 +30,19 @@ pub struct Date {
 }
 
 /// A sentence with its sender.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Parsed {
-    /// Two letters: which system speaks (`GP`, `GN`, ...).
+    /// Two letters: which system speaks (`GP`, `GN`, ...); `P` and the vendor's first letter with a
+    /// proprietary one.
     pub talker: [u8; 2],
     /// What it says.
     pub sentence: Sentence,
+    /// Did it have a checksum?
+    pub checked: bool,
 }
 
 /// The sentences we understand. Time and date are `None` where the field is empty.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sentence {
     /// Recommended minimum: time, date and validity in one.
     Rmc {
@@ -82,12 +85,42 @@ pub enum Sentence {
         /// Satellites used.
         satellites: Option<u16>,
     },
+    /// Accord's: GPS time, not UTC, of the *next* pulse.
+    Zdg {
+        /// Time of day.
+        time: Option<Time>,
+        /// Date.
+        date: Option<Date>,
+        /// May the time be used?
+        valid: bool,
+    },
+    /// Garmin's `$PGRMF`: time, date, validity and leap seconds.
+    Pgrmf {
+        /// Time of day.
+        time: Option<Time>,
+        /// Date.
+        date: Option<Date>,
+        /// May the time be used?
+        valid: bool,
+        /// GPS - UTC, s.
+        leap_seconds: Option<u8>,
+    },
+    /// u-blox's `$PUBX,04`: time, date and leap seconds, with no word on validity.
+    Pubx04 {
+        /// Time of day.
+        time: Option<Time>,
+        /// Date.
+        date: Option<Date>,
+        /// GPS - UTC from the sky, s; `None` while it is the firmware's default, and then the second is
+        /// not known either.
+        leap_seconds: Option<u8>,
+    },
     /// Kind of fix, and the satellites used.
     Gsa {
         /// Kind of fix.
         fix: Option<Fix>,
         /// Numbers of the satellites used.
-        used: Vec<u16>,
+        used: [Option<u16>; 12],
         /// NMEA 4.1 system ID.
         system: Option<u8>,
     },
@@ -96,10 +129,10 @@ pub enum Sentence {
         /// Parts in the list, and which this is, from 1.
         part: (u8, u8),
         /// The satellites of this part.
-        satellites: Vec<Satellite>,
+        satellites: [Option<Satellite>; 4],
     },
-    /// A line of text from the receiver.
-    Txt(String),
+    /// The state of the antenna, in a text of u-blox's.
+    Antenna(Option<Antenna>),
     /// Anything else that is well-formed.
     Other,
 }
@@ -122,29 +155,50 @@ pub enum ParseError {
 }
 
 impl Parsed {
-    /// Parses a frame from its `$` to before the line's end.
+    /// Parses a frame from its `$` to before the line's end. Its checksum must be there and right.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParseError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| ParseError::NotASentence)?;
-        let text = text.strip_prefix('$').ok_or(ParseError::NotASentence)?;
-        let (body, checksum) = text.trim_ascii_end().rsplit_once('*').ok_or(ParseError::NoChecksum)?;
-        // `from_str_radix` alone would take "+5" for a number.
-        let is_hex = checksum.len() == 2 && checksum.bytes().all(|b| b.is_ascii_hexdigit());
-        let said = u8::from_str_radix(checksum, 16).ok().filter(|_| is_hex).ok_or(ParseError::Checksum)?;
-        if body.bytes().fold(0, |sum, b| sum ^ b) != said {
-            return Err(ParseError::Checksum);
-        }
-        let mut fields = body.split(',');
-        let address = fields.next().unwrap_or_default();
-        let fields: Vec<&str> = fields.collect();
-        let [a, b, kind @ ..] = address.as_bytes() else { return Err(ParseError::NotASentence) };
-        let sentence = if address.starts_with('P') {
-            // Proprietary: another grammar each.
-            Sentence::Other
-        } else {
-            Sentence::from_fields(kind, &Fields(&fields))?
-        };
-        Ok(Self { talker: [*a, *b], sentence })
+        let parsed = Self::from_bytes_unchecked(bytes)?;
+        if parsed.checked { Ok(parsed) } else { Err(ParseError::NoChecksum) }
     }
+
+    /// The same, of a receiver that may send no checksums. One that is there must be right.
+    pub fn from_bytes_unchecked(bytes: &[u8]) -> Result<Self, ParseError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| ParseError::NotASentence)?;
+        let text = text.strip_prefix('$').ok_or(ParseError::NotASentence)?.trim_ascii_end();
+        let (body, checked) = match text.rsplit_once('*') {
+            Some((body, checksum)) if says(checksum) == Some(sum(body)) => (body, true),
+            Some(_) => return Err(ParseError::Checksum),
+            None => (text, false),
+        };
+        let (address, fields) = Fields::split(body);
+        let letters = |b: &[u8]| b.iter().all(u8::is_ascii_alphanumeric);
+        let sentence = match address.as_bytes() {
+            // Proprietary: another grammar each.
+            b"PGRMF" => Sentence::pgrmf(&fields)?,
+            b"PUBX" if fields.get(1) == "04" => Sentence::pubx04(&fields)?,
+            address @ [b'P', _, ..] if letters(address) => Sentence::Other,
+            address @ [_, _, kind @ ..] if letters(address) => Sentence::from_fields(kind, &fields)?,
+            _ => return Err(ParseError::NotASentence),
+        };
+        let talker = address.as_bytes().first_chunk::<2>().copied().unwrap_or_default();
+        Ok(Self { talker, sentence, checked })
+    }
+}
+
+/// Does a frame end with its own checksum?
+pub fn has_good_checksum(frame: &[u8]) -> bool {
+    let text = frame.strip_prefix(b"$").and_then(|rest| std::str::from_utf8(rest).ok()).unwrap_or_default();
+    text.rsplit_once('*').is_some_and(|(body, checksum)| says(checksum) == Some(sum(body)))
+}
+
+fn sum(body: &str) -> u8 {
+    body.bytes().fold(0, |sum, b| sum ^ b)
+}
+
+/// Two hexadecimal digits, upper or lower case. `from_str_radix` alone would take "+5" for a number.
+fn says(checksum: &str) -> Option<u8> {
+    let is_hex = checksum.len() == 2 && checksum.bytes().all(|b| b.is_ascii_hexdigit());
+    u8::from_str_radix(checksum, 16).ok().filter(|_| is_hex)
 }
 
 impl Sentence {
@@ -158,6 +212,7 @@ impl Sentence {
                 valid: f.get(2) == "A" && good_modes(f.get(12)),
             },
             b"ZDA" => Self::Zda { time: f.time(1)?, date: f.long_date(2)? },
+            b"ZDG" => Self::Zdg { time: f.time(1)?, date: f.long_date(2)?, valid: matches!(f.get(6), "1" | "2") },
             b"GGA" => Self::Gga {
                 time: f.time(1)?,
                 valid: matches!(f.get(6), "1" | "2" | "3" | "4" | "5" | "9"),
@@ -176,17 +231,38 @@ impl Sentence {
                     "3" => Some(Fix::ThreeD),
                     _ => None,
                 },
-                used: (3..15).filter_map(|i| f.number(i)).collect(),
+                used: std::array::from_fn(|i| f.number(3 + i)),
                 system: f.number(18).and_then(|s| u8::try_from(s).ok()),
             },
             b"GSV" => {
                 let part = |i| f.number(i).and_then(|n| u8::try_from(n).ok()).unwrap_or(1);
-                let satellites = (0..4).filter_map(|i| f.satellite(4 + 4 * i)).collect();
-                Self::Gsv { part: (part(1), part(2)), satellites }
+                Self::Gsv { part: (part(1), part(2)), satellites: std::array::from_fn(|i| f.satellite(4 + 4 * i)) }
             }
-            b"TXT" => Self::Txt(f.get(4).chars().take(80).collect()),
+            b"TXT" => match f.get(4).split_once("ANTSTATUS=") {
+                Some((_, "OK")) => Self::Antenna(Some(Antenna::Ok)),
+                Some((_, "OPEN")) => Self::Antenna(Some(Antenna::Open)),
+                Some((_, "SHORT")) => Self::Antenna(Some(Antenna::Short)),
+                // It is still looking, or does not know.
+                Some(_) => Self::Antenna(None),
+                None => Self::Other,
+            },
             _ => Self::Other,
         })
+    }
+
+    fn pgrmf(f: &Fields<'_>) -> Result<Self, ParseError> {
+        Ok(Self::Pgrmf {
+            time: f.time(4)?,
+            date: f.date(3)?,
+            valid: matches!(f.get(11), "1" | "2"),
+            leap_seconds: f.number(5).and_then(|n| u8::try_from(n).ok()),
+        })
+    }
+
+    fn pubx04(f: &Fields<'_>) -> Result<Self, ParseError> {
+        // A `D` behind the leap seconds marks the firmware's default.
+        let leap_seconds = f.number(6).and_then(|n| u8::try_from(n).ok());
+        Ok(Self::Pubx04 { time: f.time(2)?, date: f.date(3)?, leap_seconds })
     }
 
     /// The time of day, if the sentence carries one.
@@ -196,7 +272,10 @@ impl Sentence {
             | Self::Zda { time, .. }
             | Self::Gga { time, .. }
             | Self::Gll { time, .. }
-            | Self::Gns { time, .. } => *time,
+            | Self::Gns { time, .. }
+            | Self::Zdg { time, .. }
+            | Self::Pgrmf { time, .. }
+            | Self::Pubx04 { time, .. } => *time,
             _ => None,
         }
     }
@@ -204,7 +283,11 @@ impl Sentence {
     /// The date, if it carries one.
     pub fn date(&self) -> Option<Date> {
         match self {
-            Self::Rmc { date, .. } | Self::Zda { date, .. } => *date,
+            Self::Rmc { date, .. }
+            | Self::Zda { date, .. }
+            | Self::Zdg { date, .. }
+            | Self::Pgrmf { date, .. }
+            | Self::Pubx04 { date, .. } => *date,
             _ => None,
         }
     }
@@ -212,9 +295,12 @@ impl Sentence {
     /// Whether its time may be used, if it has a word on that.
     pub fn valid(&self) -> Option<bool> {
         match self {
-            Self::Rmc { valid, .. } | Self::Gga { valid, .. } | Self::Gll { valid, .. } | Self::Gns { valid, .. } => {
-                Some(*valid)
-            }
+            Self::Rmc { valid, .. }
+            | Self::Gga { valid, .. }
+            | Self::Gll { valid, .. }
+            | Self::Gns { valid, .. }
+            | Self::Zdg { valid, .. }
+            | Self::Pgrmf { valid, .. } => Some(*valid),
             _ => None,
         }
     }
@@ -223,80 +309,6 @@ impl Sentence {
 /// Mode letters: estimated, manual, simulated and none are no time to use. Absent in old versions.
 fn good_modes(modes: &str) -> bool {
     modes.is_empty() || modes.bytes().any(|m| matches!(m, b'A' | b'D' | b'F' | b'P' | b'R'))
-}
-
-/// The fields after the address, counted from 1.
-struct Fields<'a>(&'a [&'a str]);
-
-impl<'a> Fields<'a> {
-    fn get(&self, i: usize) -> &'a str {
-        i.checked_sub(1).and_then(|i| self.0.get(i)).copied().unwrap_or_default()
-    }
-
-    fn number(&self, i: usize) -> Option<u16> {
-        let text = self.get(i);
-        text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-    }
-
-    fn time(&self, i: usize) -> Result<Option<Time>, ParseError> {
-        let text = self.get(i);
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let bad = ParseError::Field("time");
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        let [hour, minute, second] = pairs(whole).ok_or(bad)?;
-        let nanos = parse_fraction(fraction).ok_or(bad)?;
-        if hour > 23 || minute > 59 || second > 60 {
-            return Err(bad);
-        }
-        Ok(Some(Time { hour, minute, second, nanos }))
-    }
-
-    fn date(&self, i: usize) -> Result<Option<Date>, ParseError> {
-        let text = self.get(i);
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let [day, month, year] = pairs(text).ok_or(ParseError::Field("date"))?;
-        checked_date(2000 + i32::from(year), month, day).map(Some)
-    }
-
-    fn long_date(&self, i: usize) -> Result<Option<Date>, ParseError> {
-        let (day, month, year) = (self.get(i), self.get(i + 1), self.get(i + 2));
-        if day.is_empty() || month.is_empty() || year.is_empty() {
-            return Ok(None);
-        }
-        let part = |i| self.number(i).ok_or(ParseError::Field("date"));
-        let small = |i| u8::try_from(part(i)?).map_err(|_| ParseError::Field("date"));
-        checked_date(i32::from(part(i + 2)?), small(i + 1)?, small(i)?).map(Some)
-    }
-
-    fn satellite(&self, i: usize) -> Option<Satellite> {
-        let number = self.number(i)?;
-        Some(Satellite {
-            constellation: Constellation::Unknown,
-            number,
-            elevation: self.get(i + 1).parse().ok().filter(|e| (-90..=90).contains(e)),
-            azimuth: self.number(i + 2).filter(|a| *a <= 360),
-            signal: self.number(i + 3).and_then(|s| u8::try_from(s).ok()),
-            used: false,
-        })
-    }
-}
-
-fn checked_date(year: i32, month: u8, day: u8) -> Result<Date, ParseError> {
-    if day == 0 || day > days_in_month(year, month) {
-        return Err(ParseError::Field("date"));
-    }
-    Ok(Date { year, month, day })
-}
-
-/// Six digits as three numbers.
-fn pairs(text: &str) -> Option<[u8; 3]> {
-    let [a, b, c, d, e, f] = text.as_bytes() else { return None };
-    let pair = |x: &u8, y: &u8| (x.is_ascii_digit() && y.is_ascii_digit()).then(|| (x - b'0') * 10 + (y - b'0'));
-    Some([pair(a, b)?, pair(c, d)?, pair(e, f)?])
 }
 
 #[cfg(test)]
@@ -344,12 +356,41 @@ mod tests {
     }
 
     #[test]
+    fn two_digit_years_are_within_the_time_of_gps() {
+        let year =
+            |digits: &str| parse(&format!("GPRMC,000000,A,,,,,,,2208{digits},,,A")).unwrap().date().unwrap().year;
+        assert_eq!(["80", "99", "00", "79"].map(year), [1980, 1999, 2000, 2079]);
+    }
+
+    #[test]
+    fn vendors_sentences() {
+        let garmin = parse("PGRMF,290,293895,160305,093802,13,5213.1439,N,02100.6511,E,A,2,0,226,2,1").unwrap();
+        assert_eq!(garmin.date(), Some(Date { year: 2005, month: 3, day: 16 }));
+        assert_eq!((garmin.time().map(|t| t.second), garmin.valid()), (Some(2), Some(true)));
+        assert!(matches!(garmin, Sentence::Pgrmf { leap_seconds: Some(13), .. }));
+        let leap = |body| match parse(body) {
+            Ok(Sentence::Pubx04 { leap_seconds, .. }) => leap_seconds,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(leap("PUBX,04,073731.00,091202,113851.00,1196,15,1930035,-2660.664,43"), Some(15));
+        assert_eq!(leap("PUBX,04,073731.00,091202,113851.00,1196,15D,1930035,-2660.664,43"), None, "the default");
+        let accord = parse("GPZDG,000319.0,01,01,2026,AA.BB,2").unwrap();
+        assert_eq!((accord.date().map(|d| d.year), accord.valid()), (Some(2026), Some(true)));
+        assert_eq!(parse("GPZDG,000319.0,01,01,2026,AA.BB,0").unwrap().valid(), Some(false));
+        assert_eq!(parse("GNTXT,01,01,02,ANTSTATUS=SHORT"), Ok(Sentence::Antenna(Some(Antenna::Short))));
+        assert_eq!(parse("GNTXT,01,01,02,ANTSTATUS=INIT"), Ok(Sentence::Antenna(None)));
+    }
+
+    #[test]
     fn checksums_are_required() {
         assert_eq!(Parsed::from_bytes(b"$GPRMC,000000,A,,,,,,,010126,,"), Err(ParseError::NoChecksum));
         assert_eq!(Parsed::from_bytes(b"$GPRMC,000000,A,,,,,,,010126,,*00"), Err(ParseError::Checksum));
-        // The exclusive or of a doubled letter and an `E` with a `@` is 5.
-        assert_eq!(Parsed::from_bytes(b"$AAE@*05").map(|p| p.talker), Ok(*b"AA"));
-        assert_eq!(Parsed::from_bytes(b"$AAE@*+5"), Err(ParseError::Checksum));
+        // The exclusive or of `A`, `A`, `A` and `D` is 5.
+        assert_eq!(Parsed::from_bytes(b"$AAAD*05").map(|p| p.talker), Ok(*b"AA"));
+        assert_eq!(Parsed::from_bytes(b"$AAAD*+5"), Err(ParseError::Checksum));
+        let bare = Parsed::from_bytes_unchecked(b"$GPRMC,000000,A,,,,,,,010126,,").unwrap();
+        assert_eq!((bare.checked, bare.sentence.valid()), (false, Some(true)));
+        assert_eq!(Parsed::from_bytes_unchecked(b"$GPRMC,000000,A,,,,,,,010126,,*00"), Err(ParseError::Checksum));
         let lower = sentence("GPGLL,,,,,000000,A,A").trim_end().to_ascii_lowercase();
         let mixed = format!("$GPGLL,,,,,000000,A,A*{}", lower.rsplit_once('*').unwrap().1);
         assert!(Parsed::from_bytes(mixed.as_bytes()).is_ok());
@@ -357,7 +398,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..120), body in "(GP|GN|P)(RMC|ZDA|GGA|GSV|GSA|GLL|GNS|TXT)[,0-9A-Z.-]{0,60}") {
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..120), body in "(GP|GN|P)(RMC|ZDA|GGA|GSV|GSA|GLL|GNS|TXT|ZDG|GRMF|UBX)[,0-9A-Z.-]{0,60}") {
             let _ = Parsed::from_bytes(&bytes);
             let _ = parse(&body);
         }

@@ -9,7 +9,7 @@ use tokio::io::unix::AsyncFd;
 use super::Delivery;
 use super::comeback::Comeback;
 use crate::device::{DevicePhase, DeviceReason};
-use crate::nmea::{self, Driver};
+use crate::receiver::{self, Driver};
 use crate::sys::clock::raw_now;
 use crate::sys::tty::Tty;
 
@@ -28,12 +28,12 @@ pub struct SerialConfig {
     /// May others open it? Only where its DCD input carries a pulse that another shell reads.
     pub shared: bool,
     /// The driver's settings.
-    pub nmea: nmea::Config,
+    pub receiver: receiver::Config,
 }
 
 /// Reads a port for ever.
 pub async fn run(config: SerialConfig, mut sink: impl FnMut(Delivery)) {
-    let mut driver = Driver::new(config.nmea);
+    let mut driver = Driver::new(config.receiver);
     let mut comeback = Comeback::default();
     loop {
         let opened = Tty::open(&config.path, config.baud, config.shared).and_then(Tty::watch);

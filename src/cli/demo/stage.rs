@@ -15,7 +15,7 @@ use refclocks::pps::{self, PpsInfo};
 use refclocks::shell::{Delivery, serial};
 use refclocks::sys::clock::{bracket, raw_now, realtime_now};
 use refclocks::time::{Raw, Span, Tai, Timestamp};
-use refclocks::{Edge, Health, LocalStamp, Report, Sample, nmea};
+use refclocks::{Edge, Health, LocalStamp, Report, Sample, receiver};
 
 use super::DemoArgs;
 use crate::clock::{DisciplinedClock, SoftwareClock};
@@ -238,7 +238,7 @@ fn plug_in_receiver(source: usize, inbox: &Inbox) -> Option<File> {
         path: path.to_string_lossy().into_owned(),
         baud: None,
         shared: false,
-        nmea: nmea::Config { not_before: crate::NOT_BEFORE, ..nmea::Config::default() },
+        receiver: receiver::Config { not_before: crate::NOT_BEFORE, ..receiver::Config::default() },
     };
     let inbox = inbox.clone();
     tokio::task::spawn_local(async move {

@@ -270,6 +270,11 @@ impl Engine {
                 let (source, remark) = (s.config.name.clone(), remark.clone());
                 self.events.push_back(Event::Remark { source, remark });
             }
+            Report::Sawtooth(sawtooth) => {
+                if let Some(raw) = self.raw(source, sawtooth.local, bracket) {
+                    self.handle_sawtooth(source, raw, sawtooth);
+                }
+            }
             Report::Pulse(pulse) => {
                 if let Some(raw) = self.raw(source, pulse.local, bracket) {
                     self.handle_pulse(source, raw, now);

@@ -1,13 +1,14 @@
 //! What drivers deliver: pulses get their number, messages lose their delay.
 
-use refclocks::Sample;
 use refclocks::time::{Raw, Span, Tai, Timestamp};
+use refclocks::{Sample, Sawtooth};
 
 use super::{Engine, Now};
 use crate::core::event::Event;
 use crate::core::measurement::Measurement;
 use crate::core::measurement::SourceId;
 use crate::core::pairing::{LearnedDelay, Numbering, PulseTrain};
+use crate::core::sawtooth::SawtoothState;
 use crate::core::snapshot::SourceKind;
 use crate::core::state::State;
 
@@ -33,8 +34,11 @@ impl Engine {
         self.number(source, raw, now);
         let Some(s) = self.sources.get_mut(&source) else { return };
         if let Numbering::Numbered { tai, .. } = s.numbering {
+            let before = s.sawtooth.state();
+            let raw = raw + Span::from_seconds(s.sawtooth.pulse(raw, tai));
             let m = Measurement { raw, tai, delay: None };
             s.push(m);
+            self.note_sawtooth(source, before);
             self.select(now);
             self.feed(source, m, now);
         } else {
@@ -44,6 +48,24 @@ impl Engine {
             self.select(now);
         }
         self.finish(now);
+    }
+
+    /// A receiver says how far off its next pulse will be. It speaks of the pulse that it numbers.
+    pub(super) fn handle_sawtooth(&mut self, source: SourceId, raw: Timestamp<Raw>, said: &Sawtooth) {
+        let error = f64::from(said.error_ps) * 1e-12;
+        for pulse in self.sources.values_mut().filter(|p| p.numbered_by == Some(source)) {
+            pulse.sawtooth.announce(raw, said.pulse, error, said.sign);
+        }
+    }
+
+    /// Says when the correction of the sawtooth begins, ends, or is found to be of no use.
+    fn note_sawtooth(&mut self, source: SourceId, before: Option<SawtoothState>) {
+        let Some(s) = self.sources.get(&source) else { return };
+        let Some(now) = s.sawtooth.state() else { return };
+        let is_same = before.is_some_and(|before| std::mem::discriminant(&before) == std::mem::discriminant(&now));
+        if !is_same && !matches!(now, SawtoothState::Checking { .. }) {
+            self.events.push_back(Event::Sawtooth { pulse: s.config.name.clone(), state: now });
+        }
     }
 
     pub(super) fn handle_sample(&mut self, source: SourceId, raw: Timestamp<Raw>, sample: &Sample, now: Now) {

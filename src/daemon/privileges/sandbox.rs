@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use refclocks::shell::feed::FeedConfig;
 
-use crate::config::{Config, Driver};
+use crate::config::{Config, Driver, Receiver};
 
 /// The newest rules we know; an older kernel follows those it knows.
 const NEWEST: ABI = ABI::V5;
@@ -45,7 +45,7 @@ fn writable(config: &Config) -> Vec<PathBuf> {
     folders.push(config.state_dir.clone());
     folders.extend(config.control_socket.parent().map(Path::to_owned));
     folders.extend(config.refclocks.iter().filter_map(|clock| match &clock.driver {
-        Driver::Nmea { device: path, .. }
+        Driver::Receiver(Receiver { device: path, .. })
         | Driver::Phc { device: path, .. }
         | Driver::Pps { device: Some(path), .. }
         | Driver::Sock { path, .. } => path.parent().map(Path::to_owned),

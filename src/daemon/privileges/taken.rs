@@ -48,7 +48,7 @@ impl Taken {
                     let socket = sock::bind(path, access);
                     taken.sockets.extend(socket.ok().map(|socket| (path.clone(), (socket, access.clone()))));
                 }
-                Driver::Nmea { .. }
+                Driver::Receiver(_)
                 | Driver::Phc { .. }
                 | Driver::Pps { .. }
                 | Driver::Gpsd { .. }

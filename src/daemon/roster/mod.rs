@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::info;
 
 use crate::clock::DisciplinedClock;
-use crate::config::{Config, Driver, Keys, Refclock, Server};
+use crate::config::{Config, Driver, Keys, Receiver, Refclock, Server};
 use crate::core::measurement::SourceId;
 use crate::core::snapshot::{Snapshot, SourceKind};
 use crate::core::source::SourceConfig;
@@ -295,7 +295,7 @@ impl RunningServer {
 
 /// Does another refclock read the pulse on the DCD input of this one's port?
 fn is_shared(clock: &Refclock, config: &Config) -> bool {
-    let Driver::Nmea { device: port, .. } = &clock.driver else { return false };
+    let Driver::Receiver(Receiver { device: port, .. }) = &clock.driver else { return false };
     config
         .refclocks
         .iter()
@@ -316,7 +316,7 @@ fn key_of(server: &Server, keys: Option<&Keys>) -> Option<Arc<Key>> {
 /// A reference clock's sources, as the engine knows them.
 fn sources_of(clock: &Refclock) -> impl Iterator<Item = SourceConfig> {
     let kind = match clock.driver {
-        Driver::Nmea { .. } | Driver::Gpsd { .. } => SourceKind::Message,
+        Driver::Receiver(_) | Driver::Gpsd { .. } => SourceKind::Message,
         Driver::Pps { .. } | Driver::Phc { input: Some(_), .. } => SourceKind::Pulse,
         Driver::Phc { input: None, .. } => SourceKind::NumberedPulse,
         // gpsd's are numbered although they are pulses.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use refclocks::gpsd::Stream;
 use refclocks::shell::{gpsd, phc, pps, serial, shm, sock};
 use refclocks::sys::clock;
-use refclocks::{gpsd as gpsd_driver, nmea};
+use refclocks::{gpsd as gpsd_driver, receiver};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 
@@ -49,10 +49,19 @@ impl Roster {
         let send = move |at, delivery| drop(inbox.send(Input::Device(at, delivery)));
         let (not_before, last_good) = (crate::NOT_BEFORE, self.last_good);
         match &clock.driver {
-            Driver::Nmea { device, baud } => {
-                let path = device.to_string_lossy().into_owned();
-                let nmea = nmea::Config { baud: *baud, not_before, last_good };
-                let config = serial::SerialConfig { path, baud: *baud, shared, nmea };
+            Driver::Receiver(config) => {
+                let path = config.device.to_string_lossy().into_owned();
+                let receiver = receiver::Config {
+                    baud: config.baud,
+                    not_before,
+                    last_good,
+                    checksums: config.checksums,
+                    without_fix: config.without_fix,
+                    tai_minus_utc: self.published.load().utc.tai_minus_utc,
+                    only_ubx: config.only_ubx,
+                    sawtooth: config.sawtooth,
+                };
+                let config = serial::SerialConfig { path, baud: config.baud, shared, receiver };
                 Shell::start(serial::run(config, move |d| send(at, d)))
             }
             Driver::Pps { device, edge, echo, kernel_consumer } => {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use refclocks::time::{Frequency, Raw, Span, Timestamp, Utc};
 use refclocks::{
-    Constellation, DevicePhase, DeviceReason, DeviceState, Fix, Health, LeapIndicator, ReceiverReport, ReferenceId,
-    Satellite,
+    Antenna, Constellation, DevicePhase, DeviceReason, DeviceState, Fix, Health, Jamming, LeapIndicator,
+    ReceiverReport, ReferenceId, Satellite, Spoofing,
 };
 
 use crate::core::leap::UtcMap;
@@ -46,6 +46,7 @@ fn source(name: &str, kind: SourceKind) -> SourceReport {
         samples: 0,
         health: Health::default(),
         receiver: None,
+        sawtooth: None,
     }
 }
 
@@ -81,7 +82,9 @@ pub(crate) fn sky() -> ReceiverReport {
         satellites_used: Some(9),
         satellites: satellites.to_vec(),
         tai_minus_utc: Some(37),
-        antenna: Some("ANTSTATUS=OK".into()),
+        antenna: Some(Antenna::Ok),
+        jamming: Some(Jamming::None),
+        ..ReceiverReport::default()
     }
 }
 
@@ -188,7 +191,7 @@ pub(crate) fn locked() -> Snapshot {
     }
 }
 
-/// The same after the antenna was pulled 14 minutes ago, and with a receiver that says evil things.
+/// The same after the antenna was pulled 14 minutes ago, and with a receiver that hears noise.
 pub(crate) fn holdover() -> Snapshot {
     let base = locked();
     let mut sources = base.sources.to_vec();
@@ -207,7 +210,9 @@ pub(crate) fn holdover() -> Snapshot {
         receiver.fix = Some(Fix::None);
         receiver.satellites_used = Some(0);
         receiver.satellites.clear();
-        receiver.antenna = Some("ANTSTATUS=OPEN\u{1b}[2J".into());
+        receiver.antenna = Some(Antenna::Open);
+        receiver.jamming = Some(Jamming::Critical);
+        receiver.spoofing = Some(Spoofing::Indicated);
         gps.receiver = Some(receiver);
         near.verdict = Verdict::Agrees { interval_s: 1.15e-3 };
     }

@@ -36,10 +36,25 @@ pub struct ReceiverSky {
     pub seen: Option<u16>,
     /// TAI - UTC as the receiver knows it, s.
     pub tai_minus_utc_s: Option<i32>,
-    /// What it says of its antenna.
+    /// The coming leap second, if the sky has told it of one.
+    pub coming_leap: Option<ComingLeapSecond>,
+    /// Its antenna: `ok`, `open` or `short`; unknown where it does not measure it.
     pub antenna: Option<String>,
+    /// Interference, as it judges it: `none`, `warning` or `critical`.
+    pub jamming: Option<String>,
+    /// Counterfeit signals, as it judges them: `none`, `indicated` or `affirmed`.
+    pub spoofing: Option<String>,
     /// The satellites: used ones first, the strongest first.
     pub satellites: Vec<SatelliteSeen>,
+}
+
+/// A leap second that a receiver announces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComingLeapSecond {
+    /// The first second after it, RFC 3339.
+    pub at_utc: String,
+    /// +1 inserts a second, -1 leaves one out.
+    pub change: i8,
 }
 
 /// One satellite.
@@ -101,7 +116,10 @@ impl ReceiverSky {
             used: receiver.satellites_used,
             seen: (seen > 0).then_some(seen),
             tai_minus_utc_s: receiver.tai_minus_utc,
-            antenna: receiver.antenna.as_deref().map(|text| plain(text).into_owned()),
+            coming_leap: receiver.leap.map(|l| ComingLeapSecond { at_utc: l.at.to_string(), change: l.change }),
+            antenna: receiver.antenna.as_ref().map(name_of),
+            jamming: receiver.jamming.as_ref().map(name_of),
+            spoofing: receiver.spoofing.as_ref().map(name_of),
             satellites,
         })
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::numbers::{code_and_data, finite, name_of, nanos, nanos_up, utc_text};
+use crate::core::sawtooth::SawtoothState;
 use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
 use crate::core::state::Verdict;
 use crate::observe::plain::plain;
@@ -67,6 +68,8 @@ pub struct SourceEntry {
     pub device: Option<DeviceWords>,
     /// Where it stands, for a server.
     pub server: Option<ServerWords>,
+    /// How the correction of the receiver's sawtooth stands, for a pulse of which the receiver tells it.
+    pub sawtooth: Option<SawtoothState>,
 }
 
 /// A verdict: its code and numbers, and its words.
@@ -152,6 +155,7 @@ impl SourceEntry {
                 text: plain(text).into_owned(),
                 action: action.as_deref().map(|text| plain(text).into_owned()),
             }),
+            sawtooth: source.sawtooth,
         }
     }
 

@@ -207,8 +207,12 @@ pub struct ReceiverSummary {
     pub sats_seen: Option<u16>,
     /// Median signal of the satellites used, or of all when it does not say which are.
     pub cn0_median_dbhz: Option<u8>,
-    /// What it says of its antenna.
+    /// Its antenna: `ok`, `open` or `short`; unknown where it does not measure it.
     pub antenna: Option<String>,
+    /// Interference, as it judges it: `none`, `warning` or `critical`.
+    pub jamming: Option<String>,
+    /// Counterfeit signals, as it judges them: `none`, `indicated` or `affirmed`.
+    pub spoofing: Option<String>,
 }
 
 /// The pulse.
@@ -453,6 +457,8 @@ pub(super) fn receiver(source: &SourceReport) -> Option<ReceiverSummary> {
         sats_used: sky.used,
         sats_seen: sky.seen,
         antenna: sky.antenna,
+        jamming: sky.jamming,
+        spoofing: sky.spoofing,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Reports of made-up snapshots, frozen; and read back.
 
 use refclocks::time::{Realtime, Span, Timestamp};
+use refclocks::{DevicePhase, DeviceReason, DeviceState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -134,7 +135,24 @@ fn a_leap_second_is_told_and_written_as_second_60() {
 
 #[test]
 fn what_devices_say_cannot_move_a_cursor() {
+    let mut snapshot = holdover();
+    let mut sources = snapshot.sources.to_vec();
+    let reason = DeviceReason::NoSuchDevice { path: "/dev/gps\u{1b}[2J".into() };
+    sources[1].device = Some(DeviceState { phase: DevicePhase::Absent, reason, since: NOW });
+    snapshot.sources = sources.into();
+    let notices = StatusReport::new(&snapshot, NOW).notices;
+    assert!(notices.iter().all(|n| !n.text.contains(char::is_control)));
+    assert!(notices.iter().any(|n| n.text.contains("/dev/gps\u{fffd}[2J")), "{notices:?}");
+}
+
+#[test]
+fn what_a_receiver_says_of_antenna_and_interference_is_told() {
     let report = StatusReport::new(&holdover(), NOW);
-    assert_eq!(report.receiver.unwrap().antenna.unwrap(), "ANTSTATUS=OPEN\u{fffd}[2J");
-    assert!(report.notices.iter().any(|n| n.code == "antenna_open"));
+    let receiver = report.receiver.unwrap();
+    assert_eq!(receiver.antenna.as_deref(), Some("open"));
+    assert_eq!(receiver.jamming.as_deref(), Some("critical"));
+    assert_eq!(receiver.spoofing.as_deref(), Some("indicated"));
+    for code in ["antenna_open", "jamming", "spoofing"] {
+        assert!(report.notices.iter().any(|n| n.code == code), "{code}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Why things are as they are, in sentences.
 
-use refclocks::DevicePhase;
 use refclocks::time::{Raw, Timestamp};
+use refclocks::{Antenna, DevicePhase, Jamming, ReceiverReport, Spoofing};
 use serde::{Deserialize, Serialize};
 
 use super::numbers::{code_and_data, utc_text};
@@ -228,6 +228,9 @@ impl WhySource {
             let way = if offset < 0.0 { "behind" } else { "ahead of" };
             because.push(format!("By its last sample our clock is {} {way} it{noise}.", Magnitude(offset.abs())));
         }
+        if let Some(sawtooth) = &source.sawtooth {
+            because.push(format!("Of {name}: {sawtooth}."));
+        }
         next.dedup();
         Self {
             code: code_and_data(&source.verdict).0,
@@ -287,13 +290,8 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
                 .then(|| "Mend the wiring: a pull-down, a shorter or shielded wire.".to_owned());
             add("pulse_count", Severity::Notice, text, action);
         }
-        let antenna = source.receiver.as_ref().and_then(|r| r.antenna.as_deref()).unwrap_or_default();
-        let antenna = antenna.to_ascii_uppercase();
-        if antenna.contains("OPEN") || antenna.contains("SHORT") {
-            let (code, word) =
-                if antenna.contains("OPEN") { ("antenna_open", "open") } else { ("antenna_short", "shorted") };
-            let action = "Check the connector. A passive antenna always reads open.";
-            add(code, Severity::Notice, format!("{name} reports the antenna cable {word}."), Some(action.into()));
+        for said in source.receiver.iter().flat_map(receiver_notices) {
+            add(said.code, said.severity, format!("{name} reports {}.", said.what), Some(said.action.into()));
         }
     }
     if let Some(leap) = snapshot.utc.next
@@ -307,4 +305,37 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
     }
     notices.sort_by_key(|notice| std::cmp::Reverse(notice.severity));
     notices
+}
+
+/// What a receiver says of itself that a person should know.
+struct Said {
+    code: &'static str,
+    severity: Severity,
+    /// It reports this.
+    what: &'static str,
+    action: &'static str,
+}
+
+fn receiver_notices(receiver: &ReceiverReport) -> impl Iterator<Item = Said> {
+    let connector = "Check the connector. A passive antenna always reads open.";
+    let nearby = "Look for a transmitter nearby, or move the antenna.";
+    let compare = "Compare with other sources: while they agree, the time is right.";
+    let notice = |code, what, action| Said { code, severity: Severity::Notice, what, action };
+    let caution = |code, what, action| Said { code, severity: Severity::Caution, what, action };
+    let antenna = receiver.antenna.and_then(|antenna| match antenna {
+        Antenna::Ok => None,
+        Antenna::Open => Some(notice("antenna_open", "the antenna cable open", connector)),
+        Antenna::Short => Some(notice("antenna_short", "the antenna cable shorted", connector)),
+    });
+    let jamming = receiver.jamming.and_then(|jamming| match jamming {
+        Jamming::None => None,
+        Jamming::Warning => Some(notice("jamming", "interference; its fix still holds", nearby)),
+        Jamming::Critical => Some(caution("jamming", "interference that leaves it no fix", nearby)),
+    });
+    let spoofing = receiver.spoofing.and_then(|spoofing| match spoofing {
+        Spoofing::None => None,
+        Spoofing::Indicated => Some(caution("spoofing", "a sign of counterfeit signals", compare)),
+        Spoofing::Affirmed => Some(caution("spoofing", "several signs of counterfeit signals", compare)),
+    });
+    [antenna, jamming, spoofing].into_iter().flatten()
 }
