@@ -275,6 +275,32 @@ fn a_liar_among_three_is_named_and_ignored() {
 }
 
 #[test]
+fn a_server_takes_over_from_the_pulse_without_its_bias() {
+    for off in [40e-6, -70e-6] {
+        let (mut since, mut worst, mut outside) = (None, 0.0f64, 0);
+        run(
+            &[Server { off, ..LAN }],
+            |k| k < 6000,
+            12_000,
+            4,
+            |k, error, snapshot| {
+                outside += i32::from(k > 60 && error.abs() > snapshot.distance_at(snapshot.at));
+                if k >= 6000 {
+                    worst = worst.max(error.abs());
+                    if snapshot.state == State::Network {
+                        since.get_or_insert(k);
+                    }
+                }
+            },
+        );
+        println!("off {off:e}: worst {worst:e}, fed by it from second {since:?} on");
+        assert!(outside <= 60, "outside the bound in {outside} seconds of 12000");
+        assert!(worst < 0.5 * f64::abs(off), "off {off:e}: {worst:e}");
+        assert!(since.is_some_and(|k| k < 6900), "{since:?}");
+    }
+}
+
+#[test]
 fn the_pulse_takes_over_from_the_network_and_gives_back() {
     let (mut states, mut outside) = (Vec::new(), 0);
     run(

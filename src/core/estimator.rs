@@ -115,6 +115,18 @@ impl Estimator {
         self.feeders.get(&source).is_some_and(|f| f.noise.is_some())
     }
 
+    /// The delays of a server that has not fed the bank yet, its newest left out: that will come with its
+    /// measurement. s.
+    pub fn learn_delays(&mut self, source: SourceId, delays: impl Iterator<Item = f64>) {
+        let feeder = self.feeders.entry(source).or_default();
+        if !feeder.delays.least().is_finite() {
+            let mut delays = delays.peekable();
+            while let (Some(delay), Some(_)) = (delays.next(), delays.peek()) {
+                feeder.delays.push(delay);
+            }
+        }
+    }
+
     /// Lets time pass up to `now`, so that the estimate is the one for now.
     pub fn advance(&mut self, now: Timestamp<Raw>) {
         if let Some(at) = &mut self.at

@@ -3,6 +3,7 @@
 //! year of operation replays in seconds, bit for bit.
 
 pub mod bank;
+mod bias;
 pub mod by_hand;
 pub mod engine;
 pub mod estimator;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{DevicePhase, DeviceReason, DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
+use super::bias::Bias;
 use super::by_hand::{FIXED, NOISE};
 use super::measurement::{Measurement, SourceId};
 use super::numerics::median;
@@ -94,6 +95,8 @@ pub(super) struct Source {
     pub leap: Option<LeapIndicator>,
     /// Network.
     pub says: ServerSays,
+    /// Network: what it is off by, learned from something better.
+    pub bias: Option<Bias>,
     /// How the server stands, in words, and what to do about it.
     pub server_state: Option<(String, Option<String>)>,
     /// Network: the operator wants it not to be asked.
@@ -145,6 +148,7 @@ impl Source {
             contradicted_since: None,
             leap: None,
             says: ServerSays::default(),
+            bias: None,
             server_state: None,
             offline: false,
             polling: Polling::default(),
@@ -167,6 +171,7 @@ impl Source {
         self.recent.clear();
         self.samples = 0;
         self.last_answer = None;
+        self.bias = None;
     }
 
     /// Network: by how much the round trip of an answer exceeds the least of the last ones, s.
@@ -180,6 +185,21 @@ impl Source {
     pub fn follows_us(&self) -> bool {
         let ServerSays { stratum, refid, our_id, .. } = self.says;
         stratum > 1 && refid == our_id && our_id != ReferenceId::default() && our_id.0[0] != 127
+    }
+
+    /// A measurement without the bias that is known.
+    pub fn unbiased(&self, m: Measurement) -> Measurement {
+        match self.bias.as_ref().and_then(Bias::learned) {
+            Some((bias, _)) => Measurement { tai: m.tai + Span::from_seconds(bias), ..m },
+            None => m,
+        }
+    }
+
+    /// How wrong it may be once its bias is taken off, s; `None` while that is not known. Half of the bias
+    /// may be gone with the next change of route.
+    pub fn doubt_without_bias(&self) -> Option<f64> {
+        let (bias, sd) = self.bias.as_ref()?.learned()?;
+        Some(self.says.root_dispersion + 0.5 * bias.abs() + 4.0 * sd)
     }
 
     /// Messages: the record against this pulse source.

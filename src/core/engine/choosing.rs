@@ -131,7 +131,8 @@ impl Engine {
     fn choose_feeders(&mut self, survivors: &[SourceId], intervals: &BTreeMap<SourceId, Interval>, now: Now) {
         let fixed = |i: SourceId| {
             let preferred = if self.sources[&i].config.options.prefer { 0.1 } else { 1.0 };
-            intervals.get(&i).map_or(f64::INFINITY, |v| v.fixed * preferred)
+            let calibrated = self.sources[&i].doubt_without_bias().unwrap_or(f64::INFINITY);
+            intervals.get(&i).map_or(f64::INFINITY, |v| v.fixed.min(calibrated) * preferred)
         };
         let allowed: Vec<SourceId> =
             survivors.iter().copied().filter(|i| self.may_feed(&self.sources[i], now)).collect();
@@ -271,7 +272,12 @@ impl Engine {
         self.doubt_what_coasted(m.raw);
         let doubt_before = self.doubt_at(m.raw);
         let Some(s) = self.sources.get(&source) else { return 0.0 };
+        let m = s.unbiased(m);
         let kind = s.config.kind;
+        if kind == SourceKind::Network && self.estimator.estimate().is_some() && !self.estimator.knows(source) {
+            // How its delays spread was seen while others fed the clock.
+            self.estimator.learn_delays(source, s.recent.iter().filter_map(|m| m.delay));
+        }
         let (fixed, path) = self.feeders_fixed(now);
         // What a person set is not averaged with what a source says.
         let far_better = self.estimator.estimate().is_some() && (fixed < 0.25 * self.fixed || self.is_by_hand());
@@ -285,7 +291,7 @@ impl Engine {
             took
         } else if self.estimator.estimate().is_none() && kind == SourceKind::Network {
             // What it gave while it had no voice yet counts as well.
-            let so_far: Vec<Measurement> = s.recent.iter().copied().collect();
+            let so_far: Vec<Measurement> = s.recent.iter().map(|m| s.unbiased(*m)).collect();
             so_far.into_iter().fold(false, |_, m| self.estimator.measure(source, m))
         } else {
             match self.course(source, m) {

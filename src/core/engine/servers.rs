@@ -1,6 +1,7 @@
 //! What the network's servers say, and how often they are worth asking.
 
 use super::{Engine, Now};
+use crate::core::bias::Bias;
 use crate::core::event::Event;
 use crate::core::measurement::Measurement;
 use crate::core::measurement::SourceId;
@@ -26,9 +27,27 @@ impl Engine {
         s.push(m);
         self.first_exchange.get_or_insert(m.raw);
         self.select(now);
+        self.learn_bias(source, m);
         let taught = self.feed(source, m, now);
         self.consider_poll(source, m, taught);
         self.finish(now);
+    }
+
+    /// Learns what a server is off by, while something at least four times as good feeds the clock.
+    fn learn_bias(&mut self, source: SourceId, m: Measurement) {
+        let Some((_, e)) = self.estimator.estimate() else { return };
+        let offset = (self.line_at(m.raw) - m.tai).seconds();
+        let own = self.fixed + e.phase_variance.sqrt();
+        let is_better_fed = !self.feeding.is_empty() && !self.feeding.contains(&source);
+        let Some(s) = self.sources.get_mut(&source) else { return };
+        let round_trip = m.delay.unwrap_or(0.0);
+        // What is off by more than its way is long is false, not biased.
+        let is_plausible = offset.abs() < 0.5 * round_trip + STAMPS;
+        if !is_better_fed || !is_plausible || own > 0.125 * round_trip {
+            return;
+        }
+        let sd = 0.5 * s.excess_delay(&m) + own + STAMPS;
+        s.bias.get_or_insert(Bias::unknown(round_trip)).learn(offset, sd * sd);
     }
 
     /// Reach and poll of a server, whether it answers or not.
