@@ -11,7 +11,7 @@ use refclocks::time::{Raw, Tai, Timestamp};
 use super::bank::{Bank, Estimate, Prior};
 use super::by_hand::CONTRADICTION;
 use super::measurement::{Measurement, Origin, SourceId};
-use super::noise::{DelayRecord, LateNoise, NetworkNoise, Noise};
+use super::noise::{DelayRecord, KnownNoise, LateNoise, NetworkNoise, Noise};
 use super::numerics::median;
 
 /// Start-up: measurements kept, and filtered again each time their number doubles.
@@ -23,6 +23,8 @@ const FEWEST: usize = 4;
 #[derive(Clone, Debug, Default)]
 struct Feeder {
     noise: Option<Noise>,
+    /// What an earlier life knew of its noise.
+    remembered: Option<KnownNoise>,
     delays: DelayRecord,
     /// The first measurements, while they still teach the noise.
     history: Vec<Measurement>,
@@ -232,6 +234,19 @@ impl Estimator {
         self.feeders.retain(|from, _| known.contains(from));
     }
 
+    /// An earlier life knew the noise of a source that comes now.
+    pub fn remember(&mut self, source: SourceId, known: KnownNoise) {
+        let feeder = self.feeders.entry(source).or_default();
+        feeder.remembered = Some(known);
+        feeder.delays = DelayRecord::remembering(known.jitter);
+    }
+
+    /// What is known of a source's noise, once it has fed for a while.
+    pub fn known_noise(&self, source: SourceId) -> Option<KnownNoise> {
+        let feeder = self.feeders.get(&source).filter(|f| f.history.len() >= START_UP)?;
+        feeder.noise.as_ref().map(Noise::known)
+    }
+
     /// A source has left. What it gave stays in the estimate.
     pub fn forget(&mut self, source: SourceId) {
         self.feeders.remove(&source);
@@ -395,7 +410,11 @@ impl Feeder {
             return Noise::Network(NetworkNoise::new(self.delays.mean_excess()));
         }
         let points: Vec<(f64, f64)> = self.history.iter().map(|m| (origin.elapsed(m.raw), origin.phase(m))).collect();
-        Noise::Late(LateNoise::with_variance(second_difference_variance(&points).unwrap_or(1e-4)))
+        let r = second_difference_variance(&points).unwrap_or(1e-4);
+        Noise::Late(match &self.remembered {
+            Some(known) => LateNoise::remembered(r, known),
+            None => LateNoise::with_variance(r),
+        })
     }
 
     fn excess(&self, m: &Measurement) -> f64 {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::holdover::Growth;
+use super::noise::KnownNoise;
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
@@ -24,6 +25,7 @@ pub struct Memory {
     /// UTC when it was written, by a clock that was right.
     pub last_utc: Option<Timestamp<Utc>>,
     delays: Vec<(String, Delay)>,
+    noises: Vec<(String, KnownNoise)>,
 }
 
 /// A value and its standard deviation.
@@ -74,6 +76,17 @@ struct File {
     holdover_sd_s: Option<Vec<f64>>,
     #[serde(default)]
     delay: Vec<FileDelay>,
+    #[serde(default)]
+    noise: Vec<FileNoise>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FileNoise {
+    source: String,
+    jitter_s: f64,
+    /// Probability.
+    late: f64,
+    lateness_s: f64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,6 +108,17 @@ impl Memory {
         self.delays.push((source.to_owned(), Delay { mean, sd }));
     }
 
+    /// The noise of a source, if it was learned.
+    pub fn noise(&self, source: &str) -> Option<KnownNoise> {
+        self.noises.iter().find(|(name, _)| name == source).map(|(_, noise)| *noise)
+    }
+
+    /// Remembers a noise.
+    pub fn set_noise(&mut self, source: &str, noise: KnownNoise) {
+        self.noises.retain(|(name, _)| name != source);
+        self.noises.push((source.to_owned(), noise));
+    }
+
     /// Remembers the frequency error and its standard deviation, s/s.
     pub fn set_frequency(&mut self, value: f64, sd: f64) {
         self.frequency = Some(Value { value, sd });
@@ -113,6 +137,16 @@ impl Memory {
                 .delays
                 .iter()
                 .map(|(source, d)| FileDelay { source: source.clone(), mean_s: d.mean, sd_s: d.sd })
+                .collect(),
+            noise: self
+                .noises
+                .iter()
+                .map(|(source, KnownNoise { jitter, late: (late, lateness) })| FileNoise {
+                    source: source.clone(),
+                    jitter_s: *jitter,
+                    late: *late,
+                    lateness_s: *lateness,
+                })
                 .collect(),
         };
         // A structure of numbers and names always serialises.
@@ -153,6 +187,14 @@ impl Memory {
                 within(d.sd_s, 10.0, "delay's deviation")?.abs(),
             );
         }
+        for FileNoise { source, jitter_s, late, lateness_s } in &file.noise {
+            let positive = |v: f64, limit: f64| within(v, limit, "noise").map(f64::abs);
+            let noise = KnownNoise {
+                jitter: positive(*jitter_s, 10.0)?,
+                late: (positive(*late, 0.4)?, positive(*lateness_s, 10.0)?),
+            };
+            memory.set_noise(source, noise);
+        }
         Ok(memory)
     }
 }
@@ -172,8 +214,10 @@ mod tests {
         };
         memory.set_frequency(-4.25e-6, 1e-9);
         memory.set_delay("GPS", 0.142, 0.004);
+        memory.set_noise("PPS", KnownNoise { jitter: 1e-6, late: (0.02, 20e-6) });
         let again = Memory::from_text(&memory.to_text()).unwrap();
         assert_eq!(again.delay("GPS"), memory.delay("GPS"));
+        assert_eq!(again.noise("PPS"), memory.noise("PPS"));
         assert_eq!(again.last_utc, memory.last_utc);
         let far = |memory: &Memory| memory.growth.unwrap().variance(5000.0).sqrt();
         assert!((far(&again) - far(&memory)).abs() < 1e-12);
@@ -188,6 +232,8 @@ mod tests {
         assert_eq!(error("version = 7"), "it is of format 7, and this program knows format 1");
         assert_eq!(error("version = 1\nfrequency_ppm = nan"), "its frequency is absurd");
         assert_eq!(error("version = 1\nholdover_sd_s = [1e-6]"), "its holdover is absurd");
+        let noise = "version = 1\n[[noise]]\nsource = \"PPS\"\njitter_s = 1e-6\nlate = 3.0\nlateness_s = 1e-5";
+        assert_eq!(error(noise), "its noise is absurd");
         assert_eq!(error("version = 1\nlast_utc = \"soon\""), "its date is absurd");
         assert_eq!(error("version = 1\nlast_utc = \"9999-12-31T23:59:60Z\""), "its date is absurd");
     }

@@ -11,6 +11,9 @@ impl Engine {
         let id = self.next_source;
         self.next_source += 1;
         let known = self.remembered.delay(&config.name).map(|d| LearnedDelay::known(d.mean, d.sd));
+        if let Some(noise) = self.remembered.noise(&config.name) {
+            self.estimator.remember(id, noise);
+        }
         self.sources.insert(id, Source::new(config, known));
         id
     }
@@ -20,6 +23,9 @@ impl Engine {
         let Some(gone) = self.sources.remove(&id) else { return };
         if let Some(delay) = gone.learned_delay() {
             self.remembered.set_delay(&gone.config.name, delay.mean, delay.sd());
+        }
+        if let Some(noise) = self.estimator.known_noise(id) {
+            self.remembered.set_noise(&gone.config.name, noise);
         }
         self.feeding.retain(|i| *i != id);
         self.estimator.forget(id);

@@ -367,9 +367,12 @@ impl Engine {
                 memory.growth = Some(self.record.growth());
             }
         }
-        for s in self.sources.values() {
+        for (id, s) in &self.sources {
             if let Some(delay) = s.learned_delay() {
                 memory.set_delay(&s.config.name, delay.mean, delay.sd());
+            }
+            if let Some(noise) = self.estimator.known_noise(*id) {
+                memory.set_noise(&s.config.name, noise);
             }
         }
         memory

@@ -5,13 +5,16 @@
 //! broad safety component keeps the evidence of anything else finite. r, p and mu are learned by
 //! online expectation-maximisation.
 
-use super::{Component, Posterior, moments};
+use super::{Component, KnownNoise, Posterior, moments};
 use crate::core::numerics::{cut_to_positive, ln_erfc, ln_gaussian};
 
 /// Prior probability of the safety component.
 const SAFETY: f64 = 1e-4;
 /// Memory of the learning, samples.
 const MEMORY: f64 = 2000.0;
+/// What an earlier life knew counts as so many samples, if variances differ by less than this factor.
+const REMEMBERED: f64 = 300.0;
+const ALIKE: f64 = 10.0;
 /// A variance below this is not credible for any stamp we can take, s^2 (1 ns).
 const LEAST_VARIANCE: f64 = 1e-18;
 
@@ -48,6 +51,18 @@ impl LateNoise {
     pub fn with_variance(r: f64) -> Self {
         let r = r.max(LEAST_VARIANCE);
         Self { r, p: 0.02, mu: 10.0 * r.sqrt(), n: 0.0, lateness: 0.0, responsibility: 0.0, unexplained: 0.0 }
+    }
+
+    /// Noise as an earlier life knew it, if what is seen now, variance `r` in s^2, can be the same.
+    pub fn remembered(r: f64, known: &KnownNoise) -> Self {
+        let was = known.jitter * known.jitter;
+        let is_the_same = (r / ALIKE..r * ALIKE).contains(&was);
+        let (p, mu) = known.late;
+        if !is_the_same || p <= 0.0 {
+            return Self::with_variance(r);
+        }
+        let n = REMEMBERED;
+        Self { p, mu, n, lateness: p * mu, responsibility: p, ..Self::with_variance(was) }
     }
 
     /// Noise that is hardly ever late, of a known variance, s^2.

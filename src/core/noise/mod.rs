@@ -55,6 +55,15 @@ pub enum Noise {
     Network(NetworkNoise),
 }
 
+/// What is worth remembering of a source's noise from one life to the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KnownNoise {
+    /// Reference clocks: one standard deviation of prompt stamps. Servers: mean excess delay. s.
+    pub jitter: f64,
+    /// Probability that a stamp is late, and by how much on the average, s.
+    pub late: (f64, f64),
+}
+
 /// What one measurement taught, collected over the members of the bank.
 #[derive(Clone, Debug)]
 pub enum Lesson {
@@ -91,6 +100,15 @@ impl Noise {
             (Self::Network(noise), Lesson::Network(lesson)) => noise.learn(lesson),
             _ => {}
         }
+    }
+
+    /// What is known of it.
+    pub fn known(&self) -> KnownNoise {
+        let late = match self {
+            Self::Late(noise) => (noise.p, noise.mu),
+            Self::Network(_) => (0.0, 0.0),
+        };
+        KnownNoise { jitter: self.jitter(), late }
     }
 
     /// One standard deviation of a good measurement, s.

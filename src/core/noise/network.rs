@@ -190,6 +190,8 @@ pub struct DelayRecord {
     blocks: VecDeque<Block>,
     /// The very first delay, s.
     first: Option<f64>,
+    /// The mean excess that an earlier life knew, s.
+    remembered: Option<f64>,
 }
 
 /// What remains of 64 samples.
@@ -214,6 +216,11 @@ impl Block {
 }
 
 impl DelayRecord {
+    /// An earlier life knew the mean excess, s.
+    pub fn remembering(mean_excess: f64) -> Self {
+        Self { remembered: Some(mean_excess), ..Self::default() }
+    }
+
     /// Notes a round-trip delay, s.
     pub fn push(&mut self, delay: f64) {
         match self.blocks.back_mut() {
@@ -243,8 +250,9 @@ impl DelayRecord {
     pub fn mean_excess(&self) -> f64 {
         let least = self.least();
         let n = self.recent.len() as f64;
-        // A little of the minimum itself as prior, for the first few samples.
-        ((self.recent.iter().map(|d| d - least).sum::<f64>() + 0.05 * least) / (n - 0.5).max(0.5)).max(1e-9)
+        // What was known before as prior, or a little of the minimum itself, for the first few samples.
+        let prior = self.remembered.map_or(0.05 * least, |known| 0.5 * known);
+        ((self.recent.iter().map(|d| d - least).sum::<f64>() + prior) / (n - 0.5).max(0.5)).max(1e-9)
     }
 
     /// What a delay exceeds the minimum by, with what the minimum itself probably still exceeds the
