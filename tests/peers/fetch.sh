@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fetches the real programs that the tests talk to (chrony, NTPsec, gpsd) as the packages of the
+# Fetches the real programs that the tests talk to (chrony, NTPsec, gpsd, tshark) as the packages of the
 # Debian or Ubuntu release this runs on, and unpacks them into a folder. Nothing is installed: no
 # maintainer script runs and no service is started. No privileges are needed.
 #
@@ -11,7 +11,7 @@ set -eu
 folder=${1:?"usage: fetch.sh FOLDER"}
 mkdir -p "$folder/debs" "$folder/root" "$folder/bin"
 folder=$(cd "$folder" && pwd)
-packages="chrony ntpsec ntpsec-ntpdig python3-ntp gpsd gpsd-clients gpsd-tools"
+packages="chrony ntpsec ntpsec-ntpdig python3-ntp gpsd gpsd-clients gpsd-tools tshark wireshark-common"
 
 # The shared libraries that these packages want and a bare system may lack.
 closure() {
@@ -58,7 +58,7 @@ fi
 libraries=$(find "$folder/root/lib" "$folder/root/usr/lib" -name 'lib*.so*' -exec dirname {} + 2>/dev/null |
     grep -v dist-packages | sort -u | paste -sd: -)
 for program in usr/sbin/chronyd usr/bin/chronyc usr/bin/ntpdig usr/bin/ntpq usr/sbin/ntpd usr/sbin/gpsd \
-    usr/bin/gpspipe usr/bin/ntpshmmon usr/bin/gpsfake; do
+    usr/bin/gpspipe usr/bin/ntpshmmon usr/bin/gpsfake usr/bin/tshark usr/bin/dumpcap; do
     [ -e "$folder/root/$program" ] || continue
     name=$(basename "$program")
     interpreter=
@@ -66,6 +66,7 @@ for program in usr/sbin/chronyd usr/bin/chronyc usr/bin/ntpdig usr/bin/ntpq usr/
     cat >"$folder/bin/$name" <<WRAPPER
 #!/bin/sh
 export LD_LIBRARY_PATH='$libraries'
+export WIRESHARK_DATA_DIR='$folder/root/usr/share/wireshark'
 export PYTHONPATH='$folder/root/usr/lib/python3/dist-packages'"\${PYTHONPATH:+:\$PYTHONPATH}"
 exec $interpreter '$folder/root/$program' "\$@"
 WRAPPER

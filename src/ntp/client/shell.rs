@@ -143,10 +143,9 @@ pub async fn run(config: ClientConfig, names: Names, mut orders: Orders, mut sin
     }
 }
 
-/// How long to wait before the first request: machines that start together do not ask together, and
-/// what else starts with us is over, that would come between a request and its stamp.
+/// How long to wait before the first request: machines that start together do not ask together.
 fn start_after(seed: u64) -> std::time::Duration {
-    std::time::Duration::from_millis(200 + seed % 200)
+    std::time::Duration::from_millis(50 + seed % 100)
 }
 
 /// The address to use: round those of the name, one at each return. Names that have none are tried

@@ -1,0 +1,197 @@
+//! Real peers over a wire with delay and loss: chronyd and NTPsec's ntpd as clients and as servers, with
+//! keys, interleaved, and the packets we send seen by tshark. Nobody can set this machine's clock there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod net_common;
+mod ntp_common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use net_common::{Machine, Network, file, said, wait_until};
+use ntp_common::peer;
+use ntp_common::peers::Running;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_refclockd");
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The same keys in both languages.
+const CHRONY_KEYS: &str = "5 AES128 HEX:00112233445566778899aabbccddeeff\n6 SHA256 ASCII:roses-and-tulips\n";
+const NTP_KEYS: &str = "5 AES-128 00112233445566778899aabbccddeeff\n6 SHA256 roses-and-tulips\n";
+
+/// The daemon on that machine, with these sections besides the ones it needs.
+fn refclockd(network: &Network, machine: Machine, folder: &Path, sections: &str) -> Running {
+    let keys = file(folder, "keys", CHRONY_KEYS);
+    let configuration = format!(
+        "{sections}\n[keys]\nfile = \"{}\"\n[state]\ndir = \"{2}/state\"\n[control]\nsocket = \"{2}/api.sock\"\n\
+         [process]\nuser = \"{1}\"\nsandbox = false\n[clock]\ndiscipline = \"software\"\n",
+        keys.display(),
+        "root",
+        folder.display()
+    );
+    let configuration = file(folder, "refclockd.toml", &configuration);
+    let mut command = network.on(machine, PROGRAM);
+    command.args(["run", "-c"]).arg(configuration);
+    network.start(command, &folder.join("refclockd.log"))
+}
+
+/// chronyd that sets no clock, and where to ask it.
+fn chronyd(network: &Network, machine: Machine, folder: &Path, lines: &str) -> Option<(Running, String)> {
+    let program = peer("REFCLOCKD_CHRONYD", "chronyd")?;
+    let keys = file(folder, "chrony.keys", CHRONY_KEYS);
+    let socket = folder.join("chronyd.sock");
+    let configuration = file(
+        folder,
+        "chrony.conf",
+        &format!(
+            "{lines}\nkeyfile {}\ncmdport 0\nbindcmdaddress {}\npidfile {}/chronyd.pid\n",
+            keys.display(),
+            socket.display(),
+            folder.display()
+        ),
+    );
+    let mut command = network.on(machine, program);
+    command.args(["-x", "-d", "-U", "-u", "root", "-f"]).arg(configuration);
+    Some((network.start(command, &folder.join("chronyd.log")), socket.display().to_string()))
+}
+
+fn chronyc(network: &Network, machine: Machine, socket: &str, question: &str) -> String {
+    let program = peer("REFCLOCKD_CHRONYC", "chronyc").unwrap();
+    said(&network.on(machine, program).args(["-h", socket, "-n", question]).output().unwrap())
+}
+
+/// NTPsec's ntpd.
+fn ntpd(network: &Network, machine: Machine, folder: &Path, lines: &str) -> Option<Running> {
+    let program = peer("REFCLOCKD_NTPD", "ntpd")?;
+    let keys = file(folder, "ntp.keys", NTP_KEYS);
+    let lines = format!("{lines}\nkeys {}\ntrustedkey 5 6\nrestrict 127.0.0.1\n", keys.display());
+    let configuration = file(folder, "ntp.conf", &lines);
+    let mut command = network.on(machine, program);
+    command.args(["-n", "-g", "-c"]).arg(configuration);
+    Some(network.start(command, &folder.join("ntpd.log")))
+}
+
+fn ntpq(network: &Network, machine: Machine, question: &str) -> String {
+    let program = peer("REFCLOCKD_NTPQ", "ntpq").unwrap();
+    said(&network.on(machine, program).args([question, "-n", "127.0.0.1"]).output().unwrap())
+}
+
+/// A folder that only we may enter: chronyd puts its socket nowhere else.
+fn folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
+fn log(folder: &Path, name: &str) -> String {
+    std::fs::read_to_string(folder.join(name)).unwrap_or_default()
+}
+
+/// A server whose clock nobody disciplines, at stratum 3.
+const SERVER: &str = "[local]\nstratum = 3\n[serve]\nlisten = [\"0.0.0.0:123\", \"[::]:123\"]\nallow = [\"10.9.0.0/24\", \"fd09::/64\"]\n";
+
+#[test]
+fn chronyd_and_ntpd_follow_us_over_a_bad_wire_and_tshark_has_nothing_to_say() {
+    let Some(network) = Network::make("delay 5ms 1ms loss 5%") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let capture = network.capture(Machine::B, theirs.path());
+    let _server = refclockd(&network, Machine::A, ours.path(), SERVER);
+    let lines = "server 10.9.0.1 key 5 iburst xleave minpoll 0 maxpoll 0\nserver fd09::1 key 6 iburst minpoll 0 maxpoll 0\nport 0";
+    let Some((_chronyd, socket)) = chronyd(&network, Machine::B, theirs.path(), lines) else { return };
+    let lines = "server 10.9.0.1 key 5 iburst minpoll 3 maxpoll 3";
+    let Some(_ntpd) = ntpd(&network, Machine::B, theirs.path(), lines) else { return };
+    wait_until("chronyd follows us, signed and interleaved", PATIENCE, || {
+        let data = chronyc(&network, Machine::B, &socket, "ntpdata");
+        let signed = data.matches("Authenticated   : Yes").count();
+        signed == 2
+            && data.contains("Interleaved     : Yes")
+            && chronyc(&network, Machine::B, &socket, "sources").contains("^*")
+    });
+    wait_until("ntpd follows us, signed", PATIENCE, || {
+        let peers = ntpq(&network, Machine::B, "-p");
+        peers.lines().any(|line| line.starts_with("*10.9.0.1"))
+            && ntpq(&network, Machine::B, "-crv").contains("stratum=4")
+    });
+    if let Some(capture) = capture {
+        let (packets, warned) = capture.of("10.9.0.1");
+        assert!(packets > 10, "{packets} packets");
+        assert_eq!(warned, "", "{}", log(ours.path(), "refclockd.log"));
+    }
+}
+
+/// What `refclockd sources` says of the sources of the daemon in that folder.
+fn sources(network: &Network, folder: &Path) -> serde_json::Value {
+    let socket = folder.join("api.sock");
+    let output = network.on(Machine::B, PROGRAM).args(["sources", "--json", "--socket"]).arg(socket).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// Does the daemon in that folder use its only server?
+fn uses_its_server(network: &Network, folder: &Path) -> bool {
+    sources(network, folder)["sources"][0]["verdict"]["word"] == "used"
+}
+
+#[test]
+fn we_follow_chronyd_signed_and_interleaved() {
+    let Some(network) = Network::make("delay 5ms 1ms loss 5%") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let capture = network.capture(Machine::B, theirs.path());
+    let lines = "local stratum 2\nallow 10.9.0.0/24";
+    let Some(_chronyd) = chronyd(&network, Machine::A, theirs.path(), lines) else { return };
+    let server =
+        "[[server]]\naddress = \"10.9.0.1\"\niburst = true\nkey = 6\nxleave = true\nminpoll = 0\nmaxpoll = 2\n";
+    let _client = refclockd(&network, Machine::B, ours.path(), server);
+    wait_until("we use chronyd", PATIENCE, || uses_its_server(&network, ours.path()));
+    std::thread::sleep(Duration::from_secs(5));
+    if let Some(capture) = capture {
+        let (packets, warned) = capture.of("10.9.0.2");
+        assert!(packets > 4 && warned.is_empty(), "{packets} packets; {warned}");
+    }
+}
+
+#[test]
+fn we_follow_ntpd_signed() {
+    let Some(network) = Network::make("delay 5ms 1ms loss 5%") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let lines = "tos orphan 5 orphanwait 1\nrestrict default nomodify noquery";
+    let Some(_ntpd) = ntpd(&network, Machine::A, theirs.path(), lines) else { return };
+    for (key, used) in [(5, true), (6, true)] {
+        let server =
+            format!("[[server]]\naddress = \"10.9.0.1\"\niburst = true\nkey = {key}\nminpoll = 1\nmaxpoll = 2\n");
+        let _client = refclockd(&network, Machine::B, ours.path(), &server);
+        wait_until("we use ntpd", PATIENCE, || uses_its_server(&network, ours.path()) == used);
+    }
+}
+
+/// The bar of a network-only start: in the same run chronyd and we begin to follow the same server, and both
+/// serve; who says first that it is synchronised?
+#[test]
+fn we_are_synchronised_within_ten_seconds_and_no_later_than_chronyd() {
+    let Some(network) = Network::make("delay 2ms") else { return };
+    let (ours, theirs, servers) = (folder(), folder(), folder());
+    let Some(_server) = chronyd(&network, Machine::A, servers.path(), "local stratum 1\nallow 10.9.0.0/24") else {
+        return;
+    };
+    let answers = |port: u16| {
+        let host = format!("127.0.0.1:{port}");
+        network.on(Machine::B, PROGRAM).args(["query", "--timeout", "1", &host]).output().unwrap().status.success()
+    };
+    let up = || network.on(Machine::B, PROGRAM).args(["query", "--timeout", "1", "10.9.0.1"]).output().unwrap();
+    wait_until("the server answers", PATIENCE, || up().status.success());
+    let begun = Instant::now();
+    let lines = "server 10.9.0.1 iburst\nport 1123\nallow 127.0.0.1";
+    let Some(_chronyd) = chronyd(&network, Machine::B, theirs.path(), lines) else { return };
+    let server = "[[server]]\naddress = \"10.9.0.1\"\niburst = true\n[serve]\nlisten = [\"127.0.0.1:2123\"]\n";
+    let _client = refclockd(&network, Machine::B, ours.path(), server);
+    let (mut we, mut chronyd) = (None, None);
+    while we.is_none() || chronyd.is_none() {
+        we = we.or_else(|| answers(2123).then(|| begun.elapsed()));
+        chronyd = chronyd.or_else(|| answers(1123).then(|| begun.elapsed()));
+        assert!(begun.elapsed() < PATIENCE, "{we:?} {chronyd:?} {}", log(ours.path(), "refclockd.log"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("synchronised: we after {we:?}, chronyd after {chronyd:?}");
+    assert!(we.unwrap() <= Duration::from_secs(10), "{we:?}");
+    assert!(we.unwrap() <= chronyd.unwrap() + Duration::from_millis(500), "{we:?} {chronyd:?}");
+}
