@@ -174,7 +174,7 @@ fn whatever_the_pps_device_refuses_is_a_state() {
     // The edge is not captured: it has to be asked for at each opening.
     command.env("PPS_STAND_IN_MODE", "2");
     let sources = format!(
-        "[[refclock]]\ndriver = \"nmea\"\ndevice = \"{}\"\n[[refclock]]\ndriver = \"pps\"\ndevice = \"{}\"\n",
+        "[[refclock]]\ndriver = \"nmea\"\ndevice = \"{}\"\n[[refclock]]\ndriver = \"pps\"\ndevice = \"{}\"\nedge = \"assert\"\n",
         pty.display(),
         pps.path
     );

@@ -235,6 +235,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
         interval: Some(f64::INFINITY),
         jitter: None,
         delay: None,
+        bias: None,
         calibrated: false,
         reach: 0,
         poll: 0,

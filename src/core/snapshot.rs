@@ -284,6 +284,9 @@ pub struct SourceReport {
     pub jitter: Option<f64>,
     /// Messages: learned delay after the pulse. Network: round-trip delay. s.
     pub delay: Option<f64>,
+    /// Network: what it is off by, as was learned from something better, and the standard deviation of
+    /// that, s; positive = it is behind.
+    pub bias: Option<(f64, f64)>,
     /// Is a message's delay learned (against a pulse or peers) or configured?
     pub calibrated: bool,
     /// The last eight polls or seconds, newest in the lowest bit.

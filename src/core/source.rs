@@ -323,6 +323,7 @@ impl Source {
                 SourceKind::Network => self.recent.back().and_then(|m| m.delay),
                 _ => None,
             },
+            bias: self.bias.as_ref().and_then(Bias::learned),
             calibrated: self.is_calibrated(),
             reach: self.reach_at(now),
             poll: self.poll,

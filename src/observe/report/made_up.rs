@@ -38,6 +38,7 @@ fn source(name: &str, kind: SourceKind) -> SourceReport {
         interval: None,
         jitter: None,
         delay: None,
+        bias: None,
         calibrated: false,
         reach: 0,
         poll: 0,

@@ -50,6 +50,9 @@ pub struct SourceEntry {
     pub jitter_ns: Option<u64>,
     /// Messages: learned delay after the pulse. Network: round trip.
     pub delay_ns: Option<i64>,
+    /// Servers: how far it is behind, as was learned from something better; taken off when it feeds the
+    /// clock.
+    pub bias_ns: Option<i64>,
     /// Is a message's delay learned or configured? Unknown for what has no such delay.
     pub calibrated: Option<bool>,
     /// Of the last eight polls or seconds, how many brought something: `7/8`.
@@ -138,6 +141,7 @@ impl SourceEntry {
             interval_ns: source.interval.and_then(nanos_up),
             jitter_ns: source.jitter.and_then(nanos_up),
             delay_ns: source.delay.and_then(nanos),
+            bias_ns: source.bias.and_then(|(bias, _)| nanos(bias)),
             calibrated: (source.kind == SourceKind::Message).then_some(source.calibrated),
             reach: format!("{}/8", source.reach.count_ones()),
             reach_octal: format!("{:03o}", source.reach),

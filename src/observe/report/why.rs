@@ -220,6 +220,14 @@ impl WhySource {
             }
             next.extend(action.clone());
         }
+        if let Some((bias, sd)) = source.bias {
+            because.push(format!(
+                "It is {} {} what is better, ± {}: taken off whenever it feeds the clock.",
+                Magnitude(bias.abs()),
+                if bias < 0.0 { "ahead of" } else { "behind" },
+                Magnitude(4.0 * sd)
+            ));
+        }
         if let Some(offset) = source.offset.filter(|o| o.is_finite()) {
             let noise = match source.jitter {
                 Some(jitter) if jitter.is_finite() => format!(", with a noise of {} (1σ)", Magnitude(jitter)),
