@@ -107,6 +107,14 @@ impl Estimator {
         }
     }
 
+    /// How much of what is believed of a server rests on ways there and back that are not alike, 0 to 1.
+    pub fn tilted_share(&self, source: SourceId) -> Option<f64> {
+        match self.feeders.get(&source)?.noise.as_ref()? {
+            Noise::Network(network) => Some(network.tilted_share()),
+            Noise::Late(_) => None,
+        }
+    }
+
     /// The least round-trip delay of this source, s.
     pub fn least_delay(&self, source: SourceId) -> Option<f64> {
         self.feeders.get(&source).map(|f| f.delays.least()).filter(|d| d.is_finite())

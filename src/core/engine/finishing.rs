@@ -13,11 +13,11 @@ use crate::core::steering::{Move, decide, drift};
 
 /// Standard deviations in the error bound: 99 % two-sided, and 1.3 for what the model leaves out.
 const BOUND_FACTOR: f64 = 2.576 * 1.3;
-/// A filter that averages over this long relies on a crystal that behaves as its model says while the
-/// room gets warmer and colder, s...
+/// A filter that averages over this long relies on a room that gets warmer and colder as its model says, s.
 const ROOM: f64 = 900.0;
-/// ...and its standard deviation may be short by up to this share.
-const ROOM_DOUBT: f64 = 0.7;
+/// Where a model that was learned only approximates (a room, ways of unequal length), the standard
+/// deviation may be short by up to this share.
+const LEARNED_DOUBT: f64 = 0.6;
 
 impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
@@ -83,8 +83,10 @@ impl Engine {
         // The first minutes after a start are over-confident: the noise is barely known.
         let n = self.estimator.bank().measurements() as f64;
         let factor = BOUND_FACTOR * (1.0 + 1.5 * libm::exp(-n / 50.0));
+        // A server's answers bound the error by themselves, as far as its ways are alike.
+        let ways = self.feeding.iter().filter_map(|i| self.estimator.tilted_share(*i)).reduce(f64::max);
         let averaged = (e.time_constant() / ROOM).powi(2);
-        let doubt = 1.0 + ROOM_DOUBT * averaged / (averaged + 1.0);
+        let doubt = 1.0 + LEARNED_DOUBT * ways.map_or(averaged / (averaged + 1.0), |tilted| tilted * tilted);
         ErrorBound {
             raw: at,
             fixed: self.fixed - self.path,

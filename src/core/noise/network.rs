@@ -90,6 +90,12 @@ impl NetworkNoise {
         self.mean_excess
     }
 
+    /// How much of the weight says that one direction is the slower one, 0 to 1.
+    pub fn tilted_share(&self) -> f64 {
+        let is_tilted = |h: &&Hypothesis| matches!(h.shape, Shape::Bounded { tilt } if tilt != 0.0);
+        self.hypotheses.iter().filter(is_tilted).map(|h| h.weight).sum()
+    }
+
     /// Tells the model the mean excess delay as it is known now, s.
     pub fn set_scale(&mut self, mean_excess: f64) {
         self.mean_excess = mean_excess.max(1e-9);
