@@ -128,6 +128,26 @@ impl Call {
         }
     }
 
+    /// Of which source it is, where it is one's.
+    pub fn source(&self) -> Option<SourceId> {
+        match self {
+            Self::RemoveSource(source)
+            | Self::ConfigureSource(source, _)
+            | Self::Report { source, .. }
+            | Self::Exchange { source, .. }
+            | Self::Reach { source, .. }
+            | Self::ServerState { source, .. }
+            | Self::Offline { source, .. } => Some(*source),
+            Self::AddSource(_)
+            | Self::Sleep { .. }
+            | Self::Temperature { .. }
+            | Self::Step(_)
+            | Self::Set { .. }
+            | Self::Configure { .. }
+            | Self::Timeout(_) => None,
+        }
+    }
+
     /// When it was made, where it says so.
     pub fn at(&self) -> Option<Timestamp<Raw>> {
         match self {

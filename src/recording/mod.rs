@@ -1,6 +1,6 @@
 //! Recordings: all that was told to what decides, so that it can be decided again, bit for bit.
 //!
-//! A recording is text, one JSON object a line ([docs/recordings.md]): first a [`Header`] with what the
+//! A recording is text, one JSON object a line (docs/recordings.md has the format): first a [`Header`] with what the
 //! loop began with, then each [`Call`] of it as it came, and after each wake-up what was decided.
 //!
 //! | module | subject |
@@ -9,8 +9,6 @@
 //! | [`write`] | to a file, on a thread of its own |
 //! | [`replay`] | from a file: the same calls on a new loop, and whether it decides the same |
 //! | [`fault`] | what may go wrong on the way: loss, delay, corruption, an unplugged device |
-//!
-//! [docs/recordings.md]: https://docs.rs/refclockd
 
 pub mod call;
 pub mod fault;

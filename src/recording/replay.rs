@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use refclocks::time::{Timestamp, Utc};
+use refclocks::time::{Raw, Span, Timestamp, Utc};
 use thiserror::Error;
 
 use super::call::Call;
@@ -106,6 +106,7 @@ pub fn replay(
     let header = header(text.trim_end())?;
     let mut clock = begin(&header)?;
     let last = clock.snapshot(header.at.raw_after);
+    let mut order = Order { last: header.at.raw_after, sources: 0 };
     let mut replayed = Replayed { calls: 0, compared: 0, different: 0, first_different: None, last };
     for number in 2.. {
         text.clear();
@@ -115,6 +116,7 @@ pub fn replay(
         let read = serde_json::from_str(text.trim_end());
         match read.map_err(|error| ReplayError::Line { line: number, error: error.to_string() })? {
             Line::Call(call) => {
+                order.admits(&call).map_err(|error| ReplayError::Line { line: number, error: error.into() })?;
                 let calls = match faults.as_deref_mut() {
                     Some(faults) => faults.pass(*call),
                     None => vec![*call],
@@ -139,6 +141,36 @@ pub fn replay(
         }
     }
     Ok(replayed)
+}
+
+/// The order that calls come in.
+struct Order {
+    last: Timestamp<Raw>,
+    sources: usize,
+}
+
+/// Who records a year without a call has another problem.
+const LONGEST_SILENCE: Span = Span::from_whole_seconds(366 * 86_400);
+
+impl Order {
+    /// May this call come next?
+    fn admits(&mut self, call: &Call) -> Result<(), &'static str> {
+        if matches!(call, Call::AddSource(_)) {
+            self.sources += 1;
+        }
+        if call.source().is_some_and(|source| source >= self.sources) {
+            return Err("it is of a source that has not come");
+        }
+        let Some(at) = call.at() else { return Ok(()) };
+        if at < self.last {
+            return Err("it goes back in time");
+        }
+        if at - self.last > LONGEST_SILENCE {
+            return Err("it comes more than a year after the one before");
+        }
+        self.last = at;
+        Ok(())
+    }
 }
 
 fn make(call: &Call, clock: &mut DisciplinedClock, told: &mut impl FnMut(Timestamp<Utc>, &Event)) {
