@@ -11,6 +11,12 @@ use crate::core::measurement::{Measurement, SourceId};
 use crate::core::source::{ServerSays, SourceConfig};
 use crate::core::steering::StepPolicy;
 
+/// Does any configuration say that?
+pub fn is_possible(step: &StepPolicy) -> bool {
+    let StepPolicy { threshold, panic, max_slew, .. } = *step;
+    threshold > 0.0 && panic > 0.0 && (1e-9..=0.2).contains(&max_slew)
+}
+
 /// One input of [`DisciplinedClock`], named like the call that takes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -125,6 +131,28 @@ impl Call {
             Self::Set { tai, at } => drop(clock.handle_set(tai, at)),
             Self::Configure { step, holdover_budget, local } => clock.configure(step, holdover_budget, local),
             Self::Timeout(at) => clock.handle_timeout(&at),
+        }
+    }
+
+    /// Could a daemon have been told that? Its drivers, protocols and configuration keep to such limits.
+    pub fn is_possible(&self) -> bool {
+        match self {
+            Self::AddSource(config) | Self::ConfigureSource(_, config) => {
+                config.offset.abs() <= 1.0 && config.delay.is_none_or(|delay| (0.0..=2.0).contains(&delay))
+            }
+            Self::Report { report: Report::Sample(sample), .. } => {
+                sample.quantum >= Span::ZERO && sample.quantum <= Span::from_whole_seconds(1)
+            }
+            Self::Exchange { measurement, says, .. } => {
+                let few = |seconds: f64| (0.0..=1e5).contains(&seconds);
+                few(says.root_delay) && few(says.root_dispersion) && measurement.delay.is_none_or(few)
+            }
+            Self::Temperature { celsius, .. } => celsius.abs() <= 300.0,
+            Self::Sleep { slept, .. } => *slept >= Span::ZERO,
+            Self::Configure { step, holdover_budget, .. } => {
+                is_possible(step) && (1e-9..=1e3).contains(holdover_budget)
+            }
+            _ => true,
         }
     }
 

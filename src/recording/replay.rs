@@ -5,7 +5,7 @@ use std::io::BufRead;
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use thiserror::Error;
 
-use super::call::Call;
+use super::call::{Call, is_possible};
 use super::fault::Faults;
 use super::{Header, Line, VERSION, digest};
 use crate::clock::{DisciplinedClock, SoftwareClock};
@@ -68,7 +68,11 @@ pub fn header(text: &str) -> Result<Header, ReplayError> {
     let not = |error: serde_json::Error| ReplayError::NotARecording(error.to_string());
     let value: serde_json::Value = serde_json::from_str(text).map_err(not)?;
     match value.get("refclockd_recording").and_then(serde_json::Value::as_u64) {
-        Some(version) if version == u64::from(VERSION) => serde_json::from_value(value).map_err(not),
+        Some(version) if version == u64::from(VERSION) => {
+            let header: Header = serde_json::from_value(value).map_err(not)?;
+            let possible = is_possible(&header.step) && (1e-9..=1e3).contains(&header.holdover_budget);
+            possible.then_some(header).ok_or_else(|| ReplayError::NotARecording("no configuration says that".into()))
+        }
         Some(version) => Err(ReplayError::Version(u32::try_from(version).unwrap_or(u32::MAX))),
         None => Err(ReplayError::NotARecording("it has no `refclockd_recording`".into())),
     }
@@ -160,6 +164,9 @@ impl Order {
         }
         if call.source().is_some_and(|source| source >= self.sources) {
             return Err("it is of a source that has not come");
+        }
+        if !call.is_possible() {
+            return Err("no daemon could have been told that");
         }
         let Some(at) = call.at() else { return Ok(()) };
         if at < self.last {
