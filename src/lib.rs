@@ -33,6 +33,7 @@ pub mod core;
 pub mod daemon;
 pub mod ntp;
 pub mod observe;
+pub mod recording;
 pub mod sim;
 pub mod sys;
 

@@ -10,6 +10,7 @@ mod gpsd;
 mod ntp;
 mod ntp_client;
 mod receiver;
+mod recordings;
 mod texts;
 
 pub use clocks::{shm, sock};
@@ -17,6 +18,7 @@ pub use gpsd::gpsd;
 pub use ntp::{access_rules, key_file, ntp_packet, ntp_respond};
 pub use ntp_client::ntp_reply;
 pub use receiver::{framer, message as ubx, nmea};
+pub use recordings::recording;
 pub use texts::{config, control, drift, leap_list, scenario};
 
 use refclocks::time::{Span, Timestamp, Utc};
@@ -25,7 +27,7 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("nmea", nmea),
     ("framer", framer),
     ("ubx", ubx),
@@ -42,6 +44,7 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("drift", drift),
     ("leap_list", leap_list),
     ("control", control),
+    ("recording", recording),
 ];
 
 /// Runs a target on the files named on the command line, e.g. on what a fuzzer found.

@@ -465,3 +465,8 @@ fn control() {
     let long = vec![b'['; 70_000];
     run("control", true, 60_000, seeds.into_iter().chain([long]).collect());
 }
+
+#[test]
+fn recording() {
+    run("recording", false, 200_000, vec![include_bytes!("recording.jsonl").to_vec()]);
+}

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::time::{Raw, Span, Timestamp};
 
 /// Where a device stands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceState {
     /// The state.
     pub phase: DevicePhase,
@@ -18,7 +18,7 @@ pub struct DeviceState {
 }
 
 /// The states a device can be in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DevicePhase {
     /// It is not there. We look for it again with back-off.
@@ -143,6 +143,13 @@ pub enum DeviceReason {
         /// Those that there are, and what they are, e.g. `pps0 (ptp0, of a network card)`.
         others: Vec<String>,
     },
+    /// As a recording tells it.
+    Told {
+        /// In words.
+        words: String,
+        /// What a person could do about it.
+        action: Option<String>,
+    },
     /// The kernel cannot stamp pulses on a serial port.
     NoLineDiscipline {
         /// The port.
@@ -214,6 +221,7 @@ impl DeviceReason {
             Self::NoLineDiscipline { .. } => {
                 "Load it: `modprobe pps_ldisc`; for every boot: `echo pps_ldisc > /etc/modules-load.d/pps.conf`.".into()
             }
+            Self::Told { action, .. } => return action.clone(),
             Self::NobodyListens { path } => {
                 format!("Start the daemon that reads it: in chrony.conf, `refclock SOCK {path}`.")
             }
@@ -237,6 +245,20 @@ impl DeviceReason {
                 return None;
             }
         })
+    }
+}
+
+/// In words; what comes back is [`DeviceReason::Told`].
+impl Serialize for DeviceReason {
+    fn serialize<Z: Serializer>(&self, to: Z) -> Result<Z::Ok, Z::Error> {
+        (self.to_string(), self.action()).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceReason {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (words, action) = Deserialize::deserialize(from)?;
+        Ok(Self::Told { words, action })
     }
 }
 
@@ -267,6 +289,7 @@ impl fmt::Display for DeviceReason {
                 write!(f, "SHM unit {unit} belongs to uid {uid} with mode {mode:03o}: anyone could write it")
             }
             Self::ImpossibleDate { date } => write!(f, "the receiver sends the impossible date {date}"),
+            Self::Told { words, .. } => f.write_str(words),
             Self::NobodyListens { path } => write!(f, "nobody listens at {path}"),
             Self::ManyEdges { each_second } => {
                 write!(f, "{each_second} edges a second: which of them is on the second cannot be told")
@@ -289,7 +312,8 @@ pub const fn shm_key(unit: u8) -> i32 {
 }
 
 /// Counts of what came. Each driver counts what applies to it; the rest stays 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Health {
     /// Bytes read.
     pub bytes: u64,

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceState;
 use crate::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
 
 /// When something happened by the local clock, and which local clock that was. The time base turns
 /// kernel stamps into [`Raw`]; a driver never converts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LocalStamp {
     /// Stamped by the kernel, or by another program, with CLOCK_REALTIME.
     Realtime(Timestamp<Realtime>),
@@ -18,7 +19,7 @@ pub enum LocalStamp {
 }
 
 /// One comparison of the local clock with a reference that names its second.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The local stamp of the event, e.g. of a sentence's first byte.
     pub local: LocalStamp,
@@ -28,13 +29,14 @@ pub struct Sample {
     pub second60: bool,
     /// Half-width of the error known beforehand (quantum, stated precision), s; not the noise,
     /// which is learned.
+    #[serde(with = "crate::time::exact")]
     pub quantum: Span,
     /// What the reference says of a coming leap second, when it says anything.
     pub leap: Option<LeapIndicator>,
 }
 
 /// An edge that does not say which second it is (RFC 2783).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pulse {
     /// The edge's stamp.
     pub local: LocalStamp,
@@ -47,7 +49,7 @@ pub struct Pulse {
 }
 
 /// The edges of RFC 2783.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
     /// The edge the source declares active, usually the rising one.
@@ -66,7 +68,7 @@ impl fmt::Display for Edge {
 }
 
 /// Leap indicator, RFC 5905 figure 9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeapIndicator {
     /// No leap second at the end of this UTC day or month.
@@ -129,6 +131,17 @@ impl ReferenceId {
     }
 }
 
+impl<'de> Deserialize<'de> for ReferenceId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let address = || text.parse::<std::net::Ipv4Addr>().ok().map(|address| Self(address.octets()));
+        Self::from_name(&text)
+            .filter(|_| address().is_none())
+            .or_else(address)
+            .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a reference ID")))
+    }
+}
+
 impl fmt::Display for ReferenceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d] = self.0;
@@ -152,7 +165,7 @@ impl Serialize for ReferenceId {
 }
 
 /// What a receiver can see of the sky. Fields are `None` until it has said something about them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReceiverReport {
     /// Kind of fix.
     pub fix: Option<Fix>,
@@ -191,8 +204,22 @@ impl Serialize for ComingLeap {
     }
 }
 
+impl<'de> Deserialize<'de> for ComingLeap {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Written {
+            at: String,
+            change: i8,
+        }
+        let Written { at, change } = Deserialize::deserialize(from)?;
+        let read = crate::calendar::parse_iso8601(&at);
+        let (at, _) = read.ok_or_else(|| serde::de::Error::custom(format!("{at:?} is not a time")))?;
+        Ok(Self { at, change })
+    }
+}
+
 /// What a receiver measures of its antenna's supply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Antenna {
     /// It draws the current of an active antenna.
@@ -204,7 +231,7 @@ pub enum Antenna {
 }
 
 /// Interference, as a receiver judges it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Jamming {
     /// None to speak of.
@@ -216,7 +243,7 @@ pub enum Jamming {
 }
 
 /// Counterfeit signals, as a receiver judges them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Spoofing {
     /// No sign of them.
@@ -229,7 +256,7 @@ pub enum Spoofing {
 
 /// How far from the true second a receiver will mark its next pulse: it can move the pulse only by whole
 /// ticks of its own oscillator, and knows by how much it will be off (sawtooth, u-blox's qErr).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sawtooth {
     /// When the message came; the pulse it speaks of is the first after it.
     pub local: LocalStamp,
@@ -242,7 +269,7 @@ pub struct Sawtooth {
 }
 
 /// Kind of fix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fix {
     /// No fix: the time it sends may be its own RTC's.
@@ -256,7 +283,7 @@ pub enum Fix {
 }
 
 /// One satellite in view.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Satellite {
     /// Whose satellite.
     pub constellation: Constellation,
@@ -273,7 +300,7 @@ pub struct Satellite {
 }
 
 /// Satellite systems.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Constellation {
     /// United States.
@@ -295,7 +322,8 @@ pub enum Constellation {
 }
 
 /// Anything a driver reports.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Report {
     /// A time-bearing message or a numbered pulse.
     Sample(Sample),
@@ -308,6 +336,7 @@ pub enum Report {
     /// The device came, went or changed its mind.
     State(DeviceState),
     /// Something worth a line in the log.
+    #[serde(skip)]
     Remark(Remark),
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Add, AddAssign, Neg, Sub, SubAssign};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Ticks of 2^-64 s in a second.
 const TICKS_PER_SECOND: f64 = 18_446_744_073_709_551_616.0;
@@ -305,6 +305,43 @@ impl NtpTimestamp {
 impl fmt::Debug for NtpTimestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Ntp({:08x}.{:08x})", self.0 >> 32, self.0 as u32)
+    }
+}
+
+/// To the last bit: whole seconds, and the 64 bits of fraction after them.
+impl<S: Scale> Serialize for Timestamp<S> {
+    fn serialize<Z: Serializer>(&self, to: Z) -> Result<Z::Ok, Z::Error> {
+        self.to_bits().serialize(to)
+    }
+}
+
+impl<'de, S: Scale> Deserialize<'de> for Timestamp<S> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (seconds, fraction) = Deserialize::deserialize(from)?;
+        Ok(Self::from_bits(seconds, fraction))
+    }
+}
+
+/// Spans to the last bit, as a [`Timestamp`] is: for `#[serde(with)]`.
+pub mod exact {
+    use super::{Deserialize, Deserializer, Raw, Serialize, Serializer, Span, Timestamp};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// The writer's.
+    pub fn serialize<Z: Serializer>(span: &Span, to: Z) -> Result<Z::Ok, Z::Error> {
+        (Timestamp::<Raw>::EPOCH + *span).serialize(to)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// The reader's.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
+        Ok(Timestamp::<Raw>::deserialize(from)? - Timestamp::EPOCH)
     }
 }
 

@@ -4,6 +4,8 @@ pub mod ask;
 pub mod check;
 pub mod demo;
 pub mod query;
+pub mod record;
+pub mod recording;
 pub mod replay;
 pub mod run;
 pub mod satellites;
@@ -44,7 +46,9 @@ enum Command {
     Satellites(satellites::SatellitesArgs),
     /// Command the daemon: step, set the time, take servers offline, read the configuration again.
     Set(set::SetArgs),
-    /// What the drivers make of a capture of a receiver's bytes.
+    /// Run with a clock of its own, and record all that what decides is told.
+    Record(record::RecordArgs),
+    /// What the drivers make of a capture of a receiver's bytes; a recording, decided again.
     Replay(replay::ReplayArgs),
     /// Ask servers for the time, once.
     Query(query::QueryArgs),
@@ -61,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Why(args) => why::run(args),
         Command::Satellites(args) => satellites::run(args),
         Command::Set(args) => set::run(args),
+        Command::Record(args) => record::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Query(args) => query::run(args),
     }

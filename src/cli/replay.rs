@@ -1,7 +1,7 @@
 //! `refclockd replay FILE`: what the drivers make of what was recorded.
 //!
 //! FILE is a bare capture of what a receiver sent: NMEA, UBX or both; lines that begin with `#` are the
-//! capture's own remarks.
+//! capture's own remarks. Or it is a recording, which is decided again (`recording`).
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,6 +13,8 @@ use refclocks::receiver::{Capture, Checksums, Config, Heard, Outcome, utc_in_wor
 use refclocks::time::{Timestamp, Utc};
 use serde::Serialize;
 
+use super::recording::{self, FaultArgs};
+
 /// sysexits: the file cannot be read.
 const EX_NOINPUT: u8 = 66;
 /// Weeks of a rollover.
@@ -21,7 +23,7 @@ const WEEKS: i32 = 1024;
 /// Options of `refclockd replay`.
 #[derive(Args, Debug)]
 pub struct ReplayArgs {
-    /// A bare capture of a receiver's bytes.
+    /// A bare capture of a receiver's bytes, or what `refclockd record` wrote.
     file: PathBuf,
     /// Each message that names a time, and what comes of it.
     #[arg(long)]
@@ -45,6 +47,8 @@ pub struct ReplayArgs {
     /// Believe the time that the receiver gives without a fix.
     #[arg(long)]
     without_fix: bool,
+    #[command(flatten)]
+    faults: FaultArgs,
 }
 
 /// What to do with sentences that have no checksum.
@@ -111,6 +115,9 @@ struct Summary {
 
 /// Runs it.
 pub fn run(args: &ReplayArgs) -> ExitCode {
+    if recording::is_recording(&args.file) {
+        return recording::run(&args.file, &args.faults, args.json);
+    }
     let bytes = match std::fs::read(&args.file) {
         Ok(bytes) => bytes,
         Err(error) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use clap::Args;
-use refclocks::sys::clock::{raw_now, realtime_now};
+use refclocks::sys::clock::bracket;
 use refclocks::time::{Timestamp, Utc};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,6 +20,7 @@ use crate::control;
 use crate::control::command::{Command, Commission};
 use crate::control::server::{Bound, ServerState};
 use crate::core::engine::ClockCommand;
+use crate::core::memory::Memory;
 use crate::core::snapshot::ClockKind;
 use crate::daemon::files::Files;
 use crate::daemon::installation::Installation;
@@ -27,7 +28,7 @@ use crate::daemon::journal::Journal;
 use crate::daemon::privileges::{self, PrivilegeError};
 use crate::daemon::roster::Roster;
 use crate::daemon::start::clock::{clock, leap_table};
-use crate::daemon::start::engine::engine;
+use crate::daemon::start::engine::{engine, step_policy};
 use crate::daemon::start::memory::{remembered, starts_from};
 use crate::daemon::start::serving::Serving;
 use crate::daemon::supervisor::Supervisor;
@@ -35,7 +36,11 @@ use crate::daemon::thermometer;
 use crate::daemon::{Daemon, Ending, Inbox, Input};
 use crate::ntp::client::names::Names;
 use crate::ntp::served::RawMap;
+use crate::recording::write::Recorder;
+use crate::recording::{Header, VERSION};
 
+/// sysexits: the file is not what it ought to be.
+pub(super) const EX_DATAERR: u8 = 65;
 /// Beyond sysexits: the clock is further off than `[clock] panic`, and `panic_exit` is set.
 const EX_PANIC: u8 = 79;
 
@@ -61,6 +66,22 @@ pub fn run(args: &RunArgs) -> ExitCode {
     if args.single_thread {
         config.without_threads();
     }
+    run_configured(&args.config, &mut config, !args.single_thread, None)
+}
+
+/// What is recorded, and for how long; for ever if that is not said.
+pub(super) struct ToRecord<'a> {
+    pub path: &'a Path,
+    pub duration: Option<std::time::Duration>,
+}
+
+/// Runs a configuration that was read from `file`. `threads`: may others be started beside this one?
+pub(super) fn run_configured(
+    file: &Path,
+    config: &mut Config,
+    threads: bool,
+    record: Option<&ToRecord<'_>>,
+) -> ExitCode {
     tracing_subscriber::fmt().with_target(false).with_writer(std::io::stderr).init();
     // As root, if we are: the file may be for nobody else.
     config.read_keys().iter().for_each(|said| warn!("{said}"));
@@ -71,7 +92,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    match tokio::task::LocalSet::new().block_on(&runtime, serve(&args.config, &config, !args.single_thread)) {
+    match tokio::task::LocalSet::new().block_on(&runtime, serve(file, config, threads, record)) {
         Ok(Ending::Told) => ExitCode::SUCCESS,
         Ok(Ending::Panic) => {
             error!("ended, because the configuration says `panic_exit`");
@@ -84,13 +105,18 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-/// `threads`: may others be started beside this one?
-async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, PrivilegeError> {
+async fn serve(
+    file: &Path,
+    config: &Config,
+    threads: bool,
+    record: Option<&ToRecord<'_>>,
+) -> Result<Ending, Unstarted> {
     let mut taken = privileges::settle(config).await?;
     let path = config.state_dir.join("drift.toml");
-    let memory = remembered(&path);
-    let raw = raw_now();
-    let system: Timestamp<Utc> = realtime_now().reinterpret();
+    let mut memory = remembered(&path);
+    let now = bracket();
+    let raw = now.raw_after;
+    let system: Timestamp<Utc> = now.realtime.reinterpret();
     let (utc, table_until) = leap_table(config.clock.leap_file.as_deref(), system);
     let last = memory.last_utc.filter(|last| starts_from(*last, system));
     let mut clock = clock(config, utc, raw, last.map_or(system, |last| last.max(system)));
@@ -99,7 +125,32 @@ async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, Pr
         info!("the system clock stands at {system:.0}; it goes on from {last:.0}, the last good time known");
         clock.apply(raw, ClockCommand::Step(last - system));
     }
-    let clock = DisciplinedClock::new(engine(config, utc, table_until), &memory, clock, raw);
+    let mut header = None;
+    if record.is_some() {
+        // A replay begins with what the file says of it, and so does this.
+        let text = memory.to_text();
+        memory = Memory::from_text(&text).unwrap_or_default();
+        header = Some(Header {
+            refclockd_recording: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            at: now,
+            clock: clock.read(raw),
+            utc,
+            table_until,
+            step: step_policy(config),
+            holdover_budget: config.holdover_budget,
+            local: config.local,
+            memory: text,
+        });
+    }
+    let mut clock = DisciplinedClock::new(engine(config, utc, table_until), &memory, clock, raw);
+    let mut recorder = None;
+    if let (Some(record), Some(header)) = (record, header) {
+        let (started, tape) = Recorder::start(record.path, &header)
+            .map_err(|error| Unstarted::Recording { path: record.path.to_owned(), error })?;
+        clock.record_to(tape);
+        recorder = Some(started);
+    }
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));
     // The port answers before anything else is ready: "not synchronised" is an answer.
     let names = if threads { Names::on_a_thread() } else { Names::here() };
@@ -129,10 +180,43 @@ async fn serve(file: &Path, config: &Config, threads: bool) -> Result<Ending, Pr
         config.servers.len(),
         config.pools.len()
     );
-    let ending = daemon.run(&mut inputs, stopped()).await;
+    let duration = record.and_then(|record| record.duration);
+    let ending = daemon.run(&mut inputs, stopped_or_after(duration)).await;
     info!("ending");
     daemon.finish();
+    if let (Some(record), Some(recorder)) = (record, recorder) {
+        match recorder.finish() {
+            Ok(lines) => info!("{} lines were recorded in {}", lines, record.path.display()),
+            Err(error) => error!("{} is not whole: {error}", record.path.display()),
+        }
+    }
     Ok(ending)
+}
+
+/// Told to stop, or so much later.
+async fn stopped_or_after(duration: Option<std::time::Duration>) {
+    match duration {
+        Some(duration) => drop(tokio::time::timeout(duration, stopped()).await),
+        None => stopped().await,
+    }
+}
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+enum Unstarted {
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    #[error("{} cannot be recorded in: {error}", path.display())]
+    Recording { path: PathBuf, error: std::io::Error },
+}
+
+impl Unstarted {
+    fn action(&self) -> String {
+        match self {
+            Self::Privileges(error) => error.action().to_string(),
+            Self::Recording { .. } => "Name a file that is not there yet, in a folder that you may write.".to_owned(),
+        }
+    }
 }
 
 /// What the operator says comes in by the control socket, and as SIGHUP.

@@ -19,6 +19,9 @@ use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot};
 use crate::core::source::{ServerSays, SourceConfig};
 use crate::core::state::{State, Verdict};
 use crate::core::steering::StepPolicy;
+use crate::recording::call::Call;
+use crate::recording::write::Tape;
+use crate::recording::{Line, digest};
 
 /// Why the operator's command did not move the clock.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -39,6 +42,8 @@ pub struct DisciplinedClock {
     kind: ClockKind,
     refusal: Option<ClockRefusal>,
     events: VecDeque<Event>,
+    /// Where all that comes is recorded.
+    tape: Option<Tape>,
 }
 
 impl DisciplinedClock {
@@ -48,28 +53,54 @@ impl DisciplinedClock {
         let kind = clock.kind();
         config.steers_realtime = kind == ClockKind::System;
         let engine = Engine::new(config, memory, now);
-        let mut disciplined = Self { engine, clock, kind, refusal: None, events: VecDeque::new() };
+        let mut disciplined = Self { engine, clock, kind, refusal: None, events: VecDeque::new(), tape: None };
         disciplined.settle(raw);
         disciplined
     }
 
+    /// Records all that comes from now on. It can be replayed if nothing has come yet and the clock is one
+    /// of our own: what the system's reads is not ours to say.
+    pub fn record_to(&mut self, tape: Tape) {
+        self.tape = Some(tape);
+    }
+
+    fn note(&self, call: impl FnOnce() -> Call) {
+        if let Some(tape) = &self.tape {
+            tape.note(Line::Call(Box::new(call())));
+        }
+    }
+
+    /// Records what was decided.
+    pub fn note_decision(&self, snapshot: &Snapshot) {
+        if let Some(tape) = &self.tape {
+            tape.note(Line::Decided { at: snapshot.at, digest: digest(snapshot) });
+        }
+    }
+
     /// A source has come; see [`Engine::add_source`].
     pub fn add_source(&mut self, config: SourceConfig) -> SourceId {
+        self.note(|| Call::AddSource(config.clone()));
         self.engine.add_source(config)
     }
 
     /// A source has left; see [`Engine::remove_source`].
     pub fn remove_source(&mut self, id: SourceId) {
+        self.note(|| Call::RemoveSource(id));
         self.engine.remove_source(id);
     }
 
     /// The operator says something else of a source; see [`Engine::configure_source`].
     pub fn configure_source(&mut self, id: SourceId, config: SourceConfig) {
+        self.note(|| Call::ConfigureSource(id, config.clone()));
         self.engine.configure_source(id, config);
     }
 
     /// What a driver reported; see [`Engine::handle_report`].
     pub fn handle_report(&mut self, source: SourceId, report: &Report, health: &Health, bracket: &Bracket) {
+        // A remark is for the log alone.
+        if !matches!(report, Report::Remark(_)) {
+            self.note(|| Call::Report { source, report: report.clone(), health: *health, at: *bracket });
+        }
         let raw = bracket.raw_after;
         self.engine.handle_report(source, report, health, bracket, self.now(raw));
         self.settle(raw);
@@ -77,23 +108,27 @@ impl DisciplinedClock {
 
     /// A packet exchange; see [`Engine::handle_exchange`].
     pub fn handle_exchange(&mut self, source: SourceId, m: Measurement, says: ServerSays, raw: Timestamp<Raw>) {
+        self.note(|| Call::Exchange { source, measurement: m, says, at: raw });
         self.engine.handle_exchange(source, m, says, self.now(raw));
         self.settle(raw);
     }
 
     /// Reach and poll of a server; see [`Engine::handle_reach`].
     pub fn handle_reach(&mut self, source: SourceId, reach: u8, poll: i8) {
+        self.note(|| Call::Reach { source, reach, poll });
         self.engine.handle_reach(source, reach, poll);
     }
 
     /// How a server stands; see [`Engine::handle_server_state`].
     pub fn handle_server_state(&mut self, source: SourceId, text: String, action: Option<String>) {
+        self.note(|| Call::ServerState { source, text: text.clone(), action: action.clone() });
         self.engine.handle_server_state(source, text, action);
     }
 
     /// The machine slept for so long, its raw counter with it; `raw` is now. The kernel has set the
     /// system clock on by itself.
     pub fn handle_sleep(&mut self, slept: Span, raw: Timestamp<Raw>) {
+        self.note(|| Call::Sleep { slept, at: raw });
         if self.clock.kind() == ClockKind::Own {
             self.clock.apply(raw, ClockCommand::Step(slept));
         }
@@ -103,6 +138,7 @@ impl DisciplinedClock {
 
     /// The operator has taken a server offline, or brought it back; see [`Engine::handle_offline`].
     pub fn handle_offline(&mut self, source: SourceId, offline: bool, raw: Timestamp<Raw>) {
+        self.note(|| Call::Offline { source, offline, at: raw });
         self.engine.handle_offline(source, offline, self.now(raw));
         self.settle(raw);
     }
@@ -110,6 +146,7 @@ impl DisciplinedClock {
     /// The thermometer beside our crystal reads so many degrees Celsius; see
     /// [`Engine::handle_temperature`].
     pub fn handle_temperature(&mut self, celsius: f64, raw: Timestamp<Raw>) {
+        self.note(|| Call::Temperature { celsius, at: raw });
         self.engine.handle_temperature(celsius, self.now(raw));
     }
 
@@ -119,6 +156,7 @@ impl DisciplinedClock {
     ///
     /// [`Unmoved`], if the clock is not ours to step.
     pub fn handle_step(&mut self, raw: Timestamp<Raw>) -> Result<Option<(f64, bool)>, Unmoved> {
+        self.note(|| Call::Step(raw));
         self.is_steered()?;
         let stepped = self.engine.handle_step(self.now(raw));
         self.settle_at_once(raw)?;
@@ -131,6 +169,7 @@ impl DisciplinedClock {
     ///
     /// [`Unmoved`], if the clock is not ours to set.
     pub fn handle_set(&mut self, tai: Timestamp<Tai>, raw: Timestamp<Raw>) -> Result<Outcome, Unmoved> {
+        self.note(|| Call::Set { tai, at: raw });
         self.is_steered()?;
         let outcome = self.engine.handle_set(tai, self.now(raw));
         self.settle_at_once(raw)?;
@@ -152,6 +191,7 @@ impl DisciplinedClock {
 
     /// The operator wants something else than before; see [`Engine::configure`].
     pub fn configure(&mut self, step: StepPolicy, holdover_budget: f64, local: Option<LocalPolicy>) {
+        self.note(|| Call::Configure { step, holdover_budget, local });
         self.engine.configure(step, holdover_budget, local);
     }
 
@@ -167,6 +207,7 @@ impl DisciplinedClock {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, bracket: &Bracket) {
+        self.note(|| Call::Timeout(*bracket));
         self.engine.handle_bracket(bracket);
         self.engine.handle_timeout(self.now(bracket.raw_after));
         self.settle(bracket.raw_after);

@@ -2,12 +2,13 @@
 
 use refclocks::LeapIndicator;
 use refclocks::time::{Span, Tai, Timestamp, Utc};
+use serde::{Deserialize, Serialize};
 
 /// TAI - UTC since 2017-01-01, s. No leap second has been announced since (IERS Bulletin C).
 pub const TAI_MINUS_UTC: i32 = 37;
 
 /// How TAI and UTC relate around now: the offset in force, and the next change if one is announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UtcMap {
     /// TAI - UTC before the next change, s.
     pub tai_minus_utc: i32,
@@ -16,7 +17,7 @@ pub struct UtcMap {
 }
 
 /// A coming change of TAI - UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeapSecond {
     /// The POSIX instant of the first second of the new offset (a midnight UTC).
     pub at: Timestamp<Utc>,

@@ -5,11 +5,12 @@
 //! dispersion that its clients are told counts from it, not from UTC.
 
 use refclocks::ReferenceId;
+use serde::{Deserialize, Serialize};
 
 use super::source::ServerSays;
 
 /// What the operator wants.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LocalPolicy {
     /// The stratum to serve it at.
     pub stratum: u8,

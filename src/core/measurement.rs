@@ -1,12 +1,13 @@
 //! What a source gives: one comparison of our free-running counter with true time.
 
 use refclocks::time::{Raw, Span, Tai, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// A source's number: given once, in the order in which sources come, and never again to another.
 pub type SourceId = usize;
 
 /// One comparison of the raw counter with true time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// The raw counter.
     pub raw: Timestamp<Raw>,

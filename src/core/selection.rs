@@ -1,8 +1,10 @@
 //! Truechimers and falsetickers: each source claims an interval, and the largest set of intervals
 //! that have a point in common is right, if it is a majority (Marzullo 1984; RFC 5905 section 11.2.1).
 
+use serde::{Deserialize, Serialize};
+
 /// What the operator says of a source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelectionOptions {
     /// Use it before others that are as good.
     pub prefer: bool,

@@ -242,7 +242,7 @@ impl SystemVariables {
 }
 
 /// What kind of source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// Edges without a number (kernel PPS).

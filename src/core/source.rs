@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{DevicePhase, DeviceReason, DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use super::bias::Bias;
 use super::by_hand::{FIXED, NOISE};
 use super::measurement::{Measurement, SourceId};
@@ -17,14 +19,15 @@ use super::snapshot::{SourceKind, SourceReport};
 use super::state::Verdict;
 
 /// What the configuration says of a source.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceConfig {
     /// Name, unique.
     pub name: String,
     /// Reference ID.
     pub refid: ReferenceId,
     /// Driver or protocol.
-    pub driver: &'static str,
+    #[serde(deserialize_with = "driver")]
+    pub driver: DriverName,
     /// Device path or address.
     pub address: String,
     /// What kind of source.
@@ -41,8 +44,18 @@ pub struct SourceConfig {
     pub stratum: u8,
 }
 
+/// The name of a driver.
+pub type DriverName = &'static str;
+
+/// The drivers there are. Of another version's, it is only known that it was one.
+fn driver<'de, D: Deserializer<'de>>(from: D) -> Result<DriverName, D::Error> {
+    const KNOWN: [&str; 8] = ["nmea", "ubx", "pps", "phc", "gpsd", "shm", "sock", "ntp"];
+    let name = String::deserialize(from)?;
+    Ok(KNOWN.into_iter().find(|known| *known == name).unwrap_or("another"))
+}
+
 /// What a server said of itself in its last answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServerSays {
     /// Round trip to its primary reference, s.
     pub root_delay: f64,

@@ -9,6 +9,7 @@
 //! and the loop has no integrator of its own.
 
 use super::bank::Estimate;
+use serde::{Deserialize, Serialize};
 
 /// A clock that is off by more standard deviations than this is brought back in a hurry. A single good
 /// answer of a server may well move the estimate by half as many: a hurry that often would be paid
@@ -16,7 +17,7 @@ use super::bank::Estimate;
 const ASTRAY: f64 = 8.0;
 
 /// How the operator allows the clock to be moved.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepPolicy {
     /// Step rather than slew beyond this, s...
     pub threshold: f64,

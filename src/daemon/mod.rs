@@ -201,6 +201,7 @@ impl Daemon {
     pub fn publish(&mut self) -> Timestamp<Raw> {
         let now = self.bracket().raw_after;
         let snapshot = Arc::new(Snapshot { asleep: self.asleep, ..self.clock.snapshot(now) });
+        self.clock.note_decision(&snapshot);
         self.clock.announce(&snapshot);
         self.published.store(snapshot);
         now

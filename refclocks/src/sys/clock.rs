@@ -1,9 +1,11 @@
 //! The kernel's clocks, read.
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::{Raw, Realtime, Span, Timestamp};
 
 /// A reading of CLOCK_REALTIME between two readings of CLOCK_MONOTONIC_RAW: how the two relate now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bracket {
     /// Before.
     pub raw_before: Timestamp<Raw>,
