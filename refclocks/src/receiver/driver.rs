@@ -121,6 +121,7 @@ impl Driver {
         self.framer.restart(baud);
         self.mind.config.baud = baud;
         self.mind.bytes_since_frame = 0;
+        self.mind.last_frame = None;
     }
 
     /// The bytes of one read, the last of which came at `arrived`.
@@ -178,7 +179,8 @@ impl Driver {
         self.mind.health
     }
 
-    /// Has any well-formed frame come since the last opening or change of speed?
+    /// Has any well-formed frame come since the last opening or change of speed, and does what comes make
+    /// sense still?
     pub fn understands(&self) -> bool {
         let mind = &self.mind;
         mind.bytes_since_frame < GARBAGE && mind.last_frame.is_some_and(|at| mind.opened.is_none_or(|o| at >= o))
@@ -480,6 +482,7 @@ impl Mind {
         match self.cycle.carries(said.speaker) {
             Err(Unsteady) => return Outcome::Unsteady,
             Ok(false) => return Outcome::NotChosen,
+            Ok(true) if said.date.is_none() && !self.dating.is_confirmed() => return Outcome::Unsteady,
             Ok(true) => {}
         }
         if self.last_sample.is_some_and(|(last, _)| last == utc) && !second60 {
@@ -555,3 +558,7 @@ fn wire_fields(civil: &CivilTime) -> (Date, Time) {
 #[cfg(test)]
 #[path = "driver_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "habits_tests.rs"]
+mod habits_tests;
