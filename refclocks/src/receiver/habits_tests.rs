@@ -294,8 +294,8 @@ fn a_coming_leap_second_is_told_with_the_samples_and_with_the_sky() {
         reports.iter().filter_map(|r| if let Report::Sample(s) = r { Some(s.leap) } else { None }).collect();
     let insert = Some(LeapIndicator::Insert);
     assert_eq!(said, [None, insert, insert, insert], "it counts from a sample on");
-    let skies = reports.iter().filter_map(|r| if let Report::Receiver(r) = r { Some(r) } else { None });
-    let last = skies.last().unwrap();
+    let mut skies = reports.iter().filter_map(|r| if let Report::Receiver(r) = r { Some(r) } else { None });
+    let last = skies.next_back().unwrap();
     assert_eq!(last.leap, Some(ComingLeap { at: utc("2027-01-01T00:00:00Z"), change: 1 }));
     assert_eq!(last.tai_minus_utc, Some(37));
 }
