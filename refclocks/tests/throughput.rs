@@ -170,7 +170,7 @@ fn a_receiver_that_goes_on_as_before_asks_for_no_memory() {
 #[test]
 fn throughput() {
     let floor = if cfg!(debug_assertions) { 0.1 } else { 4.6 };
-    let mut told = |name: &str, (bytes, took): (usize, Duration)| {
+    let told = |name: &str, (bytes, took): (usize, Duration)| {
         let rate = bytes as f64 / took.as_secs_f64() / 1e6;
         println!("{name:<24} {rate:8.1} MB/s");
         assert!(rate > floor, "{name}: {rate} MB/s");

@@ -301,6 +301,29 @@ fn a_coming_leap_second_is_told_with_the_samples_and_with_the_sky() {
 }
 
 #[test]
+fn a_receiver_is_set_up_only_if_that_is_asked_for() {
+    let second = |k| ubx_write::nav_pvt(&civil("2026-01-01T12:00:00Z", k), 0, true);
+    let mut line = Line::built();
+    line.says(second(0));
+    assert_eq!(line.driver.poll_transmit(), None, "nothing is ever sent");
+    let mut line = Line::new(Config { configure: Some(Wishes::default()), ..Config::default() });
+    assert_eq!(line.driver.poll_transmit(), None, "the speed may be wrong");
+    line.says(second(0));
+    assert_eq!(line.driver.poll_transmit(), Some(ubx_write::message(0x0a, 4, &[])));
+    let mut version = [0; 70];
+    version[40..53].copy_from_slice(b"PROTVER=18.00");
+    line.says(ubx_write::message(0x0a, 4, &version));
+    let mut sent = 0;
+    while let Some(bytes) = line.driver.poll_transmit() {
+        sent += 1;
+        line.driver.handle_bytes(&ubx_write::message(5, 1, &bytes[2..4]), line.now);
+    }
+    assert_eq!(sent, 8);
+    let remarks: Vec<Report> = std::iter::from_fn(|| line.driver.poll_report()).collect();
+    assert!(matches!(remarks[..], [Report::Remark(Remark::Granted { .. })]), "{remarks:?}");
+}
+
+#[test]
 fn the_sawtooth_is_told_with_the_second_it_belongs_to() {
     let mut line = Line::built();
     line.driver.handle_bytes(&ubx_write::tim_tp(2399, 1000, -4331), line.now);

@@ -87,6 +87,10 @@ async fn listen(
             None if tty.get_ref().is_gone() => return DeviceReason::Unplugged { path: config.path.clone() },
             None => driver.handle_timeout(raw_now()),
         }
+        while let Some(bytes) = driver.poll_transmit() {
+            // What does not go out is not answered, and then sent again or given up.
+            let _ = tty.get_ref().write(&bytes);
+        }
         if let Some(speed) = hunt.next_speed(raw_now())
             && tty.get_ref().set_baud(speed).is_ok()
         {
