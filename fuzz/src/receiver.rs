@@ -23,6 +23,7 @@ pub fn nmea(data: &[u8]) {
         baud,
         not_before: refclockd::NOT_BEFORE,
         checksums: Checksums::Required,
+        configure: (choice & 16 != 0).then(ubx::setup::Wishes::default),
         ..Config::default()
     });
     driver.handle_open(Timestamp::from_parts(1000, 0));
@@ -32,6 +33,10 @@ pub fn nmea(data: &[u8]) {
         let arrived = Timestamp::from_parts(1000, 0) + Span::from_millis(i as i64 * 100);
         driver.handle_bytes(part, arrived);
         samples += drain(&mut driver, arrived, &mut last);
+        while let Some(bytes) = driver.poll_transmit() {
+            assert!(choice & 16 != 0, "nothing is sent unless it is asked for");
+            assert!(ubx::Frame::from_bytes(&bytes).is_some());
+        }
         // Some inputs also let time pass, as a shell does.
         if choice & 8 != 0 && driver.poll_timeout().is_some_and(|due| due <= arrived) {
             driver.handle_timeout(arrived);

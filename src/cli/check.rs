@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use refclocks::phc::ClockScale;
+use refclocks::ubx::setup::Wishes;
 
 use crate::config::{Config, Discipline, Driver, Otherwise, diagnostic};
 use crate::core::state::Bound;
@@ -95,7 +96,14 @@ fn explain(config: &Config) -> String {
                     receiver.baud.map_or_else(|| "at a speed found by trying".to_owned(), |b| format!("at {b} bit/s"));
                 let what = if receiver.only_ubx { "UBX messages" } else { "NMEA or UBX messages" };
                 let without_fix = if receiver.without_fix { " Its time is believed without a fix." } else { "" };
-                format!("{name}: {what} from {address}, {speed}.{without_fix}")
+                let configure = match receiver.configure {
+                    Some(Wishes { survey_in: Some(seconds) }) => {
+                        format!(" The receiver is set up for timing, with a survey of its position of {seconds} s.")
+                    }
+                    Some(_) => " The receiver is set up for timing.".to_owned(),
+                    None => String::new(),
+                };
+                format!("{name}: {what} from {address}, {speed}.{without_fix}{configure}")
             }
             Driver::Pps { device, edge, .. } => {
                 let from = match device {

@@ -7,6 +7,7 @@ use refclocks::receiver::{Checksums, SawtoothUse};
 use refclocks::shell::feed::FeedConfig;
 use refclocks::shell::gpsd::Address;
 use refclocks::shell::sock::Access;
+use refclocks::ubx::setup::Wishes;
 use refclocks::{Edge, ReferenceId};
 
 use super::keys::Keys;
@@ -210,6 +211,8 @@ pub struct Receiver {
     pub without_fix: bool,
     /// What to do with the sawtooth it tells of its pulse.
     pub sawtooth: SawtoothUse,
+    /// Set it up for timing, if it is a u-blox; until its next restart.
+    pub configure: Option<Wishes>,
 }
 
 impl Driver {

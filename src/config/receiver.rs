@@ -1,6 +1,7 @@
 //! The keys of a GNSS receiver on a serial port: drivers `nmea` and `ubx`.
 
 use refclocks::receiver::{Checksums, SawtoothUse};
+use refclocks::ubx::setup::Wishes;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -10,7 +11,7 @@ use super::source::device;
 use super::value::{At, Section, unknown};
 
 /// Keys of both drivers.
-pub(super) const KEYS: [&str; 5] = ["device", "baud", "checksum", "without_fix", "sawtooth"];
+pub(super) const KEYS: [&str; 7] = ["device", "baud", "checksum", "without_fix", "sawtooth", "configure", "survey_in"];
 
 const CHECKSUMS: [(&str, Checksums); 3] =
     [("auto", Checksums::Auto), ("required", Checksums::Required), ("optional", Checksums::Optional)];
@@ -31,8 +32,17 @@ pub(super) fn receiver(section: &Section<'_, '_>, only_ubx: bool, out: &mut Vec<
     let checksums = choice(section, "checksum", &CHECKSUMS, out);
     let sawtooth = choice(section, "sawtooth", &SAWTOOTH, out);
     let without_fix = section.boolean("without_fix", out).unwrap_or(false);
+    let configure = section.boolean("configure", out).unwrap_or(false);
+    // A survey of less than a minute tells no position, and one of a day no better one.
+    let survey_in = section.duration("survey_in", 60.0..=86_400.0, out).map(|seconds| seconds as u32);
+    if survey_in.is_some() && !configure {
+        let at = section.get("survey_in").map_or(section.span.clone(), Spanned::span);
+        let help = "Add `configure = true`: without it nothing is sent to the receiver.";
+        out.push(Diagnostic::warning(at, "`survey_in` means nothing without `configure`", help));
+    }
+    let configure = configure.then_some(Wishes { survey_in });
     let (device, span) = device(section, "device", "/dev/ttyAMA0", out)?;
-    Some((Receiver { device, baud, only_ubx, checksums, without_fix, sawtooth }, span))
+    Some((Receiver { device, baud, only_ubx, checksums, without_fix, sawtooth, configure }, span))
 }
 
 /// A key that takes one of several words; the first unless it is given.

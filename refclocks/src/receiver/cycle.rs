@@ -36,12 +36,10 @@ impl Cycle {
         if advance.abs() < SAME {
             return false;
         }
-        let even = self.length.is_none_or(|length| {
-            // Lost cycles are no jump: the receiver's own count went on.
-            let cycles = advance.seconds() / length.seconds();
-            cycles > 0.5 && cycles < 10.5 && (cycles - cycles.round()).abs() < 0.1
-        });
-        let even = even && advance > Span::ZERO && advance <= Span::from_whole_seconds(10);
+        let cycles = self.length.map_or(1.0, |length| advance.seconds() / length.seconds());
+        let remainder = (cycles - cycles.round()).abs() * self.length.unwrap_or_default().seconds();
+        let whole = cycles > 0.5 && cycles < 10.5 && remainder < SAME.seconds();
+        let even = whole && advance > Span::ZERO && advance <= Span::from_whole_seconds(10);
         let length = if even { self.length.map_or(advance, |l| l.min(advance)) } else { advance };
         self.missing += 1;
         if self.missing > MISSING {
@@ -49,7 +47,13 @@ impl Cycle {
         }
         self.utc = Some(utc);
         self.length = (length > Span::ZERO).then_some(length);
-        self.steady = if even { self.steady + 1 } else { 1 };
+        self.steady = match even {
+            // Cycles were lost, or this one's time was damaged in a way that its checksum does not show:
+            // the next one will tell.
+            true if cycles > 1.5 => self.steady.min(STEADY - 1),
+            true => self.steady + 1,
+            false => 1,
+        };
         self.previous_first = self.first.take();
         true
     }
@@ -122,10 +126,12 @@ mod tests {
         }
         assert!(cycle.is_steady());
         cycle.note(at(700));
-        assert!(cycle.is_steady(), "four are lost");
-        assert!(!cycle.note(at(700) + Span::from_nanos(123)), "told more exactly");
+        assert!(!cycle.is_steady(), "four are lost, or it is wrong");
+        cycle.note(at(800));
+        assert!(cycle.is_steady(), "they were lost");
+        assert!(!cycle.note(at(800) + Span::from_nanos(123)), "told more exactly");
         assert!(cycle.is_steady());
-        cycle.note(at(750));
+        cycle.note(at(850));
         assert!(!cycle.is_steady());
     }
 }

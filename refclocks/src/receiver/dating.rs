@@ -7,12 +7,19 @@ use crate::time::{Raw, Span, Timestamp, Utc};
 /// A date this old dates nothing: a machine that slept would not know it.
 const OLDEST: Span = Span::from_whole_seconds(15 * 60);
 
+/// A date this far from where the last one led is another date.
+const FAR: Span = Span::from_whole_seconds(6 * 3600);
+
 /// The dates of one receiver.
 #[derive(Clone, Debug)]
 pub(super) struct Dating {
     fold: DateFold,
     /// The last believed date and time as sent, and when it came.
     last: Option<(Timestamp<Utc>, Timestamp<Raw>)>,
+    /// One that came since and is far from it: damaged, or the receiver has changed its mind.
+    doubtful: Option<(Timestamp<Utc>, Timestamp<Raw>)>,
+    /// A second date has followed from the first.
+    confirmed: bool,
 }
 
 /// An instant as a receiver meant it.
@@ -28,7 +35,7 @@ pub(super) struct Dated {
 
 impl Dating {
     pub fn new(fold: DateFold) -> Self {
-        Self { fold, last: None }
+        Self { fold, last: None, doubtful: None, confirmed: false }
     }
 
     /// An instant by its own date, or by the last one the receiver gave; `None` if there is no such.
@@ -57,14 +64,29 @@ impl Dating {
         }
     }
 
-    /// A date that is believed: those that come without one are dated by it.
+    /// A date that is believed: messages that come without one are dated by it. One that is far from the
+    /// last must be confirmed first.
     pub fn believe(&mut self, sent: Timestamp<Utc>, at: Timestamp<Raw>) {
-        self.last = Some((sent, at));
+        let follows = |(before, then): (Timestamp<Utc>, Timestamp<Raw>)| {
+            at - then < OLDEST && ((sent - before) - (at - then)).abs() < FAR
+        };
+        let stale = self.last.is_none_or(|(_, then)| at - then >= OLDEST);
+        let confirmed = self.last.is_some_and(follows) || self.doubtful.is_some_and(follows);
+        if stale || confirmed {
+            (self.last, self.doubtful, self.confirmed) = (Some((sent, at)), None, confirmed);
+        } else {
+            self.doubtful = Some((sent, at));
+        }
     }
 
     /// The receiver was restarted, or another one is there.
     pub fn forget(&mut self) {
-        self.last = None;
+        (self.last, self.doubtful, self.confirmed) = (None, None, false);
+    }
+
+    /// Does the last date rest on more than one message?
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed
     }
 }
 
@@ -112,6 +134,21 @@ mod tests {
         dating.believe(utc("2026-01-01T12:00:00Z"), Timestamp::from_parts(100, 0));
         assert!(dating.date(time, None, Timestamp::from_parts(999, 0)).is_some());
         assert_eq!(dating.date(time, None, Timestamp::from_parts(1000, 0)), None);
+    }
+
+    #[test]
+    fn another_date_must_be_confirmed() {
+        let mut dating = dating();
+        let time = of_day(utc("2026-01-01T12:00:05Z"));
+        let year = |dating: &Dating| dating.date(time, None, Timestamp::from_parts(105, 0)).unwrap().sent.to_string();
+        dating.believe(utc("2026-01-01T12:00:00Z"), Timestamp::from_parts(100, 0));
+        dating.believe(utc("2028-01-01T12:00:01Z"), Timestamp::from_parts(101, 0));
+        assert_eq!(year(&dating), "2026-01-01T12:00:05Z");
+        dating.believe(utc("2029-01-01T12:00:02Z"), Timestamp::from_parts(102, 0));
+        dating.believe(utc("2028-01-01T12:00:03Z"), Timestamp::from_parts(103, 0));
+        assert_eq!(year(&dating), "2026-01-01T12:00:05Z", "they do not confirm each other");
+        dating.believe(utc("2028-01-01T12:00:04Z"), Timestamp::from_parts(104, 0));
+        assert_eq!(year(&dating), "2028-01-01T12:00:05Z");
     }
 
     #[test]

@@ -10,8 +10,9 @@ use super::sky::Sky;
 use crate::calendar::CivilTime;
 use crate::device::{DevicePhase, DeviceReason, DeviceState, Health};
 use crate::nmea::{Date, DateFold, ParseError, Parsed, Sentence, Time};
-use crate::report::{LeapIndicator, LocalStamp, Report, Sample, Sawtooth};
+use crate::report::{LeapIndicator, LocalStamp, Remark, Report, Sample, Sawtooth};
 use crate::time::{Raw, Span, Tai, Timestamp, Utc};
+use crate::ubx::setup::{self, Setup, Wishes};
 use crate::ubx::{self, Message, Pulse};
 
 /// Silence after which the device is stale.
@@ -42,6 +43,8 @@ pub struct Config {
     pub only_ubx: bool,
     /// What to do with the sawtooth of the pulse.
     pub sawtooth: SawtoothUse,
+    /// Set the receiver up, if it is a u-blox.
+    pub configure: Option<Wishes>,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             tai_minus_utc: 37,
             only_ubx: false,
             sawtooth: SawtoothUse::default(),
+            configure: None,
         }
     }
 }
@@ -121,6 +125,7 @@ impl Driver {
         self.framer.restart(baud);
         self.mind.config.baud = baud;
         self.mind.bytes_since_frame = 0;
+        self.mind.last_frame = None;
     }
 
     /// The bytes of one read, the last of which came at `arrived`.
@@ -149,6 +154,7 @@ impl Driver {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Timestamp<Raw>) {
+        self.mind.step_setup(now, |setup| setup.handle_timeout(now));
         let silent_since = match self.mind.phase() {
             Some(DevicePhase::Good) => self.mind.last_sample.map(|(_, at)| at),
             Some(DevicePhase::WaitingForFix) => self.mind.last_frame,
@@ -161,11 +167,17 @@ impl Driver {
 
     /// When to call [`Driver::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Timestamp<Raw>> {
-        match self.mind.phase() {
+        let silence = match self.mind.phase() {
             Some(DevicePhase::Good) => self.mind.last_sample.map(|(_, at)| at + QUIET),
             Some(DevicePhase::WaitingForFix) => self.mind.last_frame.map(|at| at + QUIET),
             _ => None,
-        }
+        };
+        silence.into_iter().chain(self.mind.setup.as_ref().and_then(Setup::poll_timeout)).min()
+    }
+
+    /// What to send to the receiver: nothing, unless it is to be set up.
+    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        self.mind.setup.as_mut()?.poll_transmit()
     }
 
     /// The next report.
@@ -178,7 +190,8 @@ impl Driver {
         self.mind.health
     }
 
-    /// Has any well-formed frame come since the last opening or change of speed?
+    /// Has any well-formed frame come since the last opening or change of speed, and does what comes make
+    /// sense still?
     pub fn understands(&self) -> bool {
         let mind = &self.mind;
         mind.bytes_since_frame < GARBAGE && mind.last_frame.is_some_and(|at| mind.opened.is_none_or(|o| at >= o))
@@ -230,6 +243,8 @@ struct Mind {
     last_frame: Option<Timestamp<Raw>>,
     opened: Option<Timestamp<Raw>>,
     bytes_since_frame: u64,
+    /// Setting the receiver up, where that was asked for; begun as soon as it is understood.
+    setup: Option<Setup>,
 }
 
 impl Mind {
@@ -250,7 +265,26 @@ impl Mind {
             last_frame: None,
             opened: None,
             bytes_since_frame: 0,
+            setup: None,
         }
+    }
+
+    /// Takes a step of the set-up, and tells how it ended when it does.
+    fn step_setup(&mut self, now: Timestamp<Raw>, step: impl FnOnce(&mut Setup)) {
+        if let (None, Some(wishes), Some(_)) = (&self.setup, self.config.configure, self.last_frame) {
+            self.setup = Some(Setup::new(wishes, now));
+        }
+        let Some(setup) = &mut self.setup else { return };
+        step(setup);
+        let Some(outcome) = setup.poll_outcome() else { return };
+        let refused = |why| Remark::Refused { what: "setting up the receiver", why };
+        self.reports.push_back(Report::Remark(match outcome {
+            setup::Outcome::Done => Remark::Granted { what: "the receiver is set up" },
+            setup::Outcome::Refused(subjects) => refused(format!("it refuses {}", subjects.join(", "))),
+            setup::Outcome::NoAnswer => {
+                refused("it does not answer: it is no u-blox, or the line to it is not connected".into())
+            }
+        }));
     }
 
     fn handle_open(&mut self, now: Timestamp<Raw>) {
@@ -259,6 +293,8 @@ impl Mind {
         self.bytes_since_frame = 0;
         self.dating.forget();
         self.checksum_seen = false;
+        self.setup = None;
+        self.last_frame = None;
         self.valid = false;
         self.worded = None;
         self.become_state(DevicePhase::Opening, DeviceReason::Silent, now);
@@ -282,6 +318,7 @@ impl Mind {
         self.health.frames += 1;
         self.bytes_since_frame = 0;
         self.last_frame = Some(place.arrived);
+        self.step_setup(place.arrived, |_| ());
     }
 
     fn handle_sentence(&mut self, bytes: &[u8], place: Place) -> Option<Heard> {
@@ -365,6 +402,14 @@ impl Mind {
             Message::NavTimeLs(m) => {
                 let now = self.last_sample.map(|(utc, at)| utc + (place.arrived - at));
                 self.sky.hear_of_leap_seconds(&m, now);
+                return None;
+            }
+            Message::MonVer { protocol } => {
+                self.step_setup(place.arrived, |setup| setup.handle_version(protocol, place.arrived));
+                return None;
+            }
+            Message::Ack { of, taken } => {
+                self.step_setup(place.arrived, |setup| setup.handle_answer(of, taken, place.arrived));
                 return None;
             }
             Message::TimTp(m) => {
@@ -480,6 +525,7 @@ impl Mind {
         match self.cycle.carries(said.speaker) {
             Err(Unsteady) => return Outcome::Unsteady,
             Ok(false) => return Outcome::NotChosen,
+            Ok(true) if said.date.is_none() && !self.dating.is_confirmed() => return Outcome::Unsteady,
             Ok(true) => {}
         }
         if self.last_sample.is_some_and(|(last, _)| last == utc) && !second60 {
@@ -555,3 +601,7 @@ fn wire_fields(civil: &CivilTime) -> (Date, Time) {
 #[cfg(test)]
 #[path = "driver_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "habits_tests.rs"]
+mod habits_tests;

@@ -11,9 +11,11 @@ mod dating;
 mod driver;
 mod framer;
 mod heard;
+mod hunt;
 mod sky;
 
 pub use capture::{Capture, utc_in_words};
 pub use driver::{Checksums, Config, Driver, SawtoothUse};
 pub use framer::{Content, Frame, Framer};
 pub use heard::{Heard, Outcome, Refusal, Speaker};
+pub use hunt::{Hunt, SPEEDS};

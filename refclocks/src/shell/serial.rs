@@ -2,21 +2,15 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
 use super::Delivery;
 use super::comeback::Comeback;
 use crate::device::{DevicePhase, DeviceReason};
-use crate::receiver::{self, Driver};
+use crate::receiver::{self, Driver, Hunt};
 use crate::sys::clock::raw_now;
 use crate::sys::tty::Tty;
-
-/// Speeds tried, in the order of how common they are, bit/s.
-const SPEEDS: [u32; 8] = [9600, 115_200, 38_400, 4800, 57_600, 19_200, 230_400, 460_800];
-/// How long to listen at one speed.
-const LISTEN: Duration = Duration::from_millis(2500);
 
 /// Which port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,13 +58,10 @@ async fn listen(
     sink: &mut impl FnMut(Delivery),
 ) -> DeviceReason {
     let mut buffer = [0; 4096];
-    let mut hunt = Hunt::new(config.baud.is_none() && !tty.get_ref().is_pty());
+    let mut hunt = Hunt::new(config.baud.is_none() && !tty.get_ref().is_pty(), raw_now());
     loop {
-        let due = driver.poll_timeout().map(|at| (at - raw_now()).to_duration());
-        let wait = match (due, hunt.left()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let due = driver.poll_timeout().into_iter().chain(hunt.poll_timeout()).min();
+        let wait = due.map(|at| (at - raw_now()).to_duration());
         let ready = async {
             match wait {
                 Some(wait) => tokio::time::timeout(wait, tty.readable()).await.ok(),
@@ -82,7 +73,7 @@ async fn listen(
                 Ok(Ok((0, _))) => return DeviceReason::Unplugged { path: config.path.clone() },
                 Ok(Ok((n, at))) => {
                     driver.handle_bytes(buffer.get(..n).unwrap_or_default(), at);
-                    hunt.heard(driver.understands());
+                    hunt.handle_bytes(driver.understands(), at);
                     if driver.understands() {
                         comeback.reset();
                     }
@@ -96,52 +87,16 @@ async fn listen(
             None if tty.get_ref().is_gone() => return DeviceReason::Unplugged { path: config.path.clone() },
             None => driver.handle_timeout(raw_now()),
         }
-        if let Some(speed) = hunt.next_speed()
+        while let Some(bytes) = driver.poll_transmit() {
+            // What does not go out is not answered, and then sent again or given up.
+            let _ = tty.get_ref().write(&bytes);
+        }
+        if let Some(speed) = hunt.next_speed(raw_now())
             && tty.get_ref().set_baud(speed).is_ok()
         {
             driver.set_baud(Some(speed));
         }
         deliver(driver, sink);
-    }
-}
-
-/// The search for the speed: first the one the port has, then the common ones, until sentences come.
-struct Hunt {
-    on: bool,
-    heard_any: bool,
-    next: usize,
-    until: tokio::time::Instant,
-}
-
-impl Hunt {
-    fn new(on: bool) -> Self {
-        Self { on, heard_any: false, next: 0, until: tokio::time::Instant::now() + LISTEN }
-    }
-
-    fn heard(&mut self, understood: bool) {
-        self.heard_any = true;
-        if understood {
-            self.on = false;
-        }
-    }
-
-    /// A silent port has no wrong speed: only bytes that make no sense move the search on, or a
-    /// silence so long that the wrong speed may be hiding all of them.
-    fn left(&self) -> Option<Duration> {
-        self.on.then(|| self.until.saturating_duration_since(tokio::time::Instant::now()))
-    }
-
-    fn next_speed(&mut self) -> Option<u32> {
-        if !self.on || self.left() != Some(Duration::ZERO) {
-            return None;
-        }
-        self.until = tokio::time::Instant::now() + LISTEN;
-        if !std::mem::take(&mut self.heard_any) {
-            return None;
-        }
-        let speed = SPEEDS.iter().cycle().nth(self.next).copied();
-        self.next = (self.next + 1) % SPEEDS.len();
-        speed
     }
 }
 

@@ -1,7 +1,7 @@
 //! Serial ports: opened raw, read with a stamp.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -105,6 +105,11 @@ impl Tty {
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, Timestamp<Raw>)> {
         let n = (&self.file).read(buffer)?;
         Ok((n, raw_now()))
+    }
+
+    /// Sends bytes as far as the line takes them at once.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.file).write(bytes)
     }
 
     fn set_nonblocking(&self) -> io::Result<()> {

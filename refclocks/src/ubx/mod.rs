@@ -7,6 +7,7 @@
 mod frame;
 mod health;
 mod navigation;
+pub mod setup;
 mod sky;
 mod time_pulse;
 pub mod write;
@@ -45,6 +46,11 @@ pub enum Message<'a> {
     MonRf(MonRf),
     /// Interference and counterfeit signals.
     SecSig(SecSig),
+    /// Which protocol it speaks, by its first number; 0 where it does not say.
+    MonVer {
+        /// 18 with u-blox M8, 27 and more with u-blox 9 and later.
+        protocol: u8,
+    },
     /// The receiver took a setting.
     Ack {
         /// Class and number of the message that set it.
@@ -103,6 +109,10 @@ impl<'a> Message<'a> {
                 let fits = frame.payload.get(1).is_some_and(|n| length == 4 + 24 * usize::from(*n));
                 Self::MonRf(MonRf::decode(of_length("MON-RF", fits)?))
             }
+            (0x0a, 0x04) => {
+                of_length("MON-VER", length >= 40)?;
+                Self::MonVer { protocol: protocol(frame.payload) }
+            }
             (0x27, 0x09) => {
                 let fits = match frame.payload.first() {
                     Some(1) => length >= 12,
@@ -118,6 +128,14 @@ impl<'a> Message<'a> {
             _ => Self::Other,
         })
     }
+}
+
+/// The protocol's version among MON-VER's texts of 30 bytes each: `PROTVER=18.00` or `PROTVER 14.00`.
+fn protocol(payload: &[u8]) -> u8 {
+    let (texts, _) = payload.get(40..).unwrap_or_default().as_chunks::<30>();
+    let said = texts.iter().find_map(|text| text.strip_prefix(b"PROTVER"));
+    let digits = said.and_then(|said| said.get(1..)).unwrap_or_default();
+    digits.iter().take_while(|b| b.is_ascii_digit()).fold(0u8, |n, b| n.saturating_mul(10).saturating_add(b - b'0'))
 }
 
 #[cfg(test)]
@@ -148,6 +166,17 @@ mod tests {
         assert_eq!(frame(0x27, 9, &[3; 20]), Err(DecodeError::Length { name: "SEC-SIG", length: 20 }));
         assert_eq!(frame(5, 1, &[6, 0x8a]), Ok(Message::Ack { of: (6, 0x8a), taken: true }));
         assert_eq!(frame(0x42, 1, &[]), Ok(Message::Other));
+        let version = |text: &str| {
+            let mut payload = [0; 100];
+            payload[70..70 + text.len()].copy_from_slice(text.as_bytes());
+            Message::decode(Frame { class: 0x0a, id: 4, payload: &payload })
+                .ok()
+                .map(|m| matches!(m, Message::MonVer { protocol: 27 }))
+        };
+        assert_eq!(
+            [version("PROTVER=27.11"), version("PROTVER 27"), version("PROTVER=18.00")],
+            [Some(true), Some(true), Some(false)]
+        );
     }
 
     proptest! {

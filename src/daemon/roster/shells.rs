@@ -60,6 +60,7 @@ impl Roster {
                     tai_minus_utc: self.published.load().utc.tai_minus_utc,
                     only_ubx: config.only_ubx,
                     sawtooth: config.sawtooth,
+                    configure: config.configure,
                 };
                 let config = serial::SerialConfig { path, baud: config.baud, shared, receiver };
                 Shell::start(serial::run(config, move |d| send(at, d)))
