@@ -9,6 +9,7 @@
 //! | [`limit`] | and how often |
 //! | [`keys`] | symmetric keys: who said it |
 //! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
+//! | [`smear`] | leap seconds, spread |
 //! | [`served`] | what the workers read of the rest of the daemon |
 //! | [`reference_id`] | what stands for a server's address |
 //! | [`client`] | one association with a server, without I/O, and the shell that gives it a socket |
@@ -28,5 +29,6 @@ pub mod reference_id;
 mod responder;
 pub mod served;
 pub mod server;
+pub mod smear;
 pub mod stamp;
 pub mod worker;

@@ -33,6 +33,7 @@ pub struct Serving {
 /// One address.
 struct Place {
     address: SocketAddr,
+    served: Served,
     /// Whoever answers there, once the address is had.
     answering: Rc<RefCell<Answering>>,
     /// Tries to have it.
@@ -84,7 +85,8 @@ impl Serving {
         // With other threads the sockets are others, too.
         let threads_differ = new.workers != old.workers;
         self.places.retain_mut(|place| {
-            let stays = !threads_differ && new.listen.contains(&place.address);
+            let as_before = new.smear_at(place.address) == place.served.smear;
+            let stays = !threads_differ && as_before && new.listen.contains(&place.address);
             if !stays {
                 place.end();
             }
@@ -95,7 +97,8 @@ impl Serving {
         });
         for address in new.listen.iter().copied() {
             if !self.places.iter().any(|p| p.address == address) {
-                self.places.push(Place::open(address, new.workers, &self.served));
+                let served = Served { smear: new.smear_at(address), ..self.served.clone() };
+                self.places.push(Place::open(address, new.workers, served));
                 if !old.listen.contains(&address) {
                     said.push(format!("NTP is served on {address}."));
                 }
@@ -117,9 +120,9 @@ impl Serving {
 impl Place {
     /// Serves one address on that many threads; with none, on a task of this one. If it cannot be had,
     /// it is tried again.
-    fn open(address: SocketAddr, threads: usize, served: &Served) -> Self {
+    fn open(address: SocketAddr, threads: usize, served: Served) -> Self {
         let answering = Rc::new(RefCell::new(Answering::Nobody));
-        let trying = match serve_on(address, threads, served) {
+        let trying = match serve_on(address, threads, &served) {
             Ok(served) => {
                 answering.replace(served);
                 None
@@ -140,7 +143,7 @@ impl Place {
                 Some(task.abort_handle())
             }
         };
-        Self { address, answering, trying }
+        Self { address, served, answering, trying }
     }
 
     fn end(&mut self) {
