@@ -9,6 +9,7 @@ use refclocks::shell::gpsd::Address;
 use refclocks::shell::sock::Access;
 use refclocks::{Edge, ReferenceId};
 
+use super::broadcast::Broadcast;
 use super::keys::Keys;
 use super::serve::Serve;
 use crate::core::local::LocalPolicy;
@@ -34,6 +35,8 @@ pub struct Config {
     pub feeds: Vec<Feed>,
     /// `[local]`: serve the undisciplined clock when all else is gone.
     pub local: Option<LocalPolicy>,
+    /// `[[broadcast]]`: networks that are told our time.
+    pub broadcasts: Vec<Broadcast>,
     /// `[keys]`: symmetric keys.
     pub keys: Option<Keys>,
     /// `[serve]`: answer NTP requests. Nobody is answered without it.
@@ -69,6 +72,7 @@ impl Default for Config {
             pools: Vec::new(),
             feeds: Vec::new(),
             local: None,
+            broadcasts: Vec::new(),
             keys: None,
             serve: None,
             clock: ClockSettings::default(),

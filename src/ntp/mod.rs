@@ -8,6 +8,7 @@
 //! | [`interleave`], `leaving` | when replies really left |
 //! | [`limit`] | and how often |
 //! | [`keys`] | symmetric keys: who said it |
+//! | [`broadcast`] | our time, told to whole networks |
 //! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
 //! | [`smear`] | leap seconds, spread |
 //! | [`served`] | what the workers read of the rest of the daemon |
@@ -17,6 +18,7 @@
 //! Nothing here changes the clock or the snapshot.
 
 pub mod access;
+pub mod broadcast;
 pub mod client;
 pub mod counters;
 pub mod extension;

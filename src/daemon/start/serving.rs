@@ -11,7 +11,8 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::admission::Admission;
-use crate::config::{Keys, Serve};
+use super::broadcasting::Broadcasting;
+use crate::config::{Config, Serve};
 use crate::core::snapshot::Snapshot;
 use crate::ntp::access::Access;
 use crate::ntp::client::names::Names;
@@ -28,6 +29,7 @@ pub struct Serving {
     admission: Admission,
     applied: Option<Serve>,
     places: Vec<Place>,
+    broadcasting: Vec<Broadcasting>,
 }
 
 /// One address.
@@ -40,7 +42,7 @@ struct Place {
     trying: Option<AbortHandle>,
 }
 
-enum Answering {
+pub(super) enum Answering {
     Nobody,
     Threads(Workers),
     Task(AbortHandle),
@@ -51,7 +53,7 @@ impl Serving {
     pub fn new(published: &Arc<ArcSwap<Snapshot>>, names: Names) -> Self {
         let served = Served::new(Arc::clone(published), Access::default());
         let admission = Admission::new(Arc::clone(&served.access), names);
-        Self { served, admission, applied: None, places: Vec::new() }
+        Self { served, admission, applied: None, places: Vec::new(), broadcasting: Vec::new() }
     }
 
     /// The access rules in force.
@@ -70,7 +72,8 @@ impl Serving {
     }
 
     /// Serves as a configuration says. Returns what has changed, in words.
-    pub fn apply(&mut self, serve: Option<&Serve>, keys: Option<&Keys>) -> Vec<String> {
+    pub fn apply(&mut self, config: &Config) -> Vec<String> {
+        let (serve, keys) = (config.serve.as_ref(), config.keys.as_ref());
         let mut said = Vec::new();
         let usual = Serve { listen: Vec::new(), ..Serve::default() };
         let (new, old) = (serve.unwrap_or(&usual), self.applied.clone().unwrap_or(usual.clone()));
@@ -108,11 +111,18 @@ impl Serving {
             said.push(format!("{} threads answer.", new.workers));
         }
         self.applied = serve.cloned();
+        self.broadcasting.clear();
+        for broadcast in &config.broadcasts {
+            let family = self.places.iter().filter(|p| p.address.is_ipv4() == broadcast.address.is_ipv4());
+            let answering = family.map(|place| Rc::clone(&place.answering)).collect();
+            self.broadcasting.push(Broadcasting::start(broadcast.clone(), self.served.clone(), answering));
+        }
         said
     }
 
     /// Ends it.
     pub fn stop(mut self) {
+        self.broadcasting.clear();
         self.places.iter_mut().for_each(Place::end);
     }
 }
