@@ -7,10 +7,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ntp_common::{made_up_snapshot, serve, unsynchronised_snapshot};
+use refclockd::core::leap::LeapSecond;
 use refclockd::ntp::access::Access;
 use refclockd::ntp::counters::Totals;
 use refclockd::ntp::packet::{Header, Mode, Packet};
 use refclockd::ntp::served::{RawMap, Served};
+use refclockd::ntp::smear::Smear;
 use refclockd::ntp::worker;
 use refclocks::time::{NtpTimestamp, Span, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
@@ -129,6 +131,26 @@ fn the_access_list_is_asked_and_can_be_replaced() {
     assert_eq!(workers.counters().totals().dropped.denied, 1);
     served.access.store(Access::default().into());
     assert!(ask(workers.address(), &request(1)).is_some());
+}
+
+#[test]
+fn leap_seconds_are_spread_at_one_address_and_announced_at_the_other() {
+    let mut snapshot = made_up_snapshot();
+    // Noon of the day before: smeared time has gone half a second of the way.
+    let at = now() + Span::from_whole_seconds(43_200);
+    snapshot.utc.next = Some(LeapSecond { at, change: 1 });
+    let plain = Served::new(ntp_common::handle(snapshot), Access::default());
+    let smeared = Served { smear: Some(Smear::default()), ..plain.clone() };
+    let serve = |served: &Served| worker::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().spawn(served).unwrap();
+    let (plain, smeared) = (serve(&plain), serve(&smeared));
+    for (server, leap, behind) in [(&plain, LeapIndicator::Insert, 0.0), (&smeared, LeapIndicator::None, 0.5)] {
+        let before = now();
+        let reply = ask(server.address(), &request(7)).unwrap();
+        let (transmit, reference) = (reply.transmit.to_utc(before), reply.reference_time.to_utc(before));
+        assert_eq!(reply.leap, leap);
+        assert!(((before - transmit).seconds() - behind).abs() < 0.1, "{before:?} {transmit:?}");
+        assert!(reference <= transmit && (transmit - reference).seconds() < 1.0, "{reference:?} {transmit:?}");
+    }
 }
 
 #[test]

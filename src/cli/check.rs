@@ -163,6 +163,10 @@ fn explain(config: &Config) -> String {
         Some(serve) => {
             let list = |items: Vec<String>| items.join(", ");
             said.push(format!("NTP is served on {}.", list(serve.listen.iter().map(ToString::to_string).collect())));
+            if !serve.smeared.is_empty() {
+                let at = list(serve.smeared.iter().map(ToString::to_string).collect());
+                said.push(format!("Leap seconds are spread over {} s at {at}.", serve.smear.interval));
+            }
             said.push(if serve.restrict.is_some() {
                 "Everybody is answered whom no `restrict` rule keeps out.".into()
             } else if serve.allow.is_empty() {

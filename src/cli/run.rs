@@ -155,7 +155,7 @@ async fn serve(
     // The port answers before anything else is ready: "not synchronised" is an answer.
     let names = if threads { Names::on_a_thread() } else { Names::here() };
     let mut serving = Serving::new(&published, names.clone());
-    serving.apply(config.serve.as_ref(), config.keys.as_ref());
+    serving.apply(config);
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
     daemon.tell_of(serving.board());

@@ -15,6 +15,7 @@
 //! | `dialect` | telling the files of other programs from ours |
 //! | [`diagnostic`] | what is wrong where, and what to do about it |
 
+mod broadcast;
 pub mod diagnostic;
 mod dialect;
 mod feed;
@@ -26,6 +27,7 @@ pub mod serve;
 mod source;
 pub(crate) mod value;
 
+pub use broadcast::Broadcast;
 pub use diagnostic::{Diagnostic, Severity};
 pub use keys::Keys;
 pub use model::{

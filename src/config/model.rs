@@ -10,6 +10,7 @@ use refclocks::shell::sock::Access;
 use refclocks::ubx::setup::Wishes;
 use refclocks::{Edge, ReferenceId};
 
+use super::broadcast::Broadcast;
 use super::keys::Keys;
 use super::serve::Serve;
 use crate::core::local::LocalPolicy;
@@ -35,6 +36,8 @@ pub struct Config {
     pub feeds: Vec<Feed>,
     /// `[local]`: serve the undisciplined clock when all else is gone.
     pub local: Option<LocalPolicy>,
+    /// `[[broadcast]]`: networks that are told our time.
+    pub broadcasts: Vec<Broadcast>,
     /// `[keys]`: symmetric keys.
     pub keys: Option<Keys>,
     /// `[serve]`: answer NTP requests. Nobody is answered without it.
@@ -70,6 +73,7 @@ impl Default for Config {
             pools: Vec::new(),
             feeds: Vec::new(),
             local: None,
+            broadcasts: Vec::new(),
             keys: None,
             serve: None,
             clock: ClockSettings::default(),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::broadcast::broadcast;
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
 use super::feed::feed;
@@ -17,8 +18,20 @@ use super::value::{Section, unknown, wrong_type};
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
-const SECTIONS: [&str; 13] = [
-    "refclock", "server", "pool", "feed", "local", "keys", "serve", "clock", "holdover", "control", "state", "process",
+const SECTIONS: [&str; 14] = [
+    "refclock",
+    "server",
+    "pool",
+    "feed",
+    "broadcast",
+    "local",
+    "keys",
+    "serve",
+    "clock",
+    "holdover",
+    "control",
+    "state",
+    "process",
     "web",
 ];
 
@@ -118,6 +131,11 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     if !table.contains_key("keys") {
         signed_without_keys(table, out);
     }
+    config.broadcasts = array(table, "broadcast", out, broadcast).into_iter().flatten().collect();
+    if let Some(at) = table.get("broadcast").filter(|_| config.serve.is_none()) {
+        let help = "Add a [serve] section: what is told leaves from the sockets that answer.";
+        out.push(Diagnostic::error(at.span(), "[[broadcast]] without [serve]", help));
+    }
     config.feeds = array(table, "feed", out, |value, out| feed(value, &config, out)).into_iter().flatten().collect();
     for (at, feed) in config.feeds.iter().enumerate() {
         if config.feeds.iter().take(at).any(|other| other.address() == feed.address()) {
@@ -139,7 +157,7 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
 
 /// Servers that are to be asked with keys, and there are none.
 fn signed_without_keys(table: &DeTable<'_>, out: &mut Vec<Diagnostic>) {
-    let lists = ["server", "pool"].into_iter().filter_map(|kind| table.get(kind)?.get_ref().as_array());
+    let lists = ["server", "pool", "broadcast"].into_iter().filter_map(|kind| table.get(kind)?.get_ref().as_array());
     for at in lists.flatten().filter_map(|item| item.get_ref().as_table()?.get("key")) {
         let help = "Add a [keys] section with the `file` that holds it.";
         out.push(Diagnostic::error(at.span(), "`key` names a key, and there is no file of keys", help));

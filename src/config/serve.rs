@@ -14,6 +14,7 @@ use crate::ntp::access::policy::Whom;
 use crate::ntp::access::restrict::{Restriction, opens_unresolved};
 use crate::ntp::access::{Flags, Policy};
 use crate::ntp::limit::{Kiss, Limits};
+use crate::ntp::smear::Smear;
 
 /// Answering NTP requests.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +30,10 @@ pub struct Serve {
     /// How often one client is answered. `None`: as often as it asks, unless a `restrict` rule says
     /// `limited`.
     pub rate_limit: Option<Limits>,
+    /// At these of the addresses leap seconds are spread.
+    pub smeared: Vec<SocketAddr>,
+    /// Over how long before each.
+    pub smear: Smear,
     /// Threads that answer; with none, the main thread does.
     pub workers: usize,
 }
@@ -44,6 +49,8 @@ impl Default for Serve {
             deny: Vec::new(),
             restrict: None,
             rate_limit: None,
+            smeared: Vec::new(),
+            smear: Smear::default(),
             workers: 1,
         }
     }
@@ -69,6 +76,36 @@ impl Serve {
         };
         self.rate_limit.or_else(restricted)
     }
+}
+
+impl Serve {
+    /// How leap seconds are spread in what is served at that address.
+    pub fn smear_at(&self, address: SocketAddr) -> Option<Smear> {
+        self.smeared.contains(&address).then_some(self.smear)
+    }
+}
+
+/// Reads `smear` and `smear_interval`: where and over how long leap seconds are spread.
+fn smear(section: &Section<'_, '_>, listen: &[SocketAddr], out: &mut Vec<Diagnostic>) -> (Vec<SocketAddr>, Smear) {
+    let smeared = section.list("smear", out, |text, span, out| {
+        let address = socket_address(text, NTP_PORT, span.clone(), out)?;
+        if !listen.contains(&address) {
+            let help = "Add it to `listen`: an address serves either smeared time or UTC.";
+            out.push(Diagnostic::error(
+                span,
+                format!("smeared time at {}, which is not listened on", quoted(text)),
+                help,
+            ));
+        }
+        Some(address)
+    });
+    // The shortest is 1000 ppm, twice what some clients can follow; the longest is a week.
+    let interval = section.duration("smear_interval", 1000.0..=604_800.0, out);
+    if let (None, Some(at)) = (&smeared, section.get("smear_interval")) {
+        let help = "Name the addresses of `listen` in `smear` at which leap seconds are to be spread.";
+        out.push(Diagnostic::warning(at.span(), "`smear_interval` without `smear` means nothing", help));
+    }
+    (smeared.unwrap_or_default(), interval.map_or_else(Smear::default, |s| Smear { interval: s as u32 }))
 }
 
 /// Reads `rate_limit`.
@@ -105,7 +142,7 @@ fn rate_limit(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Li
 
 /// Reads `[serve]`.
 pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
-    section.only(&["listen", "allow", "deny", "restrict", "rate_limit", "workers"], out);
+    section.only(&["listen", "allow", "deny", "restrict", "rate_limit", "smear", "smear_interval", "workers"], out);
     let usual = Serve::default();
     let listen = section.list("listen", out, |text, span, out| socket_address(text, NTP_PORT, span, out));
     if let (Some(at), Some([])) = (section.get("listen"), listen.as_deref())
@@ -127,8 +164,12 @@ pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Ser
         let rules: Vec<Restriction> = rules.iter().map(|(rule, _)| rule.clone()).collect();
         unsafe_names(section, &rules, out);
     }
+    let listen = listen.unwrap_or(usual.listen);
+    let (smeared, smear) = smear(section, &listen, out);
     Serve {
-        listen: listen.unwrap_or(usual.listen),
+        listen,
+        smeared,
+        smear,
         allow: section.list("allow", out, whom).unwrap_or_default(),
         deny: section.list("deny", out, network).unwrap_or_default(),
         restrict: restrict.map(|rules| rules.into_iter().map(|(rule, _)| rule).collect()),
@@ -213,6 +254,20 @@ mod tests {
         assert_eq!(read("restrict = \"default nopeer\"").unwrap().limits(), None);
         assert_eq!(read("rate_limit = { burst = 0 }").unwrap_err(), ["`burst` is out of range"]);
         assert_eq!(read("rate_limit = 3").unwrap_err(), ["`rate_limit` has the wrong type"]);
+    }
+
+    #[test]
+    fn leap_seconds_are_spread_at_some_addresses() {
+        let serve = read("listen = [\"10.0.0.1:123\", \"10.0.0.2:123\"]\nsmear = \"10.0.0.2\"").unwrap();
+        assert_eq!(serve.smear_at("10.0.0.2:123".parse().unwrap()), Some(Smear { interval: 86_400 }));
+        assert_eq!(serve.smear_at("10.0.0.1:123".parse().unwrap()), None);
+        let serve = read("listen = \"10.0.0.1:123\"\nsmear = \"10.0.0.1:123\"\nsmear_interval = \"20 h\"").unwrap();
+        assert_eq!(serve.smear.interval, 72_000);
+        assert_eq!(
+            read("listen = \"10.0.0.1\"\nsmear = \"10.0.0.2\"").unwrap_err(),
+            ["smeared time at `10.0.0.2`, which is not listened on"]
+        );
+        assert_eq!(read("smear_interval = 2000").unwrap_err(), ["`smear_interval` without `smear` means nothing"]);
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Installation {
             self.feeds.apply(&new.feeds, |unit| self.roster.segment(unit));
             changes.push("Other daemons are told other things.".into());
         }
-        changes.extend(self.serving.apply(new.serve.as_ref(), new.keys.as_ref()));
+        changes.extend(self.serving.apply(&new));
         if step_policy(old) != step_policy(&new) || old.clock.panic_exit != new.clock.panic_exit {
             changes.push("The clock may be moved by other rules.".into());
         }

@@ -8,7 +8,9 @@
 //! | [`interleave`], `leaving` | when replies really left |
 //! | [`limit`] | and how often |
 //! | [`keys`] | symmetric keys: who said it |
+//! | [`broadcast`] | our time, told to whole networks |
 //! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
+//! | [`smear`] | leap seconds, spread |
 //! | [`served`] | what the workers read of the rest of the daemon |
 //! | [`reference_id`] | what stands for a server's address |
 //! | [`client`] | one association with a server, without I/O, and the shell that gives it a socket |
@@ -16,6 +18,7 @@
 //! Nothing here changes the clock or the snapshot.
 
 pub mod access;
+pub mod broadcast;
 pub mod client;
 pub mod counters;
 pub mod extension;
@@ -28,5 +31,6 @@ pub mod reference_id;
 mod responder;
 pub mod served;
 pub mod server;
+pub mod smear;
 pub mod stamp;
 pub mod worker;

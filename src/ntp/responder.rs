@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use refclocks::sys::clock;
-use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
+use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 
 use super::access::{Access, Flags};
 use super::counters::Counters;
@@ -15,7 +15,9 @@ use super::limit::{Admit, Limiter, USUAL_CLIENTS};
 use super::packet::{FirstOctet, Mode, Packet};
 use super::served::Served;
 use super::server::{Disposition, DropReason, Request, View, respond};
+use super::smear::Smear;
 use super::stamp::Relation;
+use crate::core::snapshot::Snapshot;
 use crate::sys::batch::{Batch, Datagram, MAX_BATCH, MAX_SEND};
 use crate::sys::departure::Stamped;
 use crate::sys::udp::UdpSocket;
@@ -84,7 +86,8 @@ impl Responder {
             let Some(raw) = relation.raw_of(departure.stamp) else { return };
             match leaving.arrives(departure.number, raw) {
                 Arrived::Of(receive) => {
-                    leaving.left(receive, NtpTimestamp::from_utc(snapshot.utc_at(map.apply(raw)).0));
+                    let utc = served_utc(&snapshot, self.served.smear, map.apply(raw));
+                    leaving.left(receive, NtpTimestamp::from_utc(utc));
                 }
                 Arrived::Nobody => {}
                 Arrived::Astray => astray = true,
@@ -110,6 +113,11 @@ impl Responder {
         let view = View::at(&snapshot, map.apply(relation.raw));
         let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
         let view = if slept { view.unsynchronised() } else { view };
+        let smear = self.served.smear;
+        let view = match smear {
+            Some(smear) => view.smeared(smear.correction(&snapshot.utc, snapshot.clock.at(map.apply(relation.raw)))),
+            None => view,
+        };
 
         let mut next = 0;
         while next < received {
@@ -133,7 +141,7 @@ impl Responder {
                     relation.raw
                 });
                 let leaves = now + self.send_cost.until_sent(count);
-                let utc = |host| snapshot.utc_at(map.apply(host)).0;
+                let utc = |host| served_utc(&snapshot, smear, map.apply(host));
                 let (received, transmit) = (utc(arrived), utc(leaves));
                 let interleaving = Packet::new_checked(datagram.octets).ok().filter(wants);
                 let previous_left = interleaving.and_then(|packet| self.leaving.as_ref()?.asked_for(&packet));
@@ -202,6 +210,14 @@ fn admit(
         Some(Admit::Kiss | Admit::Drop) => return Err(DropReason::Limited),
     };
     Ok((source.ip(), flags, kiss))
+}
+
+/// What the served clock reads at a raw instant of the snapshot's scale.
+fn served_utc(snapshot: &Snapshot, smear: Option<Smear>, raw: Timestamp<Raw>) -> Timestamp<Utc> {
+    match smear {
+        Some(smear) => smear.utc(&snapshot.utc, snapshot.clock.at(raw)),
+        None => snapshot.utc_at(raw).0,
+    }
 }
 
 fn begin_stamping(socket: &UdpSocket) -> Leaving {

@@ -9,6 +9,7 @@ use super::access::Access;
 use super::counters::Board;
 use super::keys::KeyTable;
 use super::limit::Limits;
+use super::smear::Smear;
 use crate::core::snapshot::Snapshot;
 
 /// The handles. Each is loaded once a batch; none is ever written from here.
@@ -24,6 +25,8 @@ pub struct Served {
     pub limits: Arc<ArcSwapOption<Limits>>,
     /// Where those who answer write up what they count.
     pub board: Board,
+    /// How leap seconds are spread in the time that is served; `None`: it is UTC.
+    pub smear: Option<Smear>,
     /// By which keys requests may be signed.
     pub keys: Arc<ArcSwap<KeyTable>>,
 }
@@ -37,6 +40,7 @@ impl Served {
             access: Arc::new(ArcSwap::from_pointee(access)),
             limits: Arc::default(),
             board: Board::default(),
+            smear: None,
             keys: Arc::default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use refclocks::time::{NtpTimestamp, Raw, Timestamp, Utc};
+use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
 
 use super::access::Flags;
@@ -49,6 +49,19 @@ impl View {
             || system.stratum == 0
             || system.stratum >= STRATUM_UNSYNCHRONISED;
         if unsynchronised { view.unsynchronised() } else { view }
+    }
+
+    /// The same of a clock whose leap seconds are spread: they are never announced, and it differs from UTC
+    /// by `correction`.
+    pub fn smeared(self, correction: Span) -> Self {
+        let announced = matches!(self.leap, LeapIndicator::Insert | LeapIndicator::Delete);
+        // An NTP timestamp counts 2^-32 s.
+        let moved = (correction.seconds() * 4_294_967_296.0) as i64;
+        let reference_time = match self.reference_time {
+            NtpTimestamp::UNKNOWN => NtpTimestamp::UNKNOWN,
+            NtpTimestamp(at) => NtpTimestamp(at.wrapping_add_signed(moved)),
+        };
+        Self { leap: if announced { LeapIndicator::None } else { self.leap }, reference_time, ..self }
     }
 
     /// The same, but nobody vouches for it.

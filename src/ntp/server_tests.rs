@@ -204,6 +204,18 @@ fn in_interleaved_mode_the_last_reply_is_told_of() {
 }
 
 #[test]
+fn who_spreads_leap_seconds_does_not_announce_them() {
+    for (leap, told) in [
+        (LeapIndicator::Insert, LeapIndicator::None),
+        (LeapIndicator::Delete, LeapIndicator::None),
+        (LeapIndicator::Unsynchronised, LeapIndicator::Unsynchronised),
+    ] {
+        let smeared = View { leap, ..VIEW }.smeared(refclocks::Span::from_millis(-500));
+        assert_eq!(smeared, View { leap: told, reference_time: NtpTimestamp(0x1234_5677_8000_0000), ..VIEW });
+    }
+}
+
+#[test]
 fn with_too_little_room_nothing_is_written() {
     let mut reply = [0xee; 60];
     let disposition = respond(&request_of(&signed(4, 3, 16)), &VIEW, &keys(), &mut reply);

@@ -3,7 +3,7 @@
 //! A worker owns a socket and blocks in it. An idle worker causes no wake-up at all.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -182,6 +182,17 @@ impl Workers {
     /// Their counters.
     pub fn counters(&self) -> CounterSet {
         self.counters.clone()
+    }
+
+    /// Sends a datagram that nobody asked for from their address, so that whoever hears it can ask back.
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2) and sendto(2).
+    pub fn broadcast(&self, octets: &[u8], to: SocketAddr, ttl: u8, from: Option<IpAddr>) -> io::Result<()> {
+        let socket = self.sockets.first().ok_or(io::ErrorKind::NotConnected)?;
+        socket.reach_networks(to, ttl, from)?;
+        socket.send_to(octets, to)
     }
 
     /// Stops them and waits until they have ended: at most one batch each.

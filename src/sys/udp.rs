@@ -118,6 +118,47 @@ impl UdpSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Lets the socket send to a broadcast or multicast address; the latter through so many routers less
+    /// one, and out of the interface that has the address `from`, if one is given.
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2).
+    pub fn reach_networks(&self, to: SocketAddr, ttl: u8, from: Option<IpAddr>) -> io::Result<()> {
+        match to.ip() {
+            IpAddr::V4(ip) if ip.is_multicast() => {
+                self.set(libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, i32::from(ttl))?;
+                if let Some(IpAddr::V4(from)) = from {
+                    self.set(libc::IPPROTO_IP, libc::IP_MULTICAST_IF, i32::from_ne_bytes(from.octets()))?;
+                }
+                Ok(())
+            }
+            IpAddr::V4(_) => self.set(libc::SOL_SOCKET, libc::SO_BROADCAST, 1),
+            IpAddr::V6(_) => self.set(libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, i32::from(ttl)),
+        }
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    ///
+    /// Those of sendto(2).
+    pub fn send_to(&self, octets: &[u8], to: SocketAddr) -> io::Result<()> {
+        let to = KernelAddress::new(to);
+        // SAFETY: the pointers and lengths describe `octets` and `to`, which outlive the call.
+        let sent = unsafe {
+            libc::sendto(
+                self.as_raw_fd(),
+                octets.as_ptr().cast(),
+                octets.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                to.octets.as_ptr().cast(),
+                to.len,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// What a watched socket is watched for: datagrams, and what ICMP says of those we sent, which
     /// Linux announces as an error and not as something to read.
     pub const ARRIVALS: Interest = Interest::READABLE.add(Interest::ERROR);

@@ -114,6 +114,12 @@ pub struct Capture {
 impl Capture {
     /// How many packets left from that address, and what an expert says of them that is a warning or worse.
     pub fn of(self, address: &str) -> (usize, String) {
+        let (all, warned) = self.all(address, "ntp");
+        (all.lines().count(), warned)
+    }
+
+    /// Those packets themselves, as far as the filter lets them through, and the same.
+    pub fn all(self, address: &str, filter: &str) -> (String, String) {
         // What was seen last is written down.
         std::thread::sleep(Duration::from_millis(1500));
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.running.0.id()).unwrap());
@@ -124,10 +130,10 @@ impl Capture {
             let output = Command::new(&self.tshark).arg("-r").arg(&self.file).args(["-Y", filter]).output().unwrap();
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
-        let all = dissect(&format!("ntp && {family}.src == {address}"));
+        let all = dissect(&format!("{filter} && {family}.src == {address}"));
         // Error and warning.
         let warned = dissect(&format!("{family}.src == {address} && _ws.expert.severity >= 0x600000"));
-        (all.lines().count(), warned)
+        (all, warned)
     }
 }
 

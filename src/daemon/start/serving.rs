@@ -11,7 +11,8 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::admission::Admission;
-use crate::config::{Keys, Serve};
+use super::broadcasting::Broadcasting;
+use crate::config::{Config, Serve};
 use crate::core::snapshot::Snapshot;
 use crate::ntp::access::Access;
 use crate::ntp::client::names::Names;
@@ -28,18 +29,20 @@ pub struct Serving {
     admission: Admission,
     applied: Option<Serve>,
     places: Vec<Place>,
+    broadcasting: Vec<Broadcasting>,
 }
 
 /// One address.
 struct Place {
     address: SocketAddr,
+    served: Served,
     /// Whoever answers there, once the address is had.
     answering: Rc<RefCell<Answering>>,
     /// Tries to have it.
     trying: Option<AbortHandle>,
 }
 
-enum Answering {
+pub(super) enum Answering {
     Nobody,
     Threads(Workers),
     Task(AbortHandle),
@@ -50,7 +53,7 @@ impl Serving {
     pub fn new(published: &Arc<ArcSwap<Snapshot>>, names: Names) -> Self {
         let served = Served::new(Arc::clone(published), Access::default());
         let admission = Admission::new(Arc::clone(&served.access), names);
-        Self { served, admission, applied: None, places: Vec::new() }
+        Self { served, admission, applied: None, places: Vec::new(), broadcasting: Vec::new() }
     }
 
     /// The access rules in force.
@@ -69,7 +72,8 @@ impl Serving {
     }
 
     /// Serves as a configuration says. Returns what has changed, in words.
-    pub fn apply(&mut self, serve: Option<&Serve>, keys: Option<&Keys>) -> Vec<String> {
+    pub fn apply(&mut self, config: &Config) -> Vec<String> {
+        let (serve, keys) = (config.serve.as_ref(), config.keys.as_ref());
         let mut said = Vec::new();
         let usual = Serve { listen: Vec::new(), ..Serve::default() };
         let (new, old) = (serve.unwrap_or(&usual), self.applied.clone().unwrap_or(usual.clone()));
@@ -84,7 +88,8 @@ impl Serving {
         // With other threads the sockets are others, too.
         let threads_differ = new.workers != old.workers;
         self.places.retain_mut(|place| {
-            let stays = !threads_differ && new.listen.contains(&place.address);
+            let as_before = new.smear_at(place.address) == place.served.smear;
+            let stays = !threads_differ && as_before && new.listen.contains(&place.address);
             if !stays {
                 place.end();
             }
@@ -95,7 +100,8 @@ impl Serving {
         });
         for address in new.listen.iter().copied() {
             if !self.places.iter().any(|p| p.address == address) {
-                self.places.push(Place::open(address, new.workers, &self.served));
+                let served = Served { smear: new.smear_at(address), ..self.served.clone() };
+                self.places.push(Place::open(address, new.workers, served));
                 if !old.listen.contains(&address) {
                     said.push(format!("NTP is served on {address}."));
                 }
@@ -105,11 +111,18 @@ impl Serving {
             said.push(format!("{} threads answer.", new.workers));
         }
         self.applied = serve.cloned();
+        self.broadcasting.clear();
+        for broadcast in &config.broadcasts {
+            let family = self.places.iter().filter(|p| p.address.is_ipv4() == broadcast.address.is_ipv4());
+            let answering = family.map(|place| Rc::clone(&place.answering)).collect();
+            self.broadcasting.push(Broadcasting::start(broadcast.clone(), self.served.clone(), answering));
+        }
         said
     }
 
     /// Ends it.
     pub fn stop(mut self) {
+        self.broadcasting.clear();
         self.places.iter_mut().for_each(Place::end);
     }
 }
@@ -117,9 +130,9 @@ impl Serving {
 impl Place {
     /// Serves one address on that many threads; with none, on a task of this one. If it cannot be had,
     /// it is tried again.
-    fn open(address: SocketAddr, threads: usize, served: &Served) -> Self {
+    fn open(address: SocketAddr, threads: usize, served: Served) -> Self {
         let answering = Rc::new(RefCell::new(Answering::Nobody));
-        let trying = match serve_on(address, threads, served) {
+        let trying = match serve_on(address, threads, &served) {
             Ok(served) => {
                 answering.replace(served);
                 None
@@ -140,7 +153,7 @@ impl Place {
                 Some(task.abort_handle())
             }
         };
-        Self { address, answering, trying }
+        Self { address, served, answering, trying }
     }
 
     fn end(&mut self) {
