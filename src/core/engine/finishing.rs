@@ -15,9 +15,10 @@ use crate::core::steering::{Move, decide, drift};
 const BOUND_FACTOR: f64 = 2.576 * 1.3;
 /// A filter that averages over this long relies on a room that gets warmer and colder as its model says, s.
 const ROOM: f64 = 900.0;
-/// Where a model that was learned only approximates (a room, ways of unequal length), the standard
-/// deviation may be short by up to this share.
-const LEARNED_DOUBT: f64 = 0.6;
+/// Where a model only approximates, a room's or that of ways of unequal length, the standard deviation may
+/// be short by up to these shares.
+const ROOM_DOUBT: f64 = 0.6;
+const WAYS_DOUBT: f64 = 0.35;
 
 impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
@@ -86,7 +87,7 @@ impl Engine {
         // A server's answers bound the error by themselves, as far as its ways are alike.
         let ways = self.feeding.iter().filter_map(|i| self.estimator.tilted_share(*i)).reduce(f64::max);
         let averaged = (e.time_constant() / ROOM).powi(2);
-        let doubt = 1.0 + LEARNED_DOUBT * ways.map_or(averaged / (averaged + 1.0), |tilted| tilted * tilted);
+        let doubt = 1.0 + ways.map_or(ROOM_DOUBT * averaged / (averaged + 1.0), |tilted| WAYS_DOUBT * tilted * tilted);
         ErrorBound {
             raw: at,
             fixed: self.fixed - self.path,
