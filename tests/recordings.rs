@@ -16,7 +16,7 @@ use refclockd::core::snapshot::SourceKind;
 use refclockd::core::source::SourceConfig;
 use refclockd::core::steering::StepPolicy;
 use refclockd::recording::fault::{Fault, Faults, What};
-use refclockd::recording::replay::{ReplayError, begin, header, replay};
+use refclockd::recording::replay::{ReplayError, Scene, begin, header, replay};
 use refclockd::recording::write::Recorder;
 use refclockd::recording::{Header, VERSION};
 use refclockd::sim::Rng;
@@ -96,7 +96,6 @@ fn record(path: &Path, seconds: i64) {
         clock.handle_timeout(&bracket(arrived + 200_000));
         clock.note_decision(&clock.snapshot(raw(arrived + 200_200)));
     }
-    // The last tape is the clock's.
     drop(clock);
     assert_eq!(recorder.finish().unwrap(), 2 + 5 * (seconds as u64 - 1));
 }
@@ -111,7 +110,12 @@ fn the_same_is_decided_to_the_last_bit() {
     let path = folder.path().join("recording");
     record(&path, 300);
     let mut events = Vec::new();
-    let replayed = replay(open(&path), None, |_, event| events.push(event.to_string()), |_| {}).unwrap();
+    let replayed = replay(open(&path), None, |scene| {
+        if let Scene::Told(_, event) = scene {
+            events.push(event.to_string());
+        }
+    })
+    .unwrap();
     assert_eq!((replayed.compared, replayed.different), (2 * 299, 0));
     assert_eq!(replayed.last.system.stratum, 1);
     assert!(replayed.last.bound_at(replayed.last.at) < 1e-5);
@@ -126,7 +130,7 @@ fn the_same_is_decided_to_the_last_bit() {
     *fraction = (fraction.as_u64().unwrap() ^ (1 << 34)).into();
     let mut changed: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
     changed[number] = value.to_string();
-    let replayed = replay(changed.join("\n").as_bytes(), None, |_, _| {}, |_| {}).unwrap();
+    let replayed = replay(changed.join("\n").as_bytes(), None, |_| {}).unwrap();
     assert!(replayed.different > 100, "{}", replayed.different);
     assert_eq!(replayed.first_different, Some(number + 2));
 }
@@ -147,18 +151,15 @@ fn faults_serve_no_wrong_second() {
         for seed in 1..4 {
             let mut faults = Faults::new(faults.clone(), seed, raw(100));
             let (mut served, mut worst) = (0, 0.0f64);
-            let replayed = replay(
-                open(&path),
-                Some(&mut faults),
-                |_, _| {},
-                |snapshot| {
-                    if snapshot.system.stratum < 16 {
-                        served += 1;
-                        let elapsed = snapshot.at - Timestamp::from_parts(1000, 0);
-                        worst = worst.max((snapshot.utc_at(snapshot.at).0 - (START + elapsed)).seconds().abs());
-                    }
-                },
-            )
+            let replayed = replay(open(&path), Some(&mut faults), |scene| {
+                if let Scene::Decided(snapshot) = scene
+                    && snapshot.system.stratum < 16
+                {
+                    served += 1;
+                    let elapsed = snapshot.at - Timestamp::from_parts(1000, 0);
+                    worst = worst.max((snapshot.utc_at(snapshot.at).0 - (START + elapsed)).seconds().abs());
+                }
+            })
             .unwrap();
             println!(
                 "{story}, seed {seed}: {} calls changed, served {served} times of 598, worst {worst:.1e} s",
@@ -172,7 +173,7 @@ fn faults_serve_no_wrong_second() {
 
 #[test]
 fn what_is_no_recording_is_told_with_its_line() {
-    let fails = |text: &str| replay(text.as_bytes(), None, |_, _| {}, |_| {}).unwrap_err().to_string();
+    let fails = |text: &str| replay(text.as_bytes(), None, |_| {}).unwrap_err().to_string();
     assert!(fails("$GPRMC,,V\n").contains("its first line is not that of a recording"));
     assert_eq!(
         fails("{\"refclockd_recording\":9}\n"),
@@ -228,6 +229,13 @@ fn the_daemon_records_and_the_command_replays() {
     assert_eq!(last["faults"]["wrong_seconds"], 0, "{last}");
     assert!(last["faults"]["calls_changed"].as_u64().unwrap() >= 3, "{last}");
     assert!(said.contains("unplugged in this replay"), "{said}");
+    // What the receiver said, byte for byte: good for what reads bare captures.
+    let output = replayed(&path, &["--heard", "0"]);
+    let capture = folder.join("capture.log");
+    std::fs::write(&capture, &output.stdout).unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).matches("$GPRMC,").count() >= 15);
+    let output = replayed(&capture, &["--samples", "--json"]);
+    assert!(String::from_utf8_lossy(&output.stdout).lines().count() >= 15, "{output:?}");
     // The file that is there is not written over.
     let mut again = Command::new(PROGRAM);
     again.arg("record").arg("-c").arg(folder.join("refclockd.toml")).arg("-o").arg(&path);

@@ -1,7 +1,7 @@
 //! Recordings.
 
 use refclockd::recording::fault::{Fault, Faults, What};
-use refclockd::recording::replay::{ReplayError, replay};
+use refclockd::recording::replay::{ReplayError, Scene, replay};
 use refclocks::Timestamp;
 
 /// A recording. Replayed twice, the same is decided; what cannot be read is told with its line.
@@ -9,19 +9,16 @@ pub fn recording(data: &[u8]) {
     let lines = data.split(|b| *b == b'\n').count();
     let run = || {
         let mut decided = Vec::new();
-        let said = replay(
-            data,
-            None,
-            |_, event| assert!(!event.to_string().is_empty()),
-            |snapshot| {
-                decided.push(refclockd::recording::digest(snapshot));
-            },
-        );
+        let said = replay(data, None, |scene| match scene {
+            Scene::Told(_, event) => assert!(!event.to_string().is_empty()),
+            Scene::Decided(snapshot) => decided.push(refclockd::recording::digest(snapshot)),
+            Scene::Heard(_, bytes) => assert!(2 * bytes.len() < data.len()),
+        });
         (said.map(|r| (r.calls, r.compared, r.different, r.first_different)).map_err(|e| e.to_string()), decided)
     };
     let first = run();
     assert_eq!(first, run(), "the same, decided twice");
-    match replay(data, None, |_, _| {}, |_| {}) {
+    match replay(data, None, |_| {}) {
         Ok(replayed) => {
             assert!(replayed.different <= replayed.compared && replayed.calls + replayed.compared < lines as u64 + 1);
         }
@@ -31,5 +28,5 @@ pub fn recording(data: &[u8]) {
     let fault = |what| Fault { source: "GPS".into(), what };
     let faults = [What::Lose(0.2), What::Delay(0.1), What::Corrupt(0.3), What::Unplug(1.0, 5.0)].map(fault);
     let mut faults = Faults::new(faults.into(), 1, Timestamp::from_parts(1000, 0));
-    let _ = replay(data, Some(&mut faults), |_, _| {}, |_| {});
+    let _ = replay(data, Some(&mut faults), |_| {});
 }

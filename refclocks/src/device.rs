@@ -286,7 +286,10 @@ impl fmt::Display for DeviceReason {
                 write!(f, "SHM unit {unit} has {found} bytes, not 96 or 80: whoever made it means something else")
             }
             Self::SegmentOwner { unit, uid, mode } => {
-                write!(f, "SHM unit {unit} belongs to uid {uid} with mode {mode:03o}: anyone could write it")
+                write!(
+                    f,
+                    "SHM unit {unit} belongs to uid {uid} with mode {mode:03o}: others than root and we can write it"
+                )
             }
             Self::ImpossibleDate { date } => write!(f, "the receiver sends the impossible date {date}"),
             Self::Told { words, .. } => f.write_str(words),

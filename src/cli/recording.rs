@@ -1,7 +1,7 @@
 //! What `refclockd replay` does with a recording of `refclockd record`: decides it again.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use crate::core::snapshot::Snapshot;
 use crate::core::state::{Bound, State};
 use crate::observe::plain::plain;
 use crate::recording::fault::{Fault, Faults, What};
-use crate::recording::replay::{ReplayError, Replayed, header, replay};
+use crate::recording::replay::{ReplayError, Replayed, Scene, header, replay};
 
 /// sysexits: the file cannot be read.
 const EX_NOINPUT: u8 = 66;
@@ -36,6 +36,10 @@ pub struct FaultArgs {
     /// Unplug a source from so long after the beginning to so long, e.g. PPS=60..120.
     #[arg(long, value_name = "SOURCE=FROM..TO", value_parser = unplug)]
     unplug: Vec<Fault>,
+    /// Write the bytes of a receiver instead, by its number, from 0 in the order of the configuration: a bare
+    /// capture.
+    #[arg(long, value_name = "NUMBER")]
+    heard: Option<usize>,
     /// Other faults of the same kind.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -70,6 +74,18 @@ pub fn run(path: &Path, faults: &FaultArgs, json: bool) -> ExitCode {
 
 fn try_run(path: &Path, args: &FaultArgs, json: bool) -> Result<ExitCode, ReplayError> {
     let open = || File::open(path).map(BufReader::new);
+    if let Some(number) = args.heard {
+        let mut out = std::io::stdout().lock();
+        replay(open()?, None, |scene| {
+            if let Scene::Heard(source, bytes) = scene
+                && source == number
+            {
+                // A reader that went away is no reason to complain.
+                let _ = out.write_all(bytes);
+            }
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let faults = args.all();
     let told = |at, text: String| {
         if json {
@@ -79,25 +95,36 @@ fn try_run(path: &Path, args: &FaultArgs, json: bool) -> Result<ExitCode, Replay
         }
     };
     if faults.is_empty() {
-        let replayed = replay(open()?, None, |at, event| told(at, event.to_string()), |_| {})?;
+        let replayed = replay(open()?, None, |scene| {
+            if let Scene::Told(at, event) = scene {
+                told(at, event.to_string());
+            }
+        })?;
         say(&replayed, None, json);
         return Ok(if replayed.different == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     // As it was, to compare with.
     let mut as_it_was = Vec::new();
-    replay(open()?, None, |_, _| {}, |snapshot| as_it_was.push(Standing::of(snapshot)))?;
+    replay(open()?, None, |scene| {
+        if let Scene::Decided(snapshot) = scene {
+            as_it_was.push(Standing::of(snapshot));
+        }
+    })?;
     let mut first = String::new();
     open()?.read_line(&mut first)?;
     let Bracket { raw_after: start, .. } = header(first.trim_end())?.at;
     let mut faults = Faults::new(faults, args.seed, start);
     let mut compared = Compared::default();
     let mut was = as_it_was.into_iter();
-    let decided = |snapshot: &Snapshot| {
-        if let Some(was) = was.next() {
-            compared.with(&was, &Standing::of(snapshot));
+    let replayed = replay(open()?, Some(&mut faults), |scene| match scene {
+        Scene::Told(at, event) => told(at, event.to_string()),
+        Scene::Decided(snapshot) => {
+            if let Some(was) = was.next() {
+                compared.with(&was, &Standing::of(snapshot));
+            }
         }
-    };
-    let replayed = replay(open()?, Some(&mut faults), |at, event| told(at, event.to_string()), decided)?;
+        Scene::Heard(..) => {}
+    })?;
     compared.faults = faults.done();
     say(&replayed, Some(&compared), json);
     Ok(if compared.wrong_seconds == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

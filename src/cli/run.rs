@@ -144,11 +144,12 @@ async fn serve(
         });
     }
     let mut clock = DisciplinedClock::new(engine(config, utc, table_until), &memory, clock, raw);
-    let mut recorder = None;
+    let (mut recorder, mut tap) = (None, None);
     if let (Some(record), Some(header)) = (record, header) {
         let (started, tape) = Recorder::start(record.path, &header)
             .map_err(|error| Unstarted::Recording { path: record.path.to_owned(), error })?;
-        clock.record_to(tape);
+        clock.record_to(tape.clone());
+        tap = Some(tape);
         recorder = Some(started);
     }
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));
@@ -168,7 +169,10 @@ async fn serve(
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();
     let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
-    let roster = Roster::new(inbox.clone(), names, taken, last_good, daemon.published(), serving.access());
+    let mut roster = Roster::new(inbox.clone(), names, taken, last_good, daemon.published(), serving.access());
+    if let Some(tape) = tap {
+        roster.record_to(tape);
+    }
     let how = (inbox.clone(), threads);
     daemon.install(|clock| Installation::new(file.into(), config, (roster, serving), supervisor, how, clock));
     if threads {

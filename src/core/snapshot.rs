@@ -10,6 +10,7 @@ use std::sync::Arc;
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
 use refclocks::{DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
+use super::delays::DelayHistogram;
 use super::holdover::Growth;
 use super::leap::UtcMap;
 use super::sawtooth::SawtoothState;
@@ -284,6 +285,8 @@ pub struct SourceReport {
     pub jitter: Option<f64>,
     /// Messages: learned delay after the pulse. Network: round-trip delay. s.
     pub delay: Option<f64>,
+    /// Messages: how late they came, one by one.
+    pub delays: Arc<DelayHistogram>,
     /// Network: what it is off by, as was learned from something better, and the standard deviation of
     /// that, s; positive = it is behind.
     pub bias: Option<(f64, f64)>,

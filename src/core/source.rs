@@ -1,6 +1,7 @@
 //! One source as the core sees it: its recent measurements, its reach, the interval it stands for.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{DevicePhase, DeviceReason, DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::bias::Bias;
 use super::by_hand::{FIXED, NOISE};
+use super::delays::DelayHistogram;
 use super::measurement::{Measurement, SourceId};
 use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
@@ -94,6 +96,8 @@ pub(super) struct Source {
     pub verdict: Verdict,
     /// Messages: the learned delay.
     pub delay: Option<LearnedDelay>,
+    /// Messages: how late they came, one by one.
+    pub delays: Arc<DelayHistogram>,
     /// Messages: the record against each pulse source.
     pub records: BTreeMap<SourceId, MessageRecord>,
     /// Pulses.
@@ -152,6 +156,7 @@ impl Source {
             reach: 0,
             poll: 0,
             verdict: Verdict::NoData,
+            delays: Arc::default(),
             records: BTreeMap::new(),
             delay,
             train: PulseTrain::default(),
@@ -336,6 +341,7 @@ impl Source {
                 SourceKind::Network => self.recent.back().and_then(|m| m.delay),
                 _ => None,
             },
+            delays: Arc::clone(&self.delays),
             bias: self.bias.as_ref().and_then(Bias::learned),
             calibrated: self.is_calibrated(),
             reach: self.reach_at(now),

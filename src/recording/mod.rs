@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::leap::UtcMap;
 use crate::core::local::LocalPolicy;
+use crate::core::measurement::SourceId;
 use crate::core::snapshot::Snapshot;
 use crate::core::steering::StepPolicy;
 use call::Call;
@@ -59,6 +60,15 @@ pub struct Header {
 pub enum Line {
     /// Something was told.
     Call(Box<Call>),
+    /// Bytes came from a receiver. What they led to is told by the calls.
+    Heard {
+        /// Whose.
+        source: SourceId,
+        /// When the last of them was read.
+        at: Timestamp<Raw>,
+        /// The bytes, two hexadecimal digits each.
+        bytes: String,
+    },
     /// What was decided, after all that came at one wake-up.
     Decided {
         /// When.
@@ -66,6 +76,27 @@ pub enum Line {
         /// The [`digest`] of the snapshot, in hexadecimal digits.
         digest: String,
     },
+}
+
+impl Line {
+    /// Bytes that came.
+    pub fn heard(source: SourceId, at: Timestamp<Raw>, bytes: &[u8]) -> Self {
+        use std::fmt::Write;
+        let mut digits = String::with_capacity(2 * bytes.len());
+        for byte in bytes {
+            // A String takes all.
+            let _ = write!(digits, "{byte:02x}");
+        }
+        Self::Heard { source, at, bytes: digits }
+    }
+}
+
+/// The bytes that so many hexadecimal digits say. `None`: they are none.
+pub fn bytes_of(digits: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = digits.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    digits.filter(|digits| digits.len().is_multiple_of(2)).map(|digits| {
+        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit)).collect()
+    })
 }
 
 /// What was decided, in a number: the clock, its rate and bound to the last bit, the state and what is

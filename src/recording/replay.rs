@@ -7,10 +7,11 @@ use thiserror::Error;
 
 use super::call::{Call, is_possible};
 use super::fault::Faults;
-use super::{Header, Line, VERSION, digest};
+use super::{Header, Line, VERSION, bytes_of, digest};
 use crate::clock::{DisciplinedClock, SoftwareClock};
 use crate::core::engine::EngineConfig;
 use crate::core::event::Event;
+use crate::core::measurement::SourceId;
 use crate::core::memory::Memory;
 use crate::core::snapshot::Snapshot;
 
@@ -93,7 +94,18 @@ pub struct Replayed {
     pub last: Snapshot,
 }
 
-/// Replays a recording; `told` gets each event, with our clock's time. With faults, decisions are made anew,
+/// What can be seen of a replay.
+#[derive(Clone, Copy, Debug)]
+pub enum Scene<'a> {
+    /// Something happened, by our clock's time.
+    Told(Timestamp<Utc>, &'a Event),
+    /// All that came at one wake-up has been dealt with.
+    Decided(&'a Snapshot),
+    /// Bytes came from a receiver.
+    Heard(SourceId, &'a [u8]),
+}
+
+/// Replays a recording. With faults, decisions are made anew,
 /// and are not compared.
 ///
 /// # Errors
@@ -102,8 +114,7 @@ pub struct Replayed {
 pub fn replay(
     mut file: impl BufRead,
     mut faults: Option<&mut Faults>,
-    mut told: impl FnMut(Timestamp<Utc>, &Event),
-    mut decided: impl FnMut(&Snapshot),
+    mut see: impl FnMut(Scene<'_>),
 ) -> Result<Replayed, ReplayError> {
     let mut text = String::new();
     file.read_line(&mut text)?;
@@ -127,8 +138,13 @@ pub fn replay(
                 };
                 for call in calls {
                     replayed.calls += 1;
-                    make(&call, &mut clock, &mut told);
+                    make(&call, &mut clock, &mut see);
                 }
+            }
+            Line::Heard { source, bytes, .. } => {
+                let bytes = bytes_of(&bytes).ok_or_else(|| "its bytes are not hexadecimal digits".to_owned());
+                let bytes = bytes.map_err(|error| ReplayError::Line { line: number, error })?;
+                see(Scene::Heard(source, &bytes));
             }
             Line::Decided { at, digest: said } => {
                 let snapshot = clock.snapshot(at);
@@ -139,7 +155,7 @@ pub fn replay(
                         replayed.first_different.get_or_insert(number);
                     }
                 }
-                decided(&snapshot);
+                see(Scene::Decided(&snapshot));
                 replayed.last = snapshot;
             }
         }
@@ -180,12 +196,12 @@ impl Order {
     }
 }
 
-fn make(call: &Call, clock: &mut DisciplinedClock, told: &mut impl FnMut(Timestamp<Utc>, &Event)) {
+fn make(call: &Call, clock: &mut DisciplinedClock, see: &mut impl FnMut(Scene<'_>)) {
     call.make(clock);
     while clock.poll_wanted_poll().is_some() {}
     while let Some(event) = clock.poll_event() {
         let raw = call.at().unwrap_or(Timestamp::EPOCH);
         let utc = clock.snapshot(raw).utc_at(raw).0;
-        told(utc, &event);
+        see(Scene::Told(utc, &event));
     }
 }

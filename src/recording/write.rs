@@ -10,12 +10,12 @@ use super::{Header, Line};
 
 /// Takes lines.
 #[derive(Clone, Debug)]
-pub struct Tape(Sender<Line>);
+pub struct Tape(Sender<Option<Line>>);
 
 impl Tape {
     /// Hands a line over. If it cannot be written any more, whoever started it finds out.
     pub fn note(&self, line: Line) {
-        let _ = self.0.send(line);
+        let _ = self.0.send(Some(line));
     }
 }
 
@@ -23,6 +23,8 @@ impl Tape {
 #[derive(Debug)]
 pub struct Recorder {
     thread: JoinHandle<io::Result<u64>>,
+    /// Nothing ends the recording, whoever has a tape still.
+    end: Sender<Option<Line>>,
 }
 
 impl Recorder {
@@ -35,31 +37,35 @@ impl Recorder {
         let mut file = BufWriter::new(File::options().write(true).create_new(true).open(path)?);
         line(&mut file, header)?;
         file.flush()?;
-        let (sender, lines) = channel();
+        let (sender, lines) = channel::<Option<Line>>();
         let write = move || {
             let mut written = 0;
             // What came together is written together.
-            while let Ok(first) = lines.recv() {
+            'recording: while let Ok(Some(first)) = lines.recv() {
                 line(&mut file, &first)?;
                 written += 1;
                 for more in lines.try_iter() {
+                    let Some(more) = more else { break 'recording };
                     line(&mut file, &more)?;
                     written += 1;
                 }
                 file.flush()?;
             }
+            file.flush()?;
             Ok(written)
         };
         let thread = std::thread::Builder::new().name("recording".into()).spawn(write)?;
-        Ok((Self { thread }, Tape(sender)))
+        Ok((Self { thread, end: sender.clone() }, Tape(sender)))
     }
 
-    /// Waits until all is written, once nobody has a tape any more. How many lines there are.
+    /// Ends the recording, and waits until all is written. How many lines there are.
     ///
     /// # Errors
     ///
     /// The system's, the disk's foremost.
     pub fn finish(self) -> io::Result<u64> {
+        // One that has ended by itself has its reason.
+        let _ = self.end.send(None);
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that wrote it has failed")))
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::Delivery;
 use super::comeback::Comeback;
+use super::{Delivery, Tap};
 use crate::device::{DevicePhase, DeviceReason};
 use crate::gpsd::{Config, Fatal, Session, Stream};
 use crate::sys::clock::raw_now;
@@ -57,12 +57,22 @@ enum End {
 pub async fn run(
     config: GpsdConfig,
     resolve: impl AsyncFn(&str, u16) -> io::Result<Vec<SocketAddr>>,
+    sink: impl FnMut(Stream, Delivery),
+) {
+    run_tapped(config, resolve, Tap::default(), sink).await;
+}
+
+/// The same, with all bytes for a tap as well.
+pub async fn run_tapped(
+    config: GpsdConfig,
+    resolve: impl AsyncFn(&str, u16) -> io::Result<Vec<SocketAddr>>,
+    tap: Tap,
     mut sink: impl FnMut(Stream, Delivery),
 ) {
     let mut session = Session::new(config.session.clone());
     let mut comeback = Comeback::default();
     loop {
-        let end = talk(&config.address, &resolve, &mut session, &mut comeback, &mut sink).await;
+        let end = talk(&config.address, &resolve, (&mut session, &tap), &mut comeback, &mut sink).await;
         let address = || format!("gpsd at {}", config.address);
         let (phase, reason) = match end {
             End::Closed => (DevicePhase::Absent, DeviceReason::Unplugged { path: address() }),
@@ -82,13 +92,13 @@ pub async fn run(
 async fn talk(
     address: &Address,
     resolve: &impl AsyncFn(&str, u16) -> io::Result<Vec<SocketAddr>>,
-    session: &mut Session,
+    (session, tap): (&mut Session, &Tap),
     comeback: &mut Comeback,
     sink: &mut impl FnMut(Stream, Delivery),
 ) -> End {
     match address {
         Address::Unix(path) => match UnixStream::connect(path).await {
-            Ok(stream) => converse(stream, session, comeback, sink).await,
+            Ok(stream) => converse(stream, (session, tap), comeback, sink).await,
             Err(error) => End::Io(error),
         },
         Address::Tcp(host, port) => {
@@ -100,7 +110,7 @@ async fn talk(
             // `localhost` is two addresses, and gpsd may listen at one of them.
             for address in addresses {
                 match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => return converse(stream, session, comeback, sink).await,
+                    Ok(Ok(stream)) => return converse(stream, (session, tap), comeback, sink).await,
                     Ok(Err(error)) => failed = error,
                     Err(_) => failed = io::ErrorKind::TimedOut.into(),
                 }
@@ -112,7 +122,7 @@ async fn talk(
 
 async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
     mut stream: S,
-    session: &mut Session,
+    (session, tap): (&mut Session, &Tap),
     comeback: &mut Comeback,
     sink: &mut impl FnMut(Stream, Delivery),
 ) -> End {
@@ -129,7 +139,11 @@ async fn converse<S: AsyncReadExt + AsyncWriteExt + Unpin>(
         };
         let handled = match read {
             Some(Ok(0)) => return End::Closed,
-            Some(Ok(n)) => session.handle_bytes(buffer.get(..n).unwrap_or_default(), raw_now()),
+            Some(Ok(n)) => {
+                let (at, bytes) = (raw_now(), buffer.get(..n).unwrap_or_default());
+                tap.hear(at, bytes);
+                session.handle_bytes(bytes, at)
+            }
             Some(Err(error)) => return End::Io(error),
             None => session.handle_timeout(raw_now()),
         };

@@ -28,9 +28,36 @@ pub mod serial;
 pub mod shm;
 pub mod sock;
 
+use std::fmt;
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::device::{DevicePhase, DeviceReason};
+
+/// Gets all bytes that a shell reads, with the stamp of the last of them: for recordings.
+#[derive(Clone, Default)]
+pub struct Tap(Option<Rc<Hear>>);
+
+type Hear = dyn Fn(Timestamp<Raw>, &[u8]);
+
+impl Tap {
+    /// One that hands them on.
+    pub fn new(hear: impl Fn(Timestamp<Raw>, &[u8]) + 'static) -> Self {
+        Self(Some(Rc::new(hear)))
+    }
+
+    fn hear(&self, at: Timestamp<Raw>, bytes: &[u8]) {
+        if let Some(hear) = &self.0 {
+            hear(at, bytes);
+        }
+    }
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Tap" } else { "no Tap" })
+    }
+}
 
 /// Why a path could not be opened.
 fn explain_open(path: String, error: &std::io::Error) -> (DevicePhase, DeviceReason) {

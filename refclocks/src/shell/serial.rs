@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tokio::io::unix::AsyncFd;
 
-use super::Delivery;
 use super::comeback::Comeback;
+use super::{Delivery, Tap};
 use crate::device::{DevicePhase, DeviceReason};
 use crate::receiver::{self, Driver, Hunt};
 use crate::sys::clock::raw_now;
@@ -26,7 +26,12 @@ pub struct SerialConfig {
 }
 
 /// Reads a port for ever.
-pub async fn run(config: SerialConfig, mut sink: impl FnMut(Delivery)) {
+pub async fn run(config: SerialConfig, sink: impl FnMut(Delivery)) {
+    run_tapped(config, Tap::default(), sink).await;
+}
+
+/// The same, with all bytes for a tap as well.
+pub async fn run_tapped(config: SerialConfig, tap: Tap, mut sink: impl FnMut(Delivery)) {
     let mut driver = Driver::new(config.receiver);
     let mut comeback = Comeback::default();
     loop {
@@ -36,7 +41,7 @@ pub async fn run(config: SerialConfig, mut sink: impl FnMut(Delivery)) {
                 driver.set_baud(tty.get_ref().baud());
                 driver.handle_open(raw_now());
                 deliver(&mut driver, &mut sink);
-                let reason = listen(&tty, &config, &mut driver, &mut comeback, &mut sink).await;
+                let reason = listen(&tty, (&config, &tap), &mut driver, &mut comeback, &mut sink).await;
                 driver.handle_fault(DevicePhase::Absent, reason, raw_now());
             }
             Err(error) => {
@@ -52,7 +57,7 @@ pub async fn run(config: SerialConfig, mut sink: impl FnMut(Delivery)) {
 /// Reads until the port goes away; returns how.
 async fn listen(
     tty: &AsyncFd<Tty>,
-    config: &SerialConfig,
+    (config, tap): (&SerialConfig, &Tap),
     driver: &mut Driver,
     comeback: &mut Comeback,
     sink: &mut impl FnMut(Delivery),
@@ -72,7 +77,9 @@ async fn listen(
             Some(Ok(mut guard)) => match guard.try_io(|tty| tty.get_ref().read(&mut buffer)) {
                 Ok(Ok((0, _))) => return DeviceReason::Unplugged { path: config.path.clone() },
                 Ok(Ok((n, at))) => {
-                    driver.handle_bytes(buffer.get(..n).unwrap_or_default(), at);
+                    let bytes = buffer.get(..n).unwrap_or_default();
+                    tap.hear(at, bytes);
+                    driver.handle_bytes(bytes, at);
                     hunt.handle_bytes(driver.understands(), at);
                     if driver.understands() {
                         comeback.reset();

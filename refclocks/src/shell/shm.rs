@@ -135,3 +135,30 @@ pub(super) fn refused(unit: u8, error: &std::io::Error) -> (DevicePhase, DeviceR
         _ => super::explain_open(path, error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_of_another_owner_or_size_is_refused_with_the_command_that_mends_it() {
+        let ours = Facts { id: 1, uid: own_uid(), mode: 0o600, size: 96 };
+        assert_eq!(judge(ours, 0, false), Ok(()));
+        assert_eq!(judge(Facts { size: 80, ..ours }, 0, false), Ok(()), "32-bit time");
+        assert_eq!(judge(Facts { mode: 0o666, ..ours }, 2, false), Ok(()), "open by custom");
+        let refused = |facts, unit| {
+            let reason = judge(facts, unit, false).unwrap_err();
+            (reason.to_string(), reason.action().unwrap())
+        };
+        let (said, action) = refused(Facts { size: 88, ..ours }, 1);
+        assert_eq!(said, "SHM unit 1 has 88 bytes, not 96 or 80: whoever made it means something else");
+        assert!(action.contains("ipcrm -M 0x4e545031"), "{action}");
+        let stranger = Facts { uid: 12_345, ..ours };
+        let (said, action) = refused(stranger, 0);
+        assert_eq!(said, "SHM unit 0 belongs to uid 12345 with mode 600: others than root and we can write it");
+        assert!(action.contains("ipcrm -M 0x4e545030") && action.contains("trust_owner = true"), "{action}");
+        assert_eq!(judge(stranger, 0, true), Ok(()));
+        // One of ours that all may write.
+        assert!(judge(Facts { mode: 0o666, ..ours }, 1, false).is_err());
+    }
+}

@@ -1,5 +1,7 @@
 //! What drivers deliver: pulses get their number, messages lose their delay.
 
+use std::sync::Arc;
+
 use refclocks::time::{Raw, Span, Tai, Timestamp};
 use refclocks::{Sample, Sawtooth};
 
@@ -91,12 +93,11 @@ impl Engine {
         for (pulse, train) in &trains {
             s.record(*pulse).push(train, raw, named);
         }
-        if let Some(tai) = clock
-            && s.config.delay.is_none()
-        {
-            let delay = (tai - named).seconds();
-            // Whole seconds are another matter than a delay.
-            if (-0.5..2.0).contains(&delay) {
+        // Whole seconds are another matter than a delay.
+        let delay = clock.map(|tai| (tai - named).seconds()).filter(|delay| (-0.5..2.0).contains(delay));
+        if let Some(delay) = delay {
+            Arc::make_mut(&mut s.delays).push(delay);
+            if s.config.delay.is_none() {
                 match &mut s.delay {
                     Some(learned) => learned.push(delay),
                     None => s.delay = Some(LearnedDelay::first(delay)),

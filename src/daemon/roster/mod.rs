@@ -26,6 +26,7 @@ use crate::ntp::access::Access;
 use crate::ntp::client::names::{Names, ResolveError};
 use crate::ntp::client::{ClientEvent, Order, ServerState};
 use crate::ntp::keys::Key;
+use crate::recording::write::Tape;
 
 use pools::RunningPool;
 use shells::Shell;
@@ -40,6 +41,8 @@ pub struct Roster {
     taken: Taken,
     /// What UTC is of TAI is read here, for clocks that keep TAI.
     published: Arc<ArcSwap<Snapshot>>,
+    /// Where all bytes of receivers are recorded.
+    tape: Option<Tape>,
     /// The last good time known, by which receivers' dates are read.
     last_good: Timestamp<Utc>,
     /// The keys that requests are signed with.
@@ -92,6 +95,7 @@ impl Roster {
             names,
             taken,
             published,
+            tape: None,
             access,
             last_good,
             keys: None,
@@ -101,6 +105,11 @@ impl Roster {
             next_pool: 0,
             look_at_pools,
         }
+    }
+
+    /// Records all bytes of receivers that come from now on.
+    pub fn record_to(&mut self, tape: Tape) {
+        self.tape = Some(tape);
     }
 
     /// Makes the sources those of a configuration. Returns what has changed, in words.

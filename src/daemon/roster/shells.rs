@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use refclocks::gpsd::Stream;
-use refclocks::shell::{gpsd, phc, pps, serial, shm, sock};
+use refclocks::shell::{Tap, gpsd, phc, pps, serial, shm, sock};
 use refclocks::sys::clock;
 use refclocks::{gpsd as gpsd_driver, receiver};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use crate::config::{Driver, PhcInput, Refclock, Server};
 use crate::core::measurement::SourceId;
 use crate::daemon::Input;
 use crate::ntp::client::{self, ClientConfig, ClientEvent, Orders, ServerState};
+use crate::recording::Line;
 
 /// A task that ends when it is dropped.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl Roster {
                     configure: config.configure,
                 };
                 let config = serial::SerialConfig { path, baud: config.baud, shared, receiver };
-                Shell::start(serial::run(config, move |d| send(at, d)))
+                Shell::start(serial::run_tapped(config, self.tap(at), move |d| send(at, d)))
             }
             Driver::Pps { device, edge, echo, kernel_consumer } => {
                 let path = device.as_ref().map(|device| device.to_string_lossy().into_owned());
@@ -86,7 +87,7 @@ impl Roster {
                 let names = self.names.clone();
                 let resolve = async move |host: &str, port| names.resolve(host, port).await.map_err(io::Error::other);
                 let sink = move |stream, d| send(if stream == Stream::Pulse { pulse_at } else { at }, d);
-                Shell::start(gpsd::run(config, resolve, sink))
+                Shell::start(gpsd::run_tapped(config, resolve, self.tap(at), sink))
             }
             Driver::Shm { unit, trust_owner, .. } => {
                 let config = shm::ShmConfig { unit: *unit, trust_owner: *trust_owner };
@@ -97,6 +98,14 @@ impl Roster {
                 let config = sock::SockConfig { path, access: access.clone() };
                 Shell::start(sock::run(config, socket, move |d| send(at, d)))
             }
+        }
+    }
+
+    /// What gets the bytes of a source.
+    fn tap(&self, source: SourceId) -> Tap {
+        match self.tape.clone() {
+            Some(tape) => Tap::new(move |at, bytes| tape.note(Line::heard(source, at, bytes))),
+            None => Tap::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::numbers::{code_and_data, finite, name_of, nanos, nanos_up, utc_text};
+use crate::core::delays::{BIN, DelayHistogram};
 use crate::core::sawtooth::SawtoothState;
 use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
 use crate::core::state::Verdict;
@@ -23,6 +24,25 @@ pub struct SourcesReport {
     pub time_utc: String,
     /// All sources, in the order of the configuration.
     pub sources: Vec<SourceEntry>,
+}
+
+/// A histogram of delays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelayCounts {
+    /// Where the first bin begins.
+    pub from_ms: i64,
+    /// How wide each is.
+    pub bin_ms: i64,
+    /// How many messages came in each.
+    pub counts: Vec<u32>,
+}
+
+impl DelayCounts {
+    fn of(delays: &DelayHistogram) -> Option<Self> {
+        let (first, counts) = delays.counts()?;
+        let bin_ms = (BIN * 1e3).round() as i64;
+        Some(Self { from_ms: i64::from(first) * bin_ms, bin_ms, counts })
+    }
 }
 
 /// One source.
@@ -50,6 +70,8 @@ pub struct SourceEntry {
     pub jitter_ns: Option<u64>,
     /// Messages: learned delay after the pulse. Network: round trip.
     pub delay_ns: Option<i64>,
+    /// Messages: how late they came after the second, one by one.
+    pub delay_histogram: Option<DelayCounts>,
     /// Servers: how far it is behind, as was learned from something better; taken off when it feeds the
     /// clock.
     pub bias_ns: Option<i64>,
@@ -141,6 +163,7 @@ impl SourceEntry {
             interval_ns: source.interval.and_then(nanos_up),
             jitter_ns: source.jitter.and_then(nanos_up),
             delay_ns: source.delay.and_then(nanos),
+            delay_histogram: DelayCounts::of(&source.delays),
             bias_ns: source.bias.and_then(|(bias, _)| nanos(bias)),
             calibrated: (source.kind == SourceKind::Message).then_some(source.calibrated),
             reach: format!("{}/8", source.reach.count_ones()),

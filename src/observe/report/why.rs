@@ -172,6 +172,19 @@ fn next(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<String> {
     expected.into_iter().chain(action).chain(clock).collect()
 }
 
+/// How late the messages came one by one, once there are enough.
+fn how_late(source: &SourceReport) -> Option<String> {
+    let delays = &source.delays;
+    let by = |share| delays.quantile(share).map(|seconds| (seconds * 1e3).round());
+    let (few, half, most) = (by(0.05)?, by(0.5)?, by(0.95)?);
+    (delays.total() >= 60).then(|| {
+        format!(
+            "Of its last {} messages 5 % came within {few} ms after the second, half within {half} ms, 95 % within {most} ms.",
+            delays.total()
+        )
+    })
+}
+
 impl WhySource {
     fn new(snapshot: &Snapshot, source: &SourceReport, raw: Timestamp<Raw>) -> Self {
         let name = plain(&source.name).into_owned();
@@ -195,6 +208,7 @@ impl WhySource {
             other => format!("{name} is {}.", plain(&other.to_string())),
         };
         let mut because = vec![verdict];
+        because.extend(how_late(source));
         let mut next: Vec<String> = source.verdict.next().into_iter().collect();
         if let Some(device) = source.device.as_ref().filter(|d| d.phase != DevicePhase::Good) {
             let since = Duration((raw - device.since).seconds().max(0.0));
