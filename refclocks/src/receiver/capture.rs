@@ -1,6 +1,7 @@
 //! A bare capture of what a receiver sent: bytes without arrival stamps, perhaps with remarks of its own.
 
-use super::driver::{Config, Driver};
+use super::config::Config;
+use super::driver::Driver;
 use super::heard::{Heard, Outcome, Refusal};
 use crate::calendar::{CivilTime, DAY};
 use crate::device::Health;

@@ -1,6 +1,8 @@
 use super::*;
+use crate::calendar::CivilTime;
 use crate::calendar::parse_iso8601;
 use crate::nmea::write;
+use crate::time::Span;
 use proptest::prelude::*;
 
 fn driver() -> Driver {

@@ -1,12 +1,17 @@
 //! Receivers' habits: how they name leap seconds, repeat themselves, speak before they know, and err.
 
 use super::*;
+use crate::calendar::CivilTime;
 use crate::calendar::parse_iso8601;
 use crate::nmea::write;
-use crate::report::{ComingLeap, Fix};
+use crate::receiver::{Checksums, SawtoothUse};
+use crate::report::{ComingLeap, Fix, LeapIndicator, Remark, Sample};
+use crate::time::{Span, Utc};
+use crate::ubx::setup::Wishes;
 use crate::ubx::write as ubx_write;
 
 const BUILT: &str = "2025-07-01T00:00:00Z";
+const ONE_SECOND: Span = Span::from_whole_seconds(1);
 
 fn utc(text: &str) -> Timestamp<Utc> {
     parse_iso8601(text).unwrap().0

@@ -6,16 +6,19 @@
 //! sees.
 
 mod capture;
+mod config;
 mod cycle;
 mod dating;
 mod driver;
 mod framer;
 mod heard;
 mod hunt;
+mod mind;
 mod sky;
 
 pub use capture::{Capture, utc_in_words};
-pub use driver::{Checksums, Config, Driver, SawtoothUse};
+pub use config::{Checksums, Config, SawtoothUse};
+pub use driver::Driver;
 pub use framer::{Content, Frame, Framer};
 pub use heard::{Heard, Outcome, Refusal, Speaker};
 pub use hunt::{Hunt, SPEEDS};
