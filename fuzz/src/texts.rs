@@ -236,6 +236,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
         jitter: None,
         delay: None,
         bias: None,
+        delays: Default::default(),
         calibrated: false,
         reach: 0,
         poll: 0,
