@@ -6,7 +6,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`call`] | the calls, and their doing |
-//! | [`write`] | to a file, on a thread of its own |
+//! | [`mod@write`] | to a file, on a thread of its own |
 //! | [`replay`] | from a file: the same calls on a new loop, and whether it decides the same |
 //! | [`fault`] | what may go wrong on the way: loss, delay, corruption, an unplugged device |
 
