@@ -10,7 +10,7 @@ pub struct Config {
     pub baud: Option<u32>,
     /// No date can be earlier: when the program was made. The epoch: dates stay as they are.
     pub not_before: Timestamp<Utc>,
-    /// The last good time known; see [`DateFold`].
+    /// The last good time known; see [`DateFold`](crate::nmea::DateFold).
     pub last_good: Timestamp<Utc>,
     /// What to do with sentences that have no checksum.
     pub checksums: Checksums,
