@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,15 @@ use refclocks::{DevicePhase, DeviceReason, Report};
 struct Receiver {
     master: std::fs::File,
     _slave: std::os::fd::OwnedFd,
+    path: PathBuf,
     second: i64,
+}
+
+impl Drop for Receiver {
+    /// The link goes first: the number of its pty may be another test's in a moment.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 impl Receiver {
@@ -32,7 +40,7 @@ impl Receiver {
         let name = nix::unistd::ttyname(&slave).unwrap();
         let _ = std::fs::remove_file(path);
         std::os::unix::fs::symlink(name, path).unwrap();
-        Self { master: master.into(), _slave: slave, second: 1_767_225_600 }
+        Self { master: master.into(), _slave: slave, path: path.into(), second: 1_767_225_600 }
     }
 
     fn say_second(&mut self) {
@@ -135,7 +143,6 @@ fn a_receiver_that_appears_is_attached_at_once() {
                 let at = opened.borrow().last().copied().unwrap();
                 waits.push(at - plugged);
                 drop(receiver);
-                let _ = std::fs::remove_file(&path);
             }
             waits
         };
