@@ -43,7 +43,7 @@ fn every_length_mode_and_version_is_answered_or_refused() {
             let len = socket.recv(&mut reply).expect("the server is silent");
             replies += 1;
             assert!(len <= longest.max(48), "a reply of {len} octets to {longest}");
-            assert_eq!(reply[0] & 7, 4, "nothing but replies");
+            assert!([2, 4].contains(&(reply[0] & 7)), "nothing but replies");
             if reply[24..32] == cookie.0.to_be_bytes() {
                 return;
             }

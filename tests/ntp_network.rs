@@ -133,6 +133,28 @@ fn uses_its_server(network: &Network, folder: &Path) -> bool {
 }
 
 #[test]
+fn chronyd_and_ntpd_have_us_for_a_peer_and_we_them() {
+    let Some(network) = Network::make("") else { return };
+    let (ours, theirs, again) = (folder(), folder(), folder());
+    let _server = refclockd(&network, Machine::A, ours.path(), SERVER);
+    let lines = "peer 10.9.0.1 key 5 minpoll 0 maxpoll 0\nallow 10.9.0.0/24\nport 1123\nlocal stratum 5";
+    let Some((_chronyd, socket)) = chronyd(&network, Machine::B, theirs.path(), lines) else { return };
+    let Some(_ntpd) = ntpd(&network, Machine::B, theirs.path(), "peer 10.9.0.1 key 6 minpoll 3 maxpoll 3") else {
+        return;
+    };
+    wait_until("chronyd has us for a peer", PATIENCE, || {
+        chronyc(&network, Machine::B, &socket, "sources").contains("=* 10.9.0.1")
+    });
+    wait_until("ntpd has us for a peer", PATIENCE, || {
+        ntpq(&network, Machine::B, "-p").lines().any(|line| line.contains("10.9.0.1") && !line.contains(".INIT."))
+    });
+    // Another of us has that chronyd for a peer.
+    let server = "[[server]]\naddress = \"10.9.0.2\"\nport = 1123\npeer = true\nkey = 5\niburst = true\nminpoll = 0\nmaxpoll = 2\n";
+    let _client = refclockd(&network, Machine::B, again.path(), server);
+    wait_until("we have chronyd for a peer", PATIENCE, || uses_its_server(&network, again.path()));
+}
+
+#[test]
 fn whole_networks_are_told_the_time_and_tshark_has_nothing_to_say() {
     let Some(network) = Network::make("") else { return };
     let (ours, theirs) = (folder(), folder());

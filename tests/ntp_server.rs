@@ -114,7 +114,7 @@ fn noise_and_other_modes_get_no_answer_and_are_counted() {
     assert_eq!(ask(server, &[0x23; 20]), None);
     assert_eq!(ask(server, &[]), None);
     assert_eq!(ask(server, &mode(Mode::Server)), None);
-    assert_eq!(ask(server, &mode(Mode::SymmetricActive)), None);
+    assert_eq!(ask(server, &mode(Mode::SymmetricPassive)), None);
     assert_eq!(ask(server, &[0x23; 1400]), None);
     assert!(ask(server, &request(6)).is_some());
     let totals = totals_at_the_end(workers);

@@ -335,6 +335,8 @@ pub struct Server {
     pub key: Option<u32>,
     /// NTP version of the requests, 1 to 4.
     pub version: u8,
+    /// Ask as a peer (symmetric active), not as a client.
+    pub peer: bool,
     /// Ask in interleaved mode.
     pub xleave: bool,
     /// Which replies are not good enough.
@@ -357,6 +359,7 @@ impl Server {
             options: SelectionOptions::default(),
             key: None,
             version: 4,
+            peer: false,
             xleave: false,
             filters: Filters::default(),
             origin: Origin::default(),

@@ -23,7 +23,7 @@ const COMMON: [&str; 10] =
     ["driver", "name", "refid", "delay", "offset", "prefer", "noselect", "trust", "require", "stratum"];
 
 /// Keys of every server.
-const SERVER: [&str; 18] = [
+const SERVER: [&str; 19] = [
     "address",
     "name",
     "port",
@@ -36,6 +36,7 @@ const SERVER: [&str; 18] = [
     "require",
     "key",
     "version",
+    "peer",
     "xleave",
     "minstratum",
     "maxdelay",
@@ -154,6 +155,7 @@ fn exchange(section: &Section<'_, '_>, source: &mut Server, out: &mut Vec<Diagno
     let small =
         |key, range, out: &mut Vec<Diagnostic>| section.integer(key, range, out).and_then(|n| u8::try_from(n).ok());
     source.version = small("version", 1..=4, out).unwrap_or(source.version);
+    source.peer = section.boolean("peer", out).unwrap_or(source.peer);
     source.xleave = section.boolean("xleave", out).unwrap_or(source.xleave);
     let filters = &mut source.filters;
     filters.min_stratum = small("minstratum", 0..=15, out).unwrap_or(filters.min_stratum);
@@ -413,11 +415,11 @@ mod tests {
     #[test]
     fn how_a_server_is_asked() {
         let said = server(
-            "minpoll = -2\nmaxpoll = 3\nversion = 3\nxleave = true\nminstratum = 2\nmaxdelay = \"20 ms\"\n\
+            "minpoll = -2\nmaxpoll = 3\nversion = 3\npeer = true\nxleave = true\nminstratum = 2\nmaxdelay = \"20 ms\"\n\
              maxdelayratio = 2.5\nbind_address = \"192.0.2.9\"\nbind_interface = \"eth0\"",
         )
         .unwrap();
-        assert_eq!((said.minpoll, said.maxpoll, said.version, said.xleave), (-2, 3, 3, true));
+        assert_eq!((said.minpoll, said.maxpoll, said.version, said.peer && said.xleave), (-2, 3, 3, true));
         assert_eq!((said.filters.min_stratum, said.filters.max_delay_ratio), (2, 2.5));
         assert_eq!(said.filters.max_delay, Span::from_seconds(0.02));
         assert_eq!(said.origin.address, Some([192, 0, 2, 9].into()));

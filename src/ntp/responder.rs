@@ -202,7 +202,7 @@ fn admit(
     let flags = access.flags(source);
     let first = FirstOctet(datagram.octets.first().copied().unwrap_or_default());
     // Of what is no request the limiter knows nothing.
-    let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved);
+    let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved | Mode::SymmetricActive);
     let is_limited = is_request && flags.terms(first.version()).is_some_and(|terms| terms.limited);
     let kiss = match limiter.filter(|_| is_limited).map(|limiter| limiter.admit(source.ip(), now)) {
         None | Some(Admit::Answer) => false,

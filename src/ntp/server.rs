@@ -101,7 +101,7 @@ pub enum Disposition {
     Reply(usize),
     /// So many octets of a reply that says: your key is not one of ours, or your digest is wrong.
     Nak(usize),
-    /// Well-formed, and for the main thread: symmetric, broadcast, control and private modes.
+    /// Well-formed, and for the main thread: symmetric passive, broadcast, control and private modes.
     Pass(Mode),
     /// No answer.
     Drop(DropReason),
@@ -153,22 +153,24 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
     if !(1..=4).contains(&version) {
         return Disposition::Drop(DropReason::Version);
     }
-    match first.mode() {
-        Mode::Client => {}
+    let mode = match first.mode() {
+        Mode::Client => Mode::Server,
         // Version 1 had no mode field (RFC 1059 appendix B): its clients leave it zero.
-        Mode::Reserved if version == 1 => {}
+        Mode::Reserved if version == 1 => Mode::Server,
+        // Of somebody who has us for a peer and whom we do not know: told our time, and not believed.
+        Mode::SymmetricActive => Mode::SymmetricPassive,
         Mode::Reserved | Mode::Server => return Disposition::Drop(DropReason::NotARequest),
-        mode @ (Mode::SymmetricActive | Mode::SymmetricPassive | Mode::Broadcast | Mode::Control | Mode::Private) => {
+        mode @ (Mode::SymmetricPassive | Mode::Broadcast | Mode::Control | Mode::Private) => {
             return Disposition::Pass(mode);
         }
-    }
+    };
     let Some(terms) = request.flags.terms(version) else { return Disposition::Drop(DropReason::Denied) };
     let Ok(packet) = Packet::new_checked(request.octets) else { return malformed };
     let Ok(tail) = packet.tail() else { return malformed };
     let header = Header {
         leap: view.leap,
         version,
-        mode: Mode::Server,
+        mode,
         stratum: if view.stratum >= STRATUM_UNSYNCHRONISED { 0 } else { view.stratum },
         poll: packet.poll(),
         precision: view.precision,

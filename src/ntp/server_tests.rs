@@ -94,7 +94,7 @@ fn what_is_no_request_gets_no_answer() {
     }
     for (mode, expected) in [
         (Mode::Server, Drop(DropReason::NotARequest)),
-        (Mode::SymmetricActive, Pass(Mode::SymmetricActive)),
+        (Mode::SymmetricPassive, Pass(Mode::SymmetricPassive)),
         (Mode::Broadcast, Pass(Mode::Broadcast)),
         (Mode::Control, Pass(Mode::Control)),
         (Mode::Private, Pass(Mode::Private)),
@@ -216,6 +216,15 @@ fn who_spreads_leap_seconds_does_not_announce_them() {
 }
 
 #[test]
+fn an_unknown_peer_is_answered_passively() {
+    let (disposition, reply) = ask(&request(4, Mode::SymmetricActive));
+    assert_eq!(disposition, Disposition::Reply(48));
+    let header = Header::parse(&Packet::new_checked(&reply[..48]).unwrap());
+    assert_eq!((header.mode, header.stratum), (Mode::SymmetricPassive, 1));
+    assert_eq!(header.origin, NtpTimestamp(0xfeed_face_cafe_f00d));
+}
+
+#[test]
 fn with_too_little_room_nothing_is_written() {
     let mut reply = [0xee; 60];
     let disposition = respond(&request_of(&signed(4, 3, 16)), &VIEW, &keys(), &mut reply);
@@ -242,7 +251,12 @@ proptest! {
                 prop_assert!(len <= bytes.len() && len >= HEADER_LEN);
                 // Its own replies are not requests: two servers can never keep each other busy.
                 let (again, _) = ask(&reply[..len]);
-                prop_assert_eq!(again, Disposition::Drop(DropReason::NotARequest));
+                let expected = if reply[0] & 7 == 4 {
+                    Disposition::Drop(DropReason::NotARequest)
+                } else {
+                    Disposition::Pass(Mode::SymmetricPassive)
+                };
+                prop_assert_eq!(again, expected);
             }
             _ => prop_assert_eq!(reply, BLANK),
         }

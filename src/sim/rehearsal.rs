@@ -271,6 +271,7 @@ pub fn association(server: &ServerModel, seed: u64) -> Association {
         maxpoll,
         version: 4,
         key: None,
+        peer: false,
         xleave: false,
         filters: client::Filters::default(),
         seed,

@@ -305,7 +305,7 @@ fn is_shared(clock: &Refclock, config: &Config) -> bool {
 /// Would the same packets be sent, from and to the same place, as often, and the same replies be taken?
 fn is_asked_alike(a: &Server, b: &Server) -> bool {
     (&a.host, a.port, a.iburst, a.minpoll, a.maxpoll, a.key) == (&b.host, b.port, b.iburst, b.minpoll, b.maxpoll, b.key)
-        && (a.version, a.xleave, a.filters, &a.origin) == (b.version, b.xleave, b.filters, &b.origin)
+        && (a.version, a.peer, a.xleave, a.filters, &a.origin) == (b.version, b.peer, b.xleave, b.filters, &b.origin)
 }
 
 /// The key that a server is asked with, if it has one and that is known.

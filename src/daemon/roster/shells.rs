@@ -110,6 +110,7 @@ impl Roster {
             maxpoll: server.maxpoll,
             version: server.version,
             key: key.clone(),
+            peer: server.peer,
             xleave: server.xleave,
             filters: server.filters,
             origin: server.origin.clone(),

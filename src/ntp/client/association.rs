@@ -41,6 +41,8 @@ pub struct Config {
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
     pub key: Option<Arc<Key>>,
+    /// Ask as a peer (symmetric active), not as a client.
+    pub peer: bool,
     /// Ask in interleaved mode (RFC 9769): when replies really left is told in the next ones.
     pub xleave: bool,
     /// Which replies are not good enough.
@@ -200,6 +202,9 @@ impl Association {
         self.poll.sent(now, noise);
         let cookie = self.random.cookie();
         let mut header = Header::request(self.config.version, cookie);
+        if self.config.peer {
+            header.mode = Mode::SymmetricActive;
+        }
         // A request that was not answered leaves nothing to ask about: the next one is a basic one.
         let interleaved = self.last.take().map(|last| (self.random.cookie(), last));
         if let Some((other, last)) = interleaved {
@@ -258,7 +263,8 @@ impl Association {
         let packet = Packet::new_checked(bytes)?;
         let tail = packet.tail().map_err(PacketError::from)?;
         let reply = Header::parse(&packet);
-        if reply.mode != Mode::Server || !(1..=4).contains(&reply.version) {
+        let mode = if self.config.peer { Mode::SymmetricPassive } else { Mode::Server };
+        if reply.mode != mode || !(1..=4).contains(&reply.version) {
             return Err(Rejected::NotAReply { mode: reply.mode });
         }
         let repeated = |asked: &Outstanding| {

@@ -16,6 +16,7 @@ fn config() -> Config {
         maxpoll: 10,
         version: 4,
         key: None,
+        peer: false,
         xleave: false,
         filters: Filters::default(),
         seed: 7,
@@ -370,4 +371,15 @@ fn replies_that_are_not_good_enough_are_counted_and_not_measured() {
         association.handle_receive(&reply(&request).to_octets(), now + ms(2 + delay), now + ms(2 + delay)).is_ok()
     };
     assert_eq!([ask(30), ask(20), ask(59), ask(61), ask(20)], [true, true, true, false, true]);
+}
+
+#[test]
+fn a_peer_is_asked_actively_and_answers_passively() {
+    let mut association = Association::new(Config { peer: true, ..config() });
+    let request = association.poll_transmit(START).unwrap();
+    association.handle_transmitted(START + ms(1));
+    assert_eq!(request.octets()[0], 0x21);
+    let passive = Header { mode: Mode::SymmetricPassive, ..reply(&request) };
+    assert!(matches!(answer(&mut association, &reply(&request)), Err(Rejected::NotAReply { .. })));
+    assert!(answer(&mut association, &passive).is_ok());
 }

@@ -138,6 +138,7 @@ async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: 
             maxpoll: 6,
             version: config.version,
             key: None,
+            peer: false,
             xleave: false,
             filters: Filters::default(),
             seed: seed(),

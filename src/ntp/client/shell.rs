@@ -47,6 +47,8 @@ pub struct ClientConfig {
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
     pub key: Option<Arc<Key>>,
+    /// Ask as a peer, not as a client.
+    pub peer: bool,
     /// Ask in interleaved mode.
     pub xleave: bool,
     /// Which replies are not good enough.
@@ -68,6 +70,7 @@ impl ClientConfig {
             maxpoll: 10,
             version: 4,
             key: None,
+            peer: false,
             xleave: false,
             filters: Filters::default(),
             origin: Origin::default(),
@@ -200,6 +203,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         maxpoll: config.maxpoll,
         version: config.version,
         key: config.key.clone(),
+        peer: config.peer,
         xleave: config.xleave,
         filters: config.filters,
         seed: seed(),
