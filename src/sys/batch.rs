@@ -1,5 +1,6 @@
 //! Many datagrams a system call: recvmmsg(2) and sendmmsg(2).
 
+use std::borrow::Borrow;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -148,10 +149,13 @@ impl Batch {
     /// # Errors
     ///
     /// Those of recvmmsg(2), but `WouldBlock` and `Interrupted`; on connected sockets what ICMP said.
-    pub async fn arrivals(&mut self, socket: &AsyncFd<UdpSocket>) -> io::Result<usize> {
+    pub async fn arrivals<S>(&mut self, socket: &AsyncFd<S>) -> io::Result<usize>
+    where
+        S: Borrow<UdpSocket> + AsRawFd,
+    {
         loop {
             let mut ready = socket.ready(UdpSocket::ARRIVALS).await?;
-            match ready.try_io(|socket| self.receive(socket.get_ref(), Wait::No)) {
+            match ready.try_io(|socket| self.receive(socket.get_ref().borrow(), Wait::No)) {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(received) => return received,
                 Err(_would_block) => {}

@@ -176,6 +176,18 @@ impl UdpSocket {
         watched.map_err(Into::into)
     }
 
+    /// A client's socket, watched for as long as the value lives.
+    ///
+    /// # Errors
+    ///
+    /// Those of epoll_ctl(2).
+    pub fn watched(&self) -> io::Result<AsyncFd<&Self>> {
+        // SAFETY: `as_raw_fd` always names the descriptor of the socket that is borrowed here, which so is open
+        // for as long as the registration lasts.
+        let watched = unsafe { AsyncFd::register_with_interest(self, Self::ARRIVALS) };
+        watched.map_err(Into::into)
+    }
+
     fn set_nonblocking(&self) -> io::Result<()> {
         let fd = self.as_raw_fd();
         // SAFETY: F_GETFL and F_SETFL pass integers only.
@@ -256,6 +268,12 @@ impl UdpSocket {
 }
 
 impl AsRawFd for UdpSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsRawFd for &UdpSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }

@@ -4,7 +4,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use refclocks::time::{Raw, Timestamp};
-use tokio::io::unix::AsyncFd;
 
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
@@ -20,10 +19,11 @@ pub struct Origin {
     pub interface: Option<String>,
 }
 
-/// A socket connected to a server.
+/// A socket connected to a server. It is watched only while somebody waits for what arrives: between a
+/// datagram's stamp and its leaving the kernel tells whoever watches the socket, which took 2 us of 4.
 #[derive(Debug)]
 pub(super) struct ClientSocket {
-    socket: AsyncFd<UdpSocket>,
+    socket: UdpSocket,
     /// Datagrams sent so far.
     sent: u32,
 }
@@ -33,25 +33,25 @@ impl ClientSocket {
         let socket = UdpSocket::client(server, origin.address, origin.interface.as_deref())?;
         // Without stamps of departures our own reading of the clock stands.
         let _ = socket.stamp_departures(Stamped::All);
-        Ok(Self { socket: socket.watch()?, sent: 0 })
+        Ok(Self { socket, sent: 0 })
     }
 
     pub(super) fn send(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.socket.get_ref().send(octets)?;
+        self.socket.send(octets)?;
         self.sent = self.sent.wrapping_add(1);
         Ok(())
     }
 
     /// Our own address, as the server sees it.
     pub(super) fn local(&self) -> Option<IpAddr> {
-        self.socket.get_ref().local_address().ok().map(|address| address.ip())
+        self.socket.local_address().ok().map(|address| address.ip())
     }
 
     /// When the last datagram left, if the kernel has said so since the last call.
     pub(super) fn last_departure(&self, relation: &Relation) -> Option<Timestamp<Raw>> {
         let last = self.sent.wrapping_sub(1);
         let mut left = None;
-        self.socket.get_ref().departures(|departure| {
+        self.socket.departures(|departure| {
             if departure.number == last {
                 left = relation.raw_of(departure.stamp);
             }
@@ -61,6 +61,6 @@ impl ClientSocket {
 
     /// Waits for datagrams.
     pub(super) async fn arrivals(&self, batch: &mut Batch) -> io::Result<usize> {
-        batch.arrivals(&self.socket).await
+        batch.arrivals(&self.socket.watched()?).await
     }
 }
