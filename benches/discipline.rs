@@ -101,9 +101,7 @@ mod engine {
             lock: None,
             delay: None,
             offset: 0.0,
-            prefer: false,
-            noselect: false,
-            trust: false,
+            options: Default::default(),
             stratum: 0,
         }
     }

@@ -376,7 +376,10 @@ impl Estimator {
             if let Noise::Network(network) = noise {
                 network.set_scale(feeder.delays.mean_excess());
             }
-            self.bank.measure(noise, origin.phase(&m), excess);
+            // What is told late was measured on the way to where the bank stands.
+            let late = self.at.map_or(0.0, |at| (at - m.raw).seconds().max(0.0));
+            let phase = origin.phase(&m) + late * self.bank.estimate().frequency;
+            self.bank.measure(noise, phase, excess);
             if sole && self.bank.measurements() < 2 * START_UP as u64 && is_lost(noise) {
                 let noise = feeder.initial_noise(origin);
                 self.filter_again(source, origin, noise);

@@ -39,7 +39,8 @@ struct Hypothesis {
     prior: f64,
     /// Accumulated ln evidence, forgetting.
     evidence: f64,
-    /// ln of the normalised weight.
+    /// Normalised weight, and its ln.
+    weight: f64,
     ln_weight: f64,
 }
 
@@ -140,8 +141,8 @@ impl NetworkNoise {
     fn normalise(&mut self) {
         let sum: f64 = self.hypotheses.iter().map(|h| libm::exp(h.evidence + h.prior)).sum();
         for hypothesis in self.hypotheses.iter_mut() {
-            let weight = libm::exp(hypothesis.evidence + hypothesis.prior) / sum;
-            hypothesis.ln_weight = libm::log(weight.max(1e-300));
+            hypothesis.weight = libm::exp(hypothesis.evidence + hypothesis.prior) / sum;
+            hypothesis.ln_weight = libm::log(hypothesis.weight.max(1e-300));
         }
     }
 }
@@ -158,7 +159,7 @@ impl Hypothesis {
             let kappa = KAPPAS[(number - BOUNDED) / GAUSSIAN_RHOS.len()];
             (GAUSSIAN_RHOS[(number - BOUNDED) % GAUSSIAN_RHOS.len()], Shape::Gaussian { kappa }, 0.0)
         };
-        Self { rho, shape, prior, evidence: 0.0, ln_weight: 0.0 }
+        Self { rho, shape, prior, evidence: 0.0, weight: 0.0, ln_weight: 0.0 }
     }
 
     /// What the hypothesis makes of innovation `e` (s) against phase variance `p` (s^2), excess delay
