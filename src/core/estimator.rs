@@ -215,10 +215,17 @@ impl Estimator {
     }
 
     /// A source that has fed the bank turned out false: filters the last measurements again without
-    /// its. The frequency is kept with some doubt if the bank is older than they are.
-    pub fn leave_out(&mut self, source: SourceId) {
+    /// its. The frequency is kept with some doubt if the bank is older than they are. If there are no
+    /// others, what it gave while it was true is all that is known: the bank stays, and doubts its phase
+    /// by as much as the estimate lies outside what the others agree on, `off` s.
+    pub fn leave_out(&mut self, source: SourceId, off: f64) {
         if !self.log.iter().any(|(from, _)| *from == source) {
             return;
+        }
+        if self.log.iter().all(|(from, _)| *from == source) {
+            self.log.clear();
+            self.fed_by = FedBy::Several;
+            return self.bank.doubt(off * off, 0.0);
         }
         self.log.retain(|(from, _)| *from != source);
         if self.bank.measurements() > START_UP as u64
@@ -369,7 +376,10 @@ impl Estimator {
             if let Noise::Network(network) = noise {
                 network.set_scale(feeder.delays.mean_excess());
             }
-            self.bank.measure(noise, origin.phase(&m), excess);
+            // What is told late was measured on the way to where the bank stands.
+            let late = self.at.map_or(0.0, |at| (at - m.raw).seconds().max(0.0));
+            let phase = origin.phase(&m) + late * self.bank.estimate().frequency;
+            self.bank.measure(noise, phase, excess);
             if sole && self.bank.measurements() < 2 * START_UP as u64 && is_lost(noise) {
                 let noise = feeder.initial_noise(origin);
                 self.filter_again(source, origin, noise);

@@ -13,6 +13,11 @@ const VERSION: u32 = 1;
 /// Nobody runs this program for so long after it was released.
 const CENTURY: Span = Span::from_whole_seconds(36_525 * 86_400);
 
+/// Can it be this time, however wrong the clock or the source that says so?
+pub fn is_a_date(at: Timestamp<Utc>) -> bool {
+    Timestamp::EPOCH <= at && at < crate::NOT_BEFORE + CENTURY
+}
+
 /// What is remembered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
@@ -177,7 +182,7 @@ impl Memory {
         }
         if let Some(utc) = &file.last_utc {
             // Our clock would start there, and no receiver's date be believed before it.
-            let date = parse_iso8601(utc).filter(|(at, _)| *at < crate::NOT_BEFORE + CENTURY);
+            let date = parse_iso8601(utc).filter(|(at, _)| is_a_date(*at));
             memory.last_utc = Some(date.ok_or(MemoryError::Absurd("date"))?.0);
         }
         for d in &file.delay {

@@ -43,7 +43,8 @@ pub fn normal_below(a: f64) -> f64 {
 /// ln(exp(a) + exp(b)).
 pub fn ln_add(a: f64, b: f64) -> f64 {
     let most = a.max(b);
-    if most == f64::NEG_INFINITY { most } else { most + libm::log(libm::exp(a - most) + libm::exp(b - most)) }
+    let least = if most == a { b } else { a };
+    if most == f64::NEG_INFINITY { most } else { most + libm::log(1.0 + libm::exp(least - most)) }
 }
 
 /// Mean and variance of N(mean, sd^2) cut to [0, inf).

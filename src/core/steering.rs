@@ -47,7 +47,7 @@ pub enum Move {
 }
 
 /// No crystal is further off, s/s, whatever is estimated of it.
-const WORST_CRYSTAL: f64 = 1e-3;
+pub(super) const WORST_CRYSTAL: f64 = 1e-3;
 
 /// The rate that makes up for the crystal, s/s.
 pub fn drift(estimate: &Estimate) -> f64 {

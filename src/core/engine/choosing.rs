@@ -66,10 +66,12 @@ impl Engine {
             .map(|i| (*i, self.verdict(*i, &agreeing, &claimed, agreed, intervals.get(i), now)))
             .collect();
         for (i, verdict) in verdicts {
-            let Some(s) = self.sources.get_mut(&i) else { continue };
-            if matches!(verdict, Verdict::Falseticker { .. }) && s.verdict == Verdict::Selected {
-                self.estimator.leave_out(i);
+            let was = self.sources.get(&i).map(|s| &s.verdict);
+            if matches!(verdict, Verdict::Falseticker { .. }) && was == Some(&Verdict::Selected) {
+                self.estimator.leave_out(i, self.against_the_agreed);
+                self.let_go(i);
             }
+            let Some(s) = self.sources.get_mut(&i) else { continue };
             if std::mem::discriminant(&s.verdict) != std::mem::discriminant(&verdict) {
                 let worth_telling = !matches!(verdict, Verdict::NoData | Verdict::TooFewSamples { .. });
                 if worth_telling {
@@ -296,6 +298,7 @@ impl Engine {
         } else {
             match self.course(source, m) {
                 Course::Beyond => return 0.0,
+                Course::Moved(by) if self.disowns(source, by, now) => return 0.0,
                 _ if !self.may_follow(m, now) => return 0.0,
                 Course::Moved(by) => {
                     self.follow_the_move(by);

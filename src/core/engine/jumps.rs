@@ -195,6 +195,40 @@ impl Engine {
         is_new
     }
 
+    /// A source has moved by so much, s: do more of the others, as far as they were heard since, say that
+    /// our clock is right than go with it? Then it is the source that is wrong, and what it gave before
+    /// says nothing of it any more.
+    pub(super) fn disowns(&mut self, source: SourceId, by: f64, now: Now) -> bool {
+        let Some(since) = self.astray.as_ref().and_then(|a| a.measurements.first()).map(|m| m.raw) else {
+            return false;
+        };
+        let line = |raw| self.line_at(raw);
+        // One vote is the source's own.
+        let (mut stay, mut go) = (0, 1);
+        for (i, s) in &self.sources {
+            let heard = s.recent.back().filter(|m| *i != source && m.raw > since && s.is_fresh(now.raw));
+            let Some((m, interval)) = heard.zip(s.interval(now.raw, 0.0, line)) else { continue };
+            let offset = (self.line_at(m.raw) - m.tai).seconds();
+            let width = interval.width.max(0.5 * m.delay.unwrap_or(0.0));
+            stay += u32::from(offset.abs() <= width && (offset - by).abs() > width);
+            go += u32::from(offset.abs() > width && (offset - by).abs() <= width);
+        }
+        if stay <= go {
+            return false;
+        }
+        self.astray = None;
+        if let Some(s) = self.sources.get_mut(&source) {
+            s.recent.retain(|m| m.raw >= since);
+        }
+        true
+    }
+
+    /// A source feeds the clock no longer: how far it is astray is no doubt of ours.
+    pub(super) fn let_go(&mut self, source: SourceId) {
+        self.astray = self.astray.take().filter(|a| a.source != source);
+        self.late = self.late.take().filter(|a| a.source != source);
+    }
+
     /// May the clock go where this measurement says it should be? If that is further than the operator
     /// allows, it is left alone until he has spoken, or its sources have come back.
     pub(super) fn may_follow(&mut self, m: Measurement, now: Now) -> bool {

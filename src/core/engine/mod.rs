@@ -13,6 +13,7 @@ mod finishing;
 mod jumps;
 mod leaping;
 mod numbering;
+mod refusing;
 mod servers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,12 +34,12 @@ use crate::core::last_good::LastGood;
 use crate::core::leap::UtcMap;
 use crate::core::local::{LocalPolicy, LocalReference};
 use crate::core::measurement::SourceId;
-use crate::core::memory::Memory;
+use crate::core::memory::{Memory, is_a_date};
 use crate::core::snapshot::{ClockKind, ClockReading, CrystalTemperature, Snapshot, SourceKind};
 use crate::core::source::{Source, SourceConfig, without_offset};
 use crate::core::state::{State, StateReason, Verdict};
-use crate::core::steering::StepPolicy;
-use crate::core::timebase::TimeBase;
+use crate::core::steering::{StepPolicy, WORST_CRYSTAL};
+use crate::core::timebase::{OLDEST, TimeBase};
 
 /// How long a snapshot vouches for the clock without a new one.
 const VALID_FOR: Span = Span::from_millis(4000);
@@ -280,6 +281,7 @@ impl Engine {
                     self.handle_pulse(source, raw, now);
                 }
             }
+            Report::Sample(sample) if !is_a_date(sample.reference) => s.health.malformed += 1,
             Report::Sample(sample) => {
                 if let Some(raw) = self.raw(source, sample.local, bracket) {
                     self.handle_sample(source, raw, sample, now);
@@ -360,9 +362,11 @@ impl Engine {
         let mut memory = self.remembered.clone();
         let checked = self.labels.state == State::Network && self.reference.is_some_and(|r| !r.orphan);
         if self.labels.has_been_locked || checked || self.is_by_hand() {
-            memory.last_utc = Some(self.config.utc.utc(now.clock).0);
+            memory.last_utc = Some(self.config.utc.utc(now.clock).0).filter(|at| is_a_date(*at));
             if let Some((_, e)) = self.estimator.estimate() {
-                memory.set_frequency(e.frequency, e.frequency_variance.sqrt());
+                if e.frequency.abs() <= WORST_CRYSTAL {
+                    memory.set_frequency(e.frequency, e.frequency_variance.sqrt().min(WORST_CRYSTAL));
+                }
                 memory.lg_wander = Some(self.estimator.bank().lg_wander());
                 memory.growth = Some(self.record.growth());
             }
@@ -381,7 +385,14 @@ impl Engine {
     fn raw(&mut self, source: SourceId, stamp: LocalStamp, bracket: &Bracket) -> Option<Timestamp<Raw>> {
         let s = self.sources.get_mut(&source)?;
         match self.base.raw(stamp, bracket) {
-            Ok(raw) => Some(without_offset(raw, &s.config)),
+            // What was told before, or is told late, tells nothing. Further back it is the counter itself
+            // that has gone back.
+            Ok(raw) => {
+                let raw = without_offset(raw, &s.config);
+                let is_news = s.last.is_none_or(|last| raw > last || last - raw > OLDEST);
+                s.health.stale += u64::from(!is_news);
+                is_news.then_some(raw)
+            }
             Err(_) => {
                 s.health.stale += 1;
                 None

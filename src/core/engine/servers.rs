@@ -14,6 +14,9 @@ const STAMPS: f64 = 2e-6;
 impl Engine {
     /// A packet exchange with a server: true time was `tai` when the raw counter read `raw`.
     pub fn handle_exchange(&mut self, source: SourceId, m: Measurement, says: ServerSays, now: Now) {
+        if let Some(refused) = self.refused(source, &m, &says, now) {
+            return self.tell_refused(source, refused);
+        }
         let Some(s) = self.sources.get_mut(&source) else { return };
         if s.samples > 0 && s.says.id != says.id {
             // The name leads to another machine now, over another route.
@@ -23,7 +26,8 @@ impl Engine {
         s.says = says;
         s.leap = Some(says.leap);
         s.last = Some(m.raw);
-        let m = Measurement { raw: without_offset(m.raw, &s.config), ..m };
+        // Shorter than nothing is the grain of clocks.
+        let m = Measurement { raw: without_offset(m.raw, &s.config), delay: m.delay.map(|d| d.max(0.0)), ..m };
         s.push(m);
         self.first_exchange.get_or_insert(m.raw);
         self.select(now);

@@ -20,6 +20,15 @@ const LN_SAFETY: f64 = -6.907_755_278_982_137;
 /// Fewer delays do not tell how much they spread.
 const MEASURE_OF_SPREAD: f64 = 15.0;
 
+/// Hypotheses: of asymmetry and jitter where the excess delay bounds the error...
+const TILTS: [f64; 3] = [0.0, -4.0, 4.0];
+const BOUNDED_RHOS: [f64; 5] = [0.005, 0.03, 0.12, 0.4, 1.5];
+/// ...and of a Gaussian's width and jitter.
+const KAPPAS: [f64; 2] = [0.25, 1.0];
+const GAUSSIAN_RHOS: [f64; 2] = [0.03, 0.2];
+const BOUNDED: usize = TILTS.len() * BOUNDED_RHOS.len();
+const HYPOTHESES: usize = BOUNDED + KAPPAS.len() * GAUSSIAN_RHOS.len();
+
 /// One hypothesis about the error of a sample with a given excess delay.
 #[derive(Clone, Copy, Debug)]
 struct Hypothesis {
@@ -30,8 +39,9 @@ struct Hypothesis {
     prior: f64,
     /// Accumulated ln evidence, forgetting.
     evidence: f64,
-    /// Normalised weight.
+    /// Normalised weight, and its ln.
     weight: f64,
+    ln_weight: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +55,7 @@ enum Shape {
 /// The model of one server's noise.
 #[derive(Clone, Debug)]
 pub struct NetworkNoise {
-    hypotheses: Vec<Hypothesis>,
+    hypotheses: Box<[Hypothesis; HYPOTHESES]>,
     /// Mean excess delay, s.
     mean_excess: f64,
     n: u64,
@@ -54,32 +64,14 @@ pub struct NetworkNoise {
 /// What one measurement taught.
 #[derive(Clone, Debug)]
 pub struct Lesson {
-    ln_evidence: Vec<f64>,
+    ln_evidence: [f64; HYPOTHESES],
     excess: f64,
 }
 
 impl NetworkNoise {
     /// A model that has seen nothing; `mean_excess` in s.
     pub fn new(mean_excess: f64) -> Self {
-        let mut hypotheses = Vec::with_capacity(19);
-        for tilt in [0.0, -4.0, 4.0] {
-            for rho in [0.005, 0.03, 0.12, 0.4, 1.5] {
-                // Asymmetry must be earned: the prior does not fade.
-                let prior = if tilt == 0.0 { 0.0 } else { -3.0 };
-                hypotheses.push(Hypothesis { rho, shape: Shape::Bounded { tilt }, prior, evidence: 0.0, weight: 0.0 });
-            }
-        }
-        for kappa in [0.25, 1.0] {
-            for rho in [0.03, 0.2] {
-                hypotheses.push(Hypothesis {
-                    rho,
-                    shape: Shape::Gaussian { kappa },
-                    prior: 0.0,
-                    evidence: 0.0,
-                    weight: 0.0,
-                });
-            }
-        }
+        let hypotheses = Box::new(std::array::from_fn(Hypothesis::new));
         let mut noise = Self { hypotheses, mean_excess: mean_excess.max(1e-9), n: 0 };
         noise.normalise();
         noise
@@ -101,26 +93,28 @@ impl NetworkNoise {
         self.mean_excess = mean_excess.max(1e-9);
     }
 
-    pub(super) fn lesson(&self) -> Lesson {
-        Lesson { ln_evidence: vec![f64::NEG_INFINITY; self.hypotheses.len()], excess: 0.0 }
+    pub(super) fn lesson() -> Lesson {
+        Lesson { ln_evidence: [f64::NEG_INFINITY; HYPOTHESES], excess: 0.0 }
     }
 
     pub(super) fn posterior(&self, e: f64, p: f64, excess: f64, weight: f64, lesson: &mut Lesson) -> Posterior {
         let m = self.mean_excess;
         let ln_weight = libm::log(weight.max(1e-300));
-        let mut components = Vec::with_capacity(self.hypotheses.len() + 1);
-        for (hypothesis, ln_evidence) in self.hypotheses.iter().zip(&mut lesson.ln_evidence) {
-            let c = hypothesis.component(e, p, excess, m);
-            *ln_evidence = ln_add(*ln_evidence, c.ln_weight + ln_weight);
-            components.push(Component { ln_weight: c.ln_weight + libm::log(hypothesis.weight.max(1e-300)), ..c });
-        }
         lesson.excess = excess;
         let broad = 100.0 * (p + m * m + excess * excess);
-        components.push(Component {
+        let safety = Component {
             ln_weight: LN_SAFETY + ln_gaussian(e, broad),
             mean: p / broad * e,
             variance: p * (1.0 - p / broad),
-        });
+        };
+        // One for each hypothesis; the last one stays.
+        let mut components = [safety; HYPOTHESES + 1];
+        let hypotheses = self.hypotheses.iter().zip(&mut lesson.ln_evidence);
+        for ((hypothesis, ln_evidence), component) in hypotheses.zip(&mut components) {
+            let c = hypothesis.component(e, p, excess, m);
+            *ln_evidence = ln_add(*ln_evidence, c.ln_weight + ln_weight);
+            *component = Component { ln_weight: c.ln_weight + hypothesis.ln_weight, ..c };
+        }
         moments(&components)
     }
 
@@ -138,7 +132,7 @@ impl NetworkNoise {
                 hypothesis.evidence * (1.0 - 1.0 / MEMORY) + ln_evidence.max(outlier).max(best - 6.0) - best;
         }
         let top = self.hypotheses.iter().map(|h| h.evidence).fold(f64::NEG_INFINITY, f64::max);
-        for hypothesis in &mut self.hypotheses {
+        for hypothesis in self.hypotheses.iter_mut() {
             hypothesis.evidence = (hypothesis.evidence - top).max(-FLOOR);
         }
         self.normalise();
@@ -146,13 +140,28 @@ impl NetworkNoise {
 
     fn normalise(&mut self) {
         let sum: f64 = self.hypotheses.iter().map(|h| libm::exp(h.evidence + h.prior)).sum();
-        for hypothesis in &mut self.hypotheses {
+        for hypothesis in self.hypotheses.iter_mut() {
             hypothesis.weight = libm::exp(hypothesis.evidence + hypothesis.prior) / sum;
+            hypothesis.ln_weight = libm::log(hypothesis.weight.max(1e-300));
         }
     }
 }
 
 impl Hypothesis {
+    /// The one of this number.
+    fn new(number: usize) -> Self {
+        let (rho, shape, prior) = if number < BOUNDED {
+            let tilt = TILTS[number / BOUNDED_RHOS.len()];
+            // Asymmetry must be earned: the prior does not fade.
+            let prior = if tilt == 0.0 { 0.0 } else { -3.0 };
+            (BOUNDED_RHOS[number % BOUNDED_RHOS.len()], Shape::Bounded { tilt }, prior)
+        } else {
+            let kappa = KAPPAS[(number - BOUNDED) / GAUSSIAN_RHOS.len()];
+            (GAUSSIAN_RHOS[(number - BOUNDED) % GAUSSIAN_RHOS.len()], Shape::Gaussian { kappa }, 0.0)
+        };
+        Self { rho, shape, prior, evidence: 0.0, weight: 0.0, ln_weight: 0.0 }
+    }
+
     /// What the hypothesis makes of innovation `e` (s) against phase variance `p` (s^2), excess delay
     /// `excess` and mean excess delay `m` (s). The weight holds the evidence alone.
     fn component(&self, e: f64, p: f64, excess: f64, m: f64) -> Component {
@@ -332,7 +341,7 @@ mod tests {
     fn a_sample_at_the_minimum_delay_is_trusted_more() {
         let noise = NetworkNoise::new(40e-6);
         let (p, e) = (1e-8, 50e-6);
-        let at = |excess: f64| noise.posterior(e, p, excess, 1.0, &mut noise.lesson());
+        let at = |excess: f64| noise.posterior(e, p, excess, 1.0, &mut NetworkNoise::lesson());
         let (good, bad) = (at(1e-6), at(400e-6));
         assert!(good.variance < 0.2 * bad.variance, "{good:?} {bad:?}");
         assert!((good.mean - e).abs() < 10e-6, "{good:?}");
