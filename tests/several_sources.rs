@@ -20,6 +20,9 @@ const START: Timestamp<Utc> = Timestamp::from_parts(1_767_225_600, 0);
 const WEEKS: i64 = -1024;
 
 /// rms of clock - true time over the seeds, from `from` s on, s.
+/// What becomes of the source of that number.
+type Lie = fn(usize) -> What;
+
 fn rms(scenario: &Scenario, seeds: std::ops::RangeInclusive<u64>, from: f64, until: f64) -> f64 {
     let (mut squares, mut seconds) = (0.0, 0.0);
     for seed in seeds {
@@ -128,7 +131,7 @@ fn fail_over(scenario: &Scenario, whose: &[usize], what: impl Fn(usize) -> What)
 
 #[test]
 fn fail_overs() {
-    let lies: [(&str, fn(usize) -> What); 5] = [
+    let lies: [(&str, Lie); 5] = [
         ("removed", What::Silent),
         ("50 ms ahead", |i| What::Ahead(i, 0.05)),
         ("300 ms ahead", |i| What::Ahead(i, 0.3)),
@@ -158,7 +161,7 @@ fn fail_overs() {
 /// The same among servers alone: the clock rests on those that remain.
 #[test]
 fn fail_overs_without_a_receiver() {
-    let lies: [(&str, fn(usize) -> What); 5] = [
+    let lies: [(&str, Lie); 5] = [
         ("removed", What::Silent),
         ("50 ms ahead", |i| What::Ahead(i, 0.05)),
         ("300 ms ahead", |i| What::Ahead(i, 0.3)),

@@ -65,7 +65,8 @@ pub fn select(claims: &[Claim], own: Option<(f64, f64)>) -> Outcome {
 /// The interval contained in the most votes, if they are more than half.
 fn intersection(votes: &[(f64, f64)]) -> Option<(f64, f64)> {
     // Sweep over the edges; at equal places intervals open before they close.
-    let mut edges: Vec<(f64, i32)> = votes.iter().flat_map(|(low, high)| [(*low, -1), (*high, 1)]).collect();
+    // Intervals so far away that f64 cannot tell their edges apart close after they open, too.
+    let mut edges: Vec<(f64, i32)> = votes.iter().flat_map(|(low, high)| [(*low, -1), (high.max(*low), 1)]).collect();
     edges.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let (mut depth, mut most, mut best) = (0usize, 0usize, None);
     for (i, (at, kind)) in edges.iter().enumerate() {
@@ -76,7 +77,7 @@ fn intersection(votes: &[(f64, f64)]) -> Option<(f64, f64)> {
                 best = edges.get(i + 1).map(|(end, _)| (*at, *end));
             }
         } else {
-            depth -= 1;
+            depth = depth.saturating_sub(1);
         }
     }
     (most * 2 > votes.len()).then_some(best).flatten()
