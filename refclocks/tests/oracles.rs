@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use refclocks::Fix;
 use refclocks::calendar::{CivilTime, days_in_month};
 use refclocks::gpsd::{Message, parse as parse_gpsd};
 use refclocks::nmea::{ParseError, Parsed, Sentence, write};
@@ -120,7 +121,7 @@ fn folder(variable: &str) -> Option<PathBuf> {
 #[test]
 fn captures_agree() {
     let Some(folder) = folder("REFCLOCKD_CAPTURES") else { return };
-    let (mut compared, mut only_ours) = (0, 0);
+    let (mut compared, mut only_ours, mut skies) = (0, 0, 0);
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if !path.extension().is_some_and(|e| e == "log" || e == "nmea") {
@@ -134,6 +135,39 @@ fn captures_agree() {
                 Ok(nmea::ParseResult::RMC(rmc)) => (Some(rmc.fix_date), rmc.fix_time),
                 Ok(nmea::ParseResult::ZDA(zda)) => (Some(zda.utc_date()), zda.utc_time),
                 Ok(nmea::ParseResult::GGA(gga)) => (None, gga.fix_time),
+                Ok(nmea::ParseResult::GLL(gll)) => (None, gll.fix_time),
+                Ok(nmea::ParseResult::GNS(gns)) => (None, gns.fix_time),
+                Ok(nmea::ParseResult::GSA(theirs)) => {
+                    if let Ok(Parsed { sentence: Sentence::Gsa { fix, used, .. }, .. }) = ours {
+                        let mode = match theirs.mode2 {
+                            nmea::sentences::gsa::GsaMode2::NoFix => Fix::None,
+                            nmea::sentences::gsa::GsaMode2::Fix2D => Fix::TwoD,
+                            nmea::sentences::gsa::GsaMode2::Fix3D => Fix::ThreeD,
+                        };
+                        assert_eq!(fix, Some(mode), "{shown}");
+                        let ours: Vec<u32> = used.iter().flatten().map(|n| u32::from(*n)).collect();
+                        assert_eq!(ours, theirs.fix_sats_prn.as_slice(), "{}: {shown}", path.display());
+                        skies += 1;
+                    }
+                    continue;
+                }
+                Ok(nmea::ParseResult::GSV(theirs)) => {
+                    if let Ok(Parsed { sentence: Sentence::Gsv { part, satellites }, .. }) = ours {
+                        assert_eq!(
+                            (u16::from(part.0), u16::from(part.1)),
+                            (theirs.number_of_sentences, theirs.sentence_num),
+                            "{shown}"
+                        );
+                        let known =
+                            |s: &nmea::Satellite| (s.prn(), s.elevation().map(|e| e as i8), s.snr().map(|s| s as u8));
+                        let theirs: Vec<_> = theirs.sats_info.iter().flatten().map(known).collect();
+                        let ours: Vec<_> =
+                            satellites.iter().flatten().map(|s| (u32::from(s.number), s.elevation, s.signal)).collect();
+                        assert_eq!(ours, theirs, "{}: {shown}", path.display());
+                        skies += 1;
+                    }
+                    continue;
+                }
                 Ok(_) => continue,
                 Err(_) => {
                     only_ours += u32::from(ours.is_ok_and(|p| p.sentence.time().is_some()));
@@ -158,7 +192,7 @@ fn captures_agree() {
             compared += 1;
         }
     }
-    println!("{compared} sentences agree; {only_ours} with a time are read by us only");
+    println!("{compared} sentences with a time and {skies} of the sky agree; {only_ours} are read by us only");
     assert!(compared > 900);
 }
 

@@ -10,6 +10,8 @@ const MOST: usize = 24;
 /// The fields after the address, counted from 1.
 pub(super) struct Fields<'a> {
     fields: [&'a str; MOST],
+    /// How many there are.
+    count: usize,
 }
 
 impl<'a> Fields<'a> {
@@ -18,10 +20,12 @@ impl<'a> Fields<'a> {
         let mut parts = body.split(',');
         let address = parts.next().unwrap_or_default();
         let mut fields = [""; MOST];
+        let mut count = 0;
         for (field, part) in fields.iter_mut().zip(parts) {
             *field = part;
+            count += 1;
         }
-        (address, Self { fields })
+        (address, Self { fields, count })
     }
 
     pub fn get(&self, i: usize) -> &'a str {
@@ -71,7 +75,11 @@ impl<'a> Fields<'a> {
         checked_date(i32::from(part(i + 2)?), small(i + 1)?, small(i)?).map(Some)
     }
 
+    /// Four fields from this one on. A single one behind the last satellite is NMEA 4.1's signal.
     pub fn satellite(&self, i: usize) -> Option<Satellite> {
+        if i + 3 > self.count {
+            return None;
+        }
         let number = self.number(i)?;
         Some(Satellite {
             constellation: Constellation::Unknown,
