@@ -232,7 +232,9 @@ fn what_is_claimed_is_true_while_most_sources_are() {
 fn what_is_said_again_is_said_once() {
     let mut stage = Stage::new(&Memory::default());
     stage.silent = vec![GPS, PPS, SHM, WAN];
-    (0..200).for_each(|_| drop(stage.play()));
+    for _ in 0..200 {
+        stage.play();
+    }
     let repeated = |stage: &mut Stage, times: u32| {
         let (raw, tai) = (stage.raw(0.9), stage.tai(0.9) + Span::from_seconds(2e-4));
         let m = Measurement { raw, tai, delay: Some(1e-4) };
@@ -265,7 +267,9 @@ fn what_is_said_again_is_said_once() {
 #[test]
 fn samples_out_of_order_and_time_that_goes_back_change_nothing() {
     let mut stage = Stage::new(&Memory::default());
-    (0..300).for_each(|_| drop(stage.play()));
+    for _ in 0..300 {
+        stage.play();
+    }
     let before = stage.snapshot(0.95).sources[PPS].samples;
     for back in [0.2, 0.5, 1.0, 1.9, 3.0, 100.0, 1e9] {
         let at = |s: f64| Span::from_seconds(s);
