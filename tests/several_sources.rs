@@ -20,9 +20,6 @@ const START: Timestamp<Utc> = Timestamp::from_parts(1_767_225_600, 0);
 const WEEKS: i64 = -1024;
 
 /// rms of clock - true time over the seeds, from `from` s on, s.
-/// What becomes of the source of that number.
-type Lie = fn(usize) -> What;
-
 fn rms(scenario: &Scenario, seeds: std::ops::RangeInclusive<u64>, from: f64, until: f64) -> f64 {
     let (mut squares, mut seconds) = (0.0, 0.0);
     for seed in seeds {
@@ -83,6 +80,17 @@ const BEGINS: f64 = 2400.0;
 const ENDS: f64 = 4200.0;
 const LASTS: f64 = 6000.0;
 
+/// What a source does, in words and in the world.
+type Lie = (&'static str, fn(usize) -> What);
+
+const LIES: [Lie; 5] = [
+    ("removed", What::Silent),
+    ("50 ms ahead", |i| What::Ahead(i, 0.05)),
+    ("300 ms ahead", |i| What::Ahead(i, 0.3)),
+    ("1 s ahead", |i| What::Ahead(i, 1.0)),
+    ("1024 weeks behind", |i| What::Weeks(i, WEEKS)),
+];
+
 /// A line of the table: what was seen while the fault was on, and after it.
 struct Seen {
     /// Greatest error, s.
@@ -131,20 +139,13 @@ fn fail_over(scenario: &Scenario, whose: &[usize], what: impl Fn(usize) -> What)
 
 #[test]
 fn fail_overs() {
-    let lies: [(&str, Lie); 5] = [
-        ("removed", What::Silent),
-        ("50 ms ahead", |i| What::Ahead(i, 0.05)),
-        ("300 ms ahead", |i| What::Ahead(i, 0.3)),
-        ("1 s ahead", |i| What::Ahead(i, 1.0)),
-        ("1024 weeks behind", |i| What::Weeks(i, WEEKS)),
-    ];
     let sources: [(&str, &[usize]); 5] =
         [("GPS, PPS", &[0, 1]), ("LAN a", &[2]), ("LAN b", &[3]), ("LAN c", &[4]), ("WAN", &[5])];
     let mut table = String::from(
         "| source | what | states | its verdict | states after | its verdict after |\n|---|---|---|---|---|---|\n",
     );
     for (name, whose) in sources {
-        for (lie, what) in lies {
+        for (lie, what) in LIES {
             let seen = fail_over(&world(everything()), whose, what);
             let states = |i: usize| seen.states[i].iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
             let [during, after] = &seen.verdicts;
@@ -161,18 +162,11 @@ fn fail_overs() {
 /// The same among servers alone: the clock rests on those that remain.
 #[test]
 fn fail_overs_without_a_receiver() {
-    let lies: [(&str, Lie); 5] = [
-        ("removed", What::Silent),
-        ("50 ms ahead", |i| What::Ahead(i, 0.05)),
-        ("300 ms ahead", |i| What::Ahead(i, 0.3)),
-        ("1 s ahead", |i| What::Ahead(i, 1.0)),
-        ("1024 weeks behind", |i| What::Weeks(i, WEEKS)),
-    ];
     let scenario = world(only(&everything(), 2..6));
     let mut table = String::from("| source | what | states | its verdict | states after | its verdict after |\n");
     table += "|---|---|---|---|---|---|\n";
     for (i, name) in ["LAN a", "LAN b", "LAN c", "WAN"].iter().enumerate() {
-        for (lie, what) in lies {
+        for (lie, what) in LIES {
             let seen = fail_over(&scenario, &[i], what);
             let states = |i: usize| seen.states[i].iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
             let [during, after] = &seen.verdicts;
