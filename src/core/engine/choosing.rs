@@ -22,6 +22,8 @@ const PULSE_PATIENCE: f64 = 30.0;
 /// may take for that, s: the first to answer must not set the clock alone.
 const SERVER_SAMPLES: u64 = 3;
 const SERVER_PATIENCE: f64 = 6.0;
+/// So many ticks are soon averaged.
+const TICKS_AVERAGED: f64 = 64.0;
 
 impl Engine {
     /// Judges every source and decides which feed the clock.
@@ -131,20 +133,28 @@ impl Engine {
     }
 
     fn choose_feeders(&mut self, survivors: &[SourceId], intervals: &BTreeMap<SourceId, Interval>, now: Now) {
-        let fixed = |i: SourceId| {
+        let doubt = |i: SourceId| {
+            let Some(v) = intervals.get(&i) else { return f64::INFINITY };
             let preferred = if self.sources[&i].config.options.prefer { 0.1 } else { 1.0 };
             let calibrated = self.sources[&i].doubt_without_bias().unwrap_or(f64::INFINITY);
-            intervals.get(&i).map_or(f64::INFINITY, |v| v.fixed.min(calibrated) * preferred)
+            // What averaging leaves of the noise of a clock that ticks each second.
+            let noise = match self.sources[&i].config.kind {
+                SourceKind::Pulse | SourceKind::NumberedPulse => {
+                    self.estimator.jitter(i).unwrap_or(v.jitter) / TICKS_AVERAGED.sqrt()
+                }
+                SourceKind::Message | SourceKind::Network | SourceKind::Manual => 0.0,
+            };
+            (v.fixed.min(calibrated) + noise) * preferred
         };
         let allowed: Vec<SourceId> =
             survivors.iter().copied().filter(|i| self.may_feed(&self.sources[i], now)).collect();
-        let best = allowed.iter().map(|i| fixed(*i)).fold(f64::INFINITY, f64::min);
+        let best = allowed.iter().map(|i| doubt(*i)).fold(f64::INFINITY, f64::min);
         let own = if self.estimator.estimate().is_some() { self.bound(0.0).distance(now.raw) } else { f64::INFINITY };
         // A source that knows less than our coasting clock waits until the clock knows as little.
         let feeding: Vec<SourceId> = allowed
             .into_iter()
-            .filter(|i| fixed(*i) <= 2.0 * best + 1e-6)
-            .filter(|i| fixed(*i) <= own || self.feeding.contains(i))
+            .filter(|i| doubt(*i) <= 2.0 * best + 1e-6)
+            .filter(|i| doubt(*i) <= own || self.feeding.contains(i))
             .collect();
         if !feeding.is_empty() {
             self.feeding = feeding;
