@@ -234,7 +234,7 @@ impl DisciplinedClock {
         let announcement = Announcement {
             synchronised: system.stratum < 16 && snapshot.state != State::Local,
             max_error: snapshot.distance_at(snapshot.at),
-            estimated_error: snapshot.bound.sigma(snapshot.at) + snapshot.bound.residual,
+            estimated_error: snapshot.bound.probable(snapshot.at),
             utc: snapshot.utc,
             leap_today: match system.leap {
                 LeapIndicator::Insert => 1,

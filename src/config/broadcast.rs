@@ -6,8 +6,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::Diagnostic;
-use super::model::NTP_PORT;
 use super::value::{Section, socket_address};
+use crate::ntp::NTP_PORT;
 
 /// A network that is told our time.
 #[derive(Clone, Debug, PartialEq)]

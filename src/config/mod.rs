@@ -9,7 +9,8 @@
 //! | [`model`] | what a configuration is |
 //! | `reader` | from TOML to the model |
 //! | [`serve`](mod@serve) | `[serve]`: who is answered where |
-//! | `source`, `receiver` | single sources |
+//! | `refclock`, `receiver`, `server` | single sources |
+//! | `source` | what they have in common |
 //! | `value` | single values: durations, addresses, integers in a range |
 //! | [`keys`] | the file of symmetric keys, and reading it |
 //! | `dialect` | telling the files of other programs from ours |
@@ -23,7 +24,9 @@ pub mod keys;
 pub mod model;
 mod reader;
 mod receiver;
+mod refclock;
 pub mod serve;
+mod server;
 mod source;
 pub(crate) mod value;
 

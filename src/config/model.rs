@@ -15,11 +15,10 @@ use super::keys::Keys;
 use super::serve::Serve;
 use crate::core::local::LocalPolicy;
 use crate::core::selection::SelectionOptions;
+use crate::ntp::NTP_PORT;
 use crate::ntp::client::Filters;
 use crate::ntp::client::socket::Origin;
 
-/// The port of NTP, RFC 5905 section 7.2.
-pub const NTP_PORT: u16 = 123;
 /// The port of gpsd.
 pub const GPSD_PORT: u16 = 2947;
 

@@ -12,8 +12,10 @@ use super::dialect::foreign_line;
 use super::feed::feed;
 use super::keys;
 use super::model::{Config, Discipline, Otherwise, Pool, Refclock, Server, Thermometer};
+use super::refclock::refclock;
 use super::serve;
-use super::source::{Written, pool, refclock, server};
+use super::server::{pool, server};
+use super::source::Written;
 use super::value::{Section, unknown, wrong_type};
 use crate::core::local::LocalPolicy;
 

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, quoted};
-use super::model::NTP_PORT;
 use super::value::{Section, network, socket_address, wrong_type};
+use crate::ntp::NTP_PORT;
 use crate::ntp::access::allow::Subnet;
 use crate::ntp::access::policy::Whom;
 use crate::ntp::access::restrict::{Restriction, opens_unresolved};

@@ -177,6 +177,9 @@ impl Coasting {
     }
 }
 
+/// Standard deviations are so many times what a filter says that knows its model only.
+pub const LEFT_OUT: f64 = 1.3;
+
 impl ErrorBound {
     /// Nothing is known.
     pub fn unknown() -> Self {
@@ -200,6 +203,12 @@ impl ErrorBound {
     /// The bound at a raw instant whatever the ways do, s: the root distance of RFC 5905.
     pub fn distance(&self, raw: Timestamp<Raw>) -> f64 {
         self.at(raw) + self.path
+    }
+
+    /// What the error probably is at a raw instant, s: one standard deviation, with what the model leaves
+    /// out. The kernel's `esterror`.
+    pub fn probable(&self, raw: Timestamp<Raw>) -> f64 {
+        self.residual + LEFT_OUT * self.sigma(raw)
     }
 
     /// One standard deviation of the estimated phase at a raw instant, s: what the model says or what

@@ -34,3 +34,6 @@ pub mod server;
 pub mod smear;
 pub mod stamp;
 pub mod worker;
+
+/// The port of NTP, RFC 5905 section 7.2.
+pub const NTP_PORT: u16 = 123;

@@ -24,7 +24,7 @@ struct Run {
     oracle_squares: f64,
     max: f64,
     inside_bound: f64,
-    inside_sigma: f64,
+    inside_probable: f64,
     inside_distance: f64,
     median_bound: f64,
     /// The last second before the statistics in which the error was beyond the row's threshold.
@@ -46,8 +46,8 @@ pub struct Result {
     pub coverage: f64,
     /// The least of any seed.
     pub least_coverage: f64,
-    /// Share of the seconds inside one sigma.
-    pub sigma_coverage: f64,
+    /// Share of the seconds inside what the error probably is.
+    pub probable_coverage: f64,
     /// Share of the seconds inside the root distance.
     pub distance_coverage: f64,
     /// Mean over the seeds of the median error_bound, over the rms error.
@@ -85,7 +85,7 @@ fn play(row: &Row, seed: u64) -> Run {
             run.oracle_squares += known * known;
             run.max = run.max.max(error.abs());
             run.inside_bound += inside(snapshot.bound_at(raw));
-            run.inside_sigma += inside(snapshot.bound.sigma(raw) + snapshot.bound.residual);
+            run.inside_probable += inside(snapshot.bound.probable(raw));
             run.inside_distance += inside(snapshot.distance_at(raw));
             bounds.push(snapshot.bound_at(raw));
         }
@@ -155,7 +155,7 @@ fn pool(runs: &[(u64, Run)]) -> Result {
         max: runs.iter().map(|(_, r)| r.max).fold(0.0, f64::max),
         coverage: sum(|r| r.inside_bound) / seconds,
         least_coverage: runs.iter().map(|(_, r)| r.inside_bound / r.seconds).fold(1.0, f64::min),
-        sigma_coverage: sum(|r| r.inside_sigma) / seconds,
+        probable_coverage: sum(|r| r.inside_probable) / seconds,
         distance_coverage: sum(|r| r.inside_distance) / seconds,
         bound_ratio: sum(|r| r.median_bound) / runs.len() as f64 / rms,
         converged: median(&mut converged).unwrap_or(f64::NAN),
@@ -164,7 +164,7 @@ fn pool(runs: &[(u64, Run)]) -> Result {
 
 /// The heading of the table.
 pub fn heading() -> String {
-    "| row | rms | bound | ratio | bar | max | error_bound / rms | covers | least seed | sigma covers | root distance covers | converged |\n\
+    "| row | rms | bound | ratio | bar | max | error_bound / rms | covers | least seed | esterror covers | root distance covers | converged |\n\
      |---|---|---|---|---|---|---|---|---|---|---|---|"
         .into()
 }
@@ -187,7 +187,7 @@ pub fn line(row: &Row, r: &Result) -> String {
         r.bound_ratio,
         r.coverage,
         r.least_coverage,
-        r.sigma_coverage,
+        r.probable_coverage,
         r.distance_coverage,
         r.converged
     );

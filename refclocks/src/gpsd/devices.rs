@@ -1,7 +1,7 @@
 //! Which of gpsd's devices is followed: two receivers' messages have two delays, and two pulses two
 //! cables.
 
-use super::session::Stream;
+use super::stream::Stream;
 
 /// More devices than this on one gpsd are not told apart.
 const MOST_DEVICES: usize = 16;

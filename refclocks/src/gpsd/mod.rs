@@ -7,6 +7,8 @@ mod devices;
 mod json;
 mod pulse_window;
 mod session;
+mod stream;
 
 pub use json::{Message, parse};
-pub use session::{Config, Fatal, Session, Stream};
+pub use session::{Config, Fatal, Session};
+pub use stream::Stream;

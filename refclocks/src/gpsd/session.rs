@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::devices::Devices;
 use super::json::{Device, Message, Osc, Sky, SkySatellite, Stamps, Tpv, parse};
 use super::pulse_window::PulseWindow;
+use super::stream::Stream;
 use crate::device::{DevicePhase, DeviceReason, DeviceState, Health};
 use crate::nmea::DateFold;
 use crate::report::{Constellation, Fix, LocalStamp, ReceiverReport, Remark, Report, Sample, Satellite};
@@ -16,15 +17,6 @@ const LONGEST: usize = 10_240;
 const QUIET: Span = Span::from_whole_seconds(5);
 /// A greeting that does not come in this time is not gpsd's.
 const GREETING: Span = Span::from_whole_seconds(3);
-
-/// Which of the two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Time messages.
-    Message,
-    /// Numbered pulses.
-    Pulse,
-}
 
 /// How the session is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]

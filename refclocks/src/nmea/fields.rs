@@ -1,8 +1,50 @@
 //! The fields of a sentence, and numbers, times and dates in them.
 
-use super::sentence::{Date, ParseError, Time};
+use thiserror::Error;
+
 use crate::calendar::{days_in_month, parse_fraction};
 use crate::report::{Constellation, Satellite};
+
+/// A time of day as sent. `second` may be 60.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+    /// 0 to 60.
+    pub second: u8,
+    /// 0 to 999 999 999.
+    pub nanos: u32,
+}
+
+/// A date as sent: year, month, day. A two-digit year comes as 1980 to 2079.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Date {
+    /// Year.
+    pub year: i32,
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31, within the month.
+    pub day: u8,
+}
+
+/// Why a frame is not a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ParseError {
+    /// Not `$`, letters and commas.
+    #[error("not a sentence")]
+    NotASentence,
+    /// No `*hh` at its end.
+    #[error("no checksum")]
+    NoChecksum,
+    /// The checksum is another.
+    #[error("wrong checksum")]
+    Checksum,
+    /// A field of time, date or validity cannot be read.
+    #[error("the field of {0} cannot be read")]
+    Field(&'static str),
+}
 
 /// Fields that are kept: the longest sentences we read have 21.
 const MOST: usize = 24;

@@ -9,4 +9,5 @@ mod sentence;
 pub mod write;
 
 pub use date::{DateFold, MARGIN};
-pub use sentence::{Date, ParseError, Parsed, Sentence, Time, has_good_checksum};
+pub use fields::{Date, ParseError, Time};
+pub use sentence::{Parsed, Sentence, has_good_checksum};

@@ -1,33 +1,7 @@
 //! What a sentence says. A pure parse: no state, no guess, and no memory of its own.
 
-use thiserror::Error;
-
-use super::fields::Fields;
+use super::fields::{Date, Fields, ParseError, Time};
 use crate::report::{Antenna, Fix, Satellite};
-
-/// A time of day as sent. `second` may be 60.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time {
-    /// 0 to 23.
-    pub hour: u8,
-    /// 0 to 59.
-    pub minute: u8,
-    /// 0 to 60.
-    pub second: u8,
-    /// 0 to 999 999 999.
-    pub nanos: u32,
-}
-
-/// A date as sent: year, month, day. A two-digit year comes as 1980 to 2079.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Date {
-    /// Year.
-    pub year: i32,
-    /// 1 to 12.
-    pub month: u8,
-    /// 1 to 31, within the month.
-    pub day: u8,
-}
 
 /// A sentence with its sender.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -135,23 +109,6 @@ pub enum Sentence {
     Antenna(Option<Antenna>),
     /// Anything else that is well-formed.
     Other,
-}
-
-/// Why a frame is not a sentence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ParseError {
-    /// Not `$`, letters and commas.
-    #[error("not a sentence")]
-    NotASentence,
-    /// No `*hh` at its end.
-    #[error("no checksum")]
-    NoChecksum,
-    /// The checksum is another.
-    #[error("wrong checksum")]
-    Checksum,
-    /// A field of time, date or validity cannot be read.
-    #[error("the field of {0} cannot be read")]
-    Field(&'static str),
 }
 
 impl Parsed {

@@ -6,13 +6,13 @@ use super::{ClockCommand, Engine, Now, TICK};
 use crate::core::event::Event;
 use crate::core::labels::{Facts, Reference};
 use crate::core::measurement::SourceId;
-use crate::core::snapshot::{Coasting, ErrorBound, SourceKind};
+use crate::core::snapshot::{Coasting, ErrorBound, LEFT_OUT, SourceKind};
 use crate::core::source::Source;
 use crate::core::state::State;
 use crate::core::steering::{Move, decide, drift};
 
-/// Standard deviations in the error bound: 99 % two-sided, and 1.3 for what the model leaves out.
-const BOUND_FACTOR: f64 = 2.576 * 1.3;
+/// Standard deviations in the error bound: 99 % two-sided.
+const BOUND_FACTOR: f64 = 2.576 * LEFT_OUT;
 /// A filter that averages over this long relies on a room that gets warmer and colder as its model says, s.
 const ROOM: f64 = 900.0;
 /// Where a model only approximates, a room's or that of ways of unequal length, the standard deviation may

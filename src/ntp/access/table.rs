@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::Flags;
-
-/// NTP's port: that of servers, and of clients that are servers too.
-const NTP_PORT: u16 = 123;
+use crate::ntp::NTP_PORT;
 
 /// Some addresses: those that are `address` where `mask` has ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
