@@ -59,12 +59,19 @@ impl UdpSocket {
             // SAFETY: plain data of integers and pointers, for which all zeros is a value.
             let mut headers: [libc::mmsghdr; AT_ONCE] = unsafe { mem::zeroed() };
             let mut controls = [ControlBuffer::default(); AT_ONCE];
-            for (header, control) in headers.iter_mut().zip(&mut controls) {
+            // The stamps come without their datagrams; not all that stands in for a kernel knows that.
+            let mut datagrams = [[0u8; 8]; AT_ONCE];
+            let mut parts = datagrams
+                .each_mut()
+                .map(|datagram| libc::iovec { iov_base: datagram.as_mut_ptr().cast(), iov_len: datagram.len() });
+            for ((header, control), part) in headers.iter_mut().zip(&mut controls).zip(&mut parts) {
+                header.msg_hdr.msg_iov = part;
+                header.msg_hdr.msg_iovlen = 1;
                 header.msg_hdr.msg_control = control.octets.as_mut_ptr().cast();
                 header.msg_hdr.msg_controllen = CAPACITY as _;
             }
-            // SAFETY: each header points to a control buffer of the length it states, and to nothing else;
-            // they outlive the call.
+            // SAFETY: each header points to a control buffer and to one part of a datagram, each of the length
+            // it states, and to nothing else; they outlive the call.
             let received = unsafe {
                 libc::recvmmsg(
                     self.as_raw_fd(),
