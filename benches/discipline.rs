@@ -13,7 +13,7 @@ use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::sim::Rng;
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Span, Tai, Timestamp};
-use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
+use refclocks::{Edge, Health, LocalStamp, Pulse, Report, Sample};
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
@@ -91,21 +91,6 @@ mod estimator {
 mod engine {
     use super::*;
 
-    fn source(name: &str, kind: SourceKind) -> SourceConfig {
-        SourceConfig {
-            name: name.into(),
-            refid: ReferenceId::from_name(name).unwrap_or_default(),
-            driver: "bench",
-            address: String::new(),
-            kind,
-            lock: None,
-            delay: None,
-            offset: 0.0,
-            options: Default::default(),
-            stratum: 0,
-        }
-    }
-
     /// An engine around a clock that obeys at once: it reads what the engine thinks is true.
     struct Loop {
         engine: Engine,
@@ -172,7 +157,8 @@ mod engine {
     /// A receiver's messages and its pulse; the pulse is timed.
     #[divan::bench(sample_count = SAMPLES, sample_size = 1)]
     fn pulse(bencher: Bencher) {
-        let mut hat = Loop::new(vec![source("GPS", SourceKind::Message), source("PPS", SourceKind::Pulse)]);
+        let mut hat =
+            Loop::new(vec![SourceConfig::new("GPS", SourceKind::Message), SourceConfig::new("PPS", SourceKind::Pulse)]);
         let mut measured = Measured::pulses();
         let second = Span::from_whole_seconds(1);
         for _ in 0..SETTLED {
@@ -196,7 +182,8 @@ mod engine {
     #[divan::bench(args = [1, 3], sample_count = SAMPLES, sample_size = 1)]
     fn packet(bencher: Bencher, servers: usize) {
         let names = ["A", "B", "C"];
-        let mut net = Loop::new(names.iter().take(servers).map(|name| source(name, SourceKind::Network)).collect());
+        let mut net =
+            Loop::new(names.iter().take(servers).map(|name| SourceConfig::new(name, SourceKind::Network)).collect());
         let mut measured = Measured::packets();
         let mut next = 0;
         for _ in 0..SETTLED {

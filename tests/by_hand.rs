@@ -8,7 +8,6 @@ use refclockd::core::engine::EngineConfig;
 use refclockd::core::local::LocalPolicy;
 use refclockd::core::measurement::Measurement;
 use refclockd::core::memory::Memory;
-use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::core::state::{State, StateReason, Verdict};
@@ -22,18 +21,7 @@ const EPOCH: Timestamp<Tai> = Timestamp::from_parts(1_767_225_637, 0);
 const RAW0: Timestamp<Raw> = Timestamp::from_parts(40, 0);
 
 fn server(name: &str) -> SourceConfig {
-    SourceConfig {
-        name: name.into(),
-        refid: ReferenceId::default(),
-        driver: "ntp",
-        address: String::new(),
-        kind: SourceKind::Network,
-        lock: None,
-        delay: None,
-        offset: 0.0,
-        options: SelectionOptions::default(),
-        stratum: 0,
-    }
+    SourceConfig::new(name, SourceKind::Network)
 }
 
 /// A machine with a crystal, and true time.

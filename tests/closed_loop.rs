@@ -5,30 +5,13 @@ use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::engine::EngineConfig;
 use refclockd::core::leap::UtcMap;
 use refclockd::core::memory::Memory;
-use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::SourceConfig;
 use refclockd::core::state::{State, Verdict};
 use refclockd::sim::{Crystal, Oscillator, Rng};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Span, Tai, Timestamp};
-use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
-
-fn source(name: &str, kind: SourceKind) -> SourceConfig {
-    SourceConfig {
-        name: name.into(),
-        refid: ReferenceId::from_name(name).unwrap(),
-        driver: "test",
-        address: String::new(),
-        kind,
-        lock: None,
-        delay: None,
-        offset: 0.0,
-        options: SelectionOptions::default(),
-        stratum: 0,
-    }
-}
-
+use refclocks::{Edge, Health, LocalStamp, Pulse, Report, Sample};
 #[derive(Debug, Default)]
 struct Result {
     rms: f64,
@@ -72,7 +55,7 @@ fn tell(
     let off = sign * start.unwrap_or_else(|| 0.01 + 0.09 * rng.uniform());
     let clock = SoftwareClock::new(raw0, epoch + Span::from_seconds(off));
     let config = EngineConfig {
-        sources: vec![source("GPS", SourceKind::Message), source("PPS", SourceKind::Pulse)],
+        sources: vec![SourceConfig::new("GPS", SourceKind::Message), SourceConfig::new("PPS", SourceKind::Pulse)],
         holdover_budget: 1e-3,
         utc: UtcMap::default(),
         ..EngineConfig::default()

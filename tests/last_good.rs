@@ -6,13 +6,12 @@ use refclockd::core::engine::EngineConfig;
 use refclockd::core::event::Event;
 use refclockd::core::leap::UtcMap;
 use refclockd::core::memory::Memory;
-use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::core::state::{State, StateReason, Verdict};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
-use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
+use refclocks::{Edge, Health, LocalStamp, Pulse, Report, Sample};
 
 const DAY: i64 = 86_400;
 /// True time at the start: 2026-11-26T00:00:00Z.
@@ -54,21 +53,6 @@ impl Outcome {
     }
 }
 
-fn source(name: &str, kind: SourceKind) -> SourceConfig {
-    SourceConfig {
-        name: name.into(),
-        refid: ReferenceId::from_name(name).unwrap(),
-        driver: "test",
-        address: String::new(),
-        kind,
-        lock: None,
-        delay: None,
-        offset: 0.0,
-        options: SelectionOptions::default(),
-        stratum: 0,
-    }
-}
-
 /// Two minutes of it.
 fn play(scene: Scene<'_>) -> Outcome {
     let utc = UtcMap::default();
@@ -76,10 +60,10 @@ fn play(scene: Scene<'_>) -> Outcome {
     let last = NOW + Span::from_whole_seconds(scene.remembered);
     let mut sources = Vec::new();
     if scene.receiver.is_some() {
-        sources = vec![source("GPS", SourceKind::Message), source("PPS", SourceKind::Pulse)];
+        sources = vec![SourceConfig::new("GPS", SourceKind::Message), SourceConfig::new("PPS", SourceKind::Pulse)];
     }
     let first_server = sources.len();
-    sources.extend((0..scene.servers.len()).map(|i| source(["A", "B", "C"][i], SourceKind::Network)));
+    sources.extend((0..scene.servers.len()).map(|i| SourceConfig::new(["A", "B", "C"][i], SourceKind::Network)));
     let config = EngineConfig { sources, holdover_budget: 1e-3, utc, ..EngineConfig::default() };
     let mut memory = Memory::default();
     memory.last_utc = Some(last);

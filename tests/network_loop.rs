@@ -5,30 +5,13 @@ use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::engine::EngineConfig;
 use refclockd::core::measurement::Measurement;
 use refclockd::core::memory::Memory;
-use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::{Snapshot, SourceKind};
 use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::core::state::{State, Verdict};
 use refclockd::sim::{Crystal, Oscillator, Rng};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Span, Tai, Timestamp};
-use refclocks::{Edge, Health, LeapIndicator, LocalStamp, Pulse, ReferenceId, Report, Sample};
-
-fn config(name: &str, kind: SourceKind) -> SourceConfig {
-    SourceConfig {
-        name: name.into(),
-        refid: ReferenceId::from_name(name).unwrap(),
-        driver: "test",
-        address: String::new(),
-        kind,
-        lock: None,
-        delay: None,
-        offset: 0.0,
-        options: SelectionOptions::default(),
-        stratum: 0,
-    }
-}
-
+use refclocks::{Edge, Health, LeapIndicator, LocalStamp, Pulse, Report, Sample};
 struct Server {
     /// One-way base delay and mean of the exponential jitter, s.
     base: f64,
@@ -66,12 +49,12 @@ fn run_from(
         Crystal { frequency: 30e-6, wander: 1e-9, ..Crystal::default() },
     );
     let mut sources: Vec<SourceConfig> =
-        (0..servers.len()).map(|i| config(&format!("N{i}"), SourceKind::Network)).collect();
+        (0..servers.len()).map(|i| SourceConfig::new(&format!("N{i}"), SourceKind::Network)).collect();
     for (source, server) in sources.iter_mut().zip(servers) {
         source.options.require = server.require;
     }
-    sources.push(config("GPS", SourceKind::Message));
-    sources.push(config("PPS", SourceKind::Pulse));
+    sources.push(SourceConfig::new("GPS", SourceKind::Message));
+    sources.push(SourceConfig::new("PPS", SourceKind::Pulse));
     let (gps, pps) = (servers.len(), servers.len() + 1);
     let engine = EngineConfig { sources, holdover_budget: 1e-3, ..EngineConfig::default() };
     let clock = SoftwareClock::new(raw0, epoch + Span::from_seconds(0.3));

@@ -6,14 +6,13 @@ mod ntp_common;
 mod run_common;
 
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::unistd::{User, geteuid};
-use ntp_common::peers::Running;
+use ntp_common::peers::{Running, hold, refused};
 use run_common::{PROGRAM, end, receiver_on_a_pty, source, wait_for, wait_until};
 
 /// Patience for all that takes a few seconds on an idle machine.
@@ -30,24 +29,15 @@ struct Namespaces(Running);
 impl Namespaces {
     /// `None`, said aloud, where one may not have any.
     fn make() -> Option<Self> {
-        let ready = geteuid().is_root().then(|| {
-            let mut holder = Command::new("unshare")
-                .args(["--ipc", "--net", "--mount", "sh", "-c"])
-                .arg("mount -t tmpfs -o mode=755 none /run && echo ready && exec cat")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut word = String::new();
-            BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut word).unwrap();
-            (word == "ready\n").then_some(Self(Running(holder)))
-        });
-        let made = ready.flatten();
-        if made.is_none() {
-            assert!(std::env::var_os("REFCLOCKD_CI").is_none(), "not root, or no namespace can be made");
-            println!("skipped: not root, or no namespace can be made here");
+        let why = "not root, or no namespace can be made here";
+        if !geteuid().is_root() {
+            refused(why);
+            return None;
         }
-        made
+        let mut holder = Command::new("unshare");
+        holder.args(["--ipc", "--net", "--mount", "sh", "-c"]);
+        holder.arg("mount -t tmpfs -o mode=755 none /run && echo ready && exec cat");
+        hold(&mut holder, why).map(Self)
     }
 
     /// A command that will run in them, as a process of ours.

@@ -11,7 +11,6 @@ use std::process::{Command, Output};
 
 use refclockd::clock::DisciplinedClock;
 use refclockd::core::leap::UtcMap;
-use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::SourceKind;
 use refclockd::core::source::SourceConfig;
 use refclockd::core::steering::StepPolicy;
@@ -22,7 +21,7 @@ use refclockd::recording::{Header, VERSION};
 use refclockd::sim::Rng;
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Realtime, Span, Timestamp, Utc};
-use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
+use refclocks::{Edge, Health, LocalStamp, Pulse, Report, Sample};
 use run_common::stand_ins::Pps;
 use run_common::{PROGRAM, receiver_on_a_pty};
 
@@ -42,18 +41,7 @@ fn bracket(nanos: i64) -> Bracket {
 }
 
 fn source(name: &str, kind: SourceKind) -> SourceConfig {
-    SourceConfig {
-        name: name.into(),
-        refid: ReferenceId::from_name(name).unwrap(),
-        driver: if kind == SourceKind::Pulse { "pps" } else { "nmea" },
-        address: format!("/dev/{name}"),
-        kind,
-        lock: None,
-        delay: None,
-        offset: 0.0,
-        options: SelectionOptions::default(),
-        stratum: 0,
-    }
+    SourceConfig { address: format!("/dev/{name}"), ..SourceConfig::new(name, kind) }
 }
 
 /// Records so many seconds of a receiver and its pulse, as the daemon would.

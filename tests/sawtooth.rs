@@ -6,7 +6,6 @@ use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::engine::EngineConfig;
 use refclockd::core::memory::Memory;
 use refclockd::core::sawtooth::SawtoothState;
-use refclockd::core::selection::SelectionOptions;
 use refclockd::core::snapshot::SourceKind;
 use refclockd::core::source::SourceConfig;
 use refclockd::sim::Rng;
@@ -15,27 +14,11 @@ use refclocks::receiver::{Config, Driver, SawtoothUse};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use refclocks::ubx::write;
-use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report};
-
+use refclocks::{Edge, Health, LocalStamp, Pulse, Report};
 /// Ticks of the receiver's oscillator, s.
 const TICK: f64 = 20.8e-9;
 /// 2026-01-01T00:00:37Z, week 2399 of GPS.
 const START: i64 = 1_767_225_637;
-
-fn source(name: &str, kind: SourceKind) -> SourceConfig {
-    SourceConfig {
-        name: name.into(),
-        refid: ReferenceId::from_name(name).unwrap(),
-        driver: "test",
-        address: String::new(),
-        kind,
-        lock: None,
-        delay: None,
-        offset: 0.0,
-        options: SelectionOptions::default(),
-        stratum: 0,
-    }
-}
 
 /// Runs ten minutes with pulses stamped with `noise`, s. Returns how the correction stands, the events
 /// about it, and the last error of the clock, s.
@@ -44,7 +27,7 @@ fn run(noise: f64, sawtooth: SawtoothUse) -> (Option<SawtoothState>, Vec<String>
     let raw0 = Timestamp::<Raw>::from_parts(40, 0);
     let utc0 = Timestamp::<Utc>::from_parts(START, 0);
     let config = EngineConfig {
-        sources: vec![source("GPS", SourceKind::Message), source("PPS", SourceKind::Pulse)],
+        sources: vec![SourceConfig::new("GPS", SourceKind::Message), SourceConfig::new("PPS", SourceKind::Pulse)],
         holdover_budget: 1e-3,
         ..EngineConfig::default()
     };

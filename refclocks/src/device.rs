@@ -17,6 +17,24 @@ pub struct DeviceState {
     pub since: Timestamp<Raw>,
 }
 
+impl DeviceState {
+    /// Puts a state in the place of the last one. Returns it if it is worth a report: the phase is another
+    /// one, or the kind of reason; more of the same is not.
+    pub fn change(
+        last: &mut Option<Self>,
+        phase: DevicePhase,
+        reason: DeviceReason,
+        since: Timestamp<Raw>,
+    ) -> Option<Self> {
+        let is_the_same =
+            |s: &Self| s.phase == phase && std::mem::discriminant(&s.reason) == std::mem::discriminant(&reason);
+        if last.as_ref().is_some_and(is_the_same) {
+            return None;
+        }
+        last.insert(Self { phase, reason, since }).clone().into()
+    }
+}
+
 /// The states a device can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -163,13 +163,8 @@ impl ClockReader {
     }
 
     fn become_state(&mut self, phase: DevicePhase, reason: DeviceReason, since: Timestamp<Raw>) {
-        let same =
-            |s: &DeviceState| s.phase == phase && std::mem::discriminant(&s.reason) == std::mem::discriminant(&reason);
-        if !self.state.as_ref().is_some_and(same) {
-            let state = DeviceState { phase, reason, since };
-            self.state = Some(state.clone());
-            self.reports.push_back(Report::State(state));
-        }
+        let change = DeviceState::change(&mut self.state, phase, reason, since);
+        self.reports.extend(change.map(Report::State));
     }
 }
 

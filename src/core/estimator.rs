@@ -179,21 +179,17 @@ impl Estimator {
     /// noise and the wander are what they were.
     pub fn follow_jump(&mut self, source: SourceId, since: Vec<Measurement>, frequency: (f64, f64)) {
         let learned = self.feeders.get(&source).filter(|f| f.history.len() >= START_UP).and_then(|f| f.noise.clone());
-        let (Some(mut noise), Some(first), Some(last)) = (learned, since.first(), since.last()) else {
+        let (Some(mut noise), Some(last)) = (learned, since.last()) else {
             return self.start_again_from(source, since, frequency);
         };
         self.prior.frequency = frequency;
         let origin = Origin::of(last);
         let mut bank = self.bank.begun_again(&self.prior);
-        let mut at = first.raw;
-        for m in &since {
-            bank.predict((m.raw - at).seconds());
-            at = m.raw;
-            let excess = self.feeders.get(&source).map_or(0.0, |f| f.excess(m));
-            bank.measure(&mut noise, origin.phase(m), excess);
+        if let Some(feeder) = self.feeders.get(&source) {
+            feeder.run_through(&mut bank, &mut noise, &since, origin);
         }
         self.log = since.iter().map(|m| (source, *m)).collect();
-        (self.bank, self.origin, self.at, self.fed_by) = (bank, Some(origin), Some(at), FedBy::Only(source));
+        (self.bank, self.origin, self.at, self.fed_by) = (bank, Some(origin), Some(last.raw), FedBy::Only(source));
     }
 
     /// Starts the bank afresh from what one source gave lately, and what is believed of the frequency
@@ -409,14 +405,9 @@ impl Estimator {
             let phase = median(&mut phases).unwrap_or(0.0);
             bank.start_from(phase, 100.0 * late.r + 1e-14, frequency, variance);
         }
-        let mut at = first.raw;
-        for m in &feeder.history {
-            bank.predict((m.raw - at).seconds());
-            at = m.raw;
-            bank.measure(&mut noise, origin.phase(m), feeder.excess(m));
-        }
+        feeder.run_through(&mut bank, &mut noise, &feeder.history, origin);
         self.bank = bank;
-        self.at = Some(at);
+        self.at = Some(last.raw);
         feeder.noise = Some(noise);
     }
 }
@@ -433,6 +424,15 @@ impl Feeder {
             Some(known) => LateNoise::remembered(r, known),
             None => LateNoise::with_variance(r),
         })
+    }
+
+    /// Runs a bank that has seen nothing through some of the source's measurements, the oldest first.
+    fn run_through(&self, bank: &mut Bank, noise: &mut Noise, history: &[Measurement], origin: Origin) {
+        let mut before: Option<&Measurement> = None;
+        for m in history {
+            bank.predict(before.replace(m).map_or(0.0, |before| (m.raw - before.raw).seconds()));
+            bank.measure(noise, origin.phase(m), self.excess(m));
+        }
     }
 
     fn excess(&self, m: &Measurement) -> f64 {

@@ -56,6 +56,32 @@ fn driver<'de, D: Deserializer<'de>>(from: D) -> Result<DriverName, D::Error> {
     Ok(KNOWN.into_iter().find(|known| *known == name).unwrap_or("another"))
 }
 
+impl SourceConfig {
+    /// A source of which the operator says nothing: its reference ID is its name, as far as that can be one,
+    /// and its driver the usual one of its kind.
+    pub fn new(name: &str, kind: SourceKind) -> Self {
+        let driver = match kind {
+            SourceKind::Message => "nmea",
+            SourceKind::Pulse => "pps",
+            SourceKind::NumberedPulse => "shm",
+            SourceKind::Network => "ntp",
+            SourceKind::Manual => "manual",
+        };
+        Self {
+            name: name.to_owned(),
+            refid: ReferenceId::from_name(name).unwrap_or_default(),
+            driver,
+            address: String::new(),
+            kind,
+            lock: None,
+            delay: None,
+            offset: 0.0,
+            options: SelectionOptions::default(),
+            stratum: 0,
+        }
+    }
+}
+
 /// What a server said of itself in its last answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServerSays {
@@ -377,19 +403,7 @@ mod tests {
 
     #[test]
     fn reach_counts_seconds_with_and_without_a_sample() {
-        let config = SourceConfig {
-            name: "PPS".into(),
-            refid: ReferenceId::default(),
-            driver: "pps",
-            address: String::new(),
-            kind: SourceKind::Pulse,
-            lock: None,
-            delay: None,
-            offset: 0.0,
-            options: SelectionOptions::default(),
-            stratum: 0,
-        };
-        let mut source = Source::new(config, None);
+        let mut source = Source::new(SourceConfig::new("PPS", SourceKind::Pulse), None);
         let at = |seconds: f64| Timestamp::EPOCH + Span::from_seconds(100.0 + seconds);
         assert_eq!(source.reach_at(at(0.0)), 0);
         for second in [0.0, 1.0, 2.01, 2.99, 6.0] {

@@ -9,7 +9,7 @@ use refclockd::core::source::{ServerSays, SourceConfig};
 use refclockd::sim::Rng;
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Span, Tai, Timestamp, Utc};
-use refclocks::{Edge, Health, LocalStamp, Pulse, ReferenceId, Report, Sample};
+use refclocks::{Edge, Health, LocalStamp, Pulse, Report, Sample};
 
 /// The sources by their number.
 pub const GPS: usize = 0;
@@ -38,21 +38,6 @@ pub struct Stage {
     pub outside: u32,
 }
 
-fn config(name: &str, kind: SourceKind) -> SourceConfig {
-    SourceConfig {
-        name: name.into(),
-        refid: ReferenceId::from_name(name).unwrap(),
-        driver: "test",
-        address: String::new(),
-        kind,
-        lock: None,
-        delay: None,
-        offset: 0.0,
-        options: Default::default(),
-        stratum: 0,
-    }
-}
-
 impl Stage {
     /// A clock of our own, 0.3 s off, and seven sources.
     pub fn new(memory: &Memory) -> Self {
@@ -61,11 +46,11 @@ impl Stage {
 
     /// Around this clock.
     pub fn around(clock: Box<dyn Clock>, memory: &Memory) -> Self {
-        let network = |name| config(name, SourceKind::Network);
+        let network = |name| SourceConfig::new(name, SourceKind::Network);
         let sources = vec![
-            config("GPS", SourceKind::Message),
-            config("PPS", SourceKind::Pulse),
-            config("SHM", SourceKind::NumberedPulse),
+            SourceConfig::new("GPS", SourceKind::Message),
+            SourceConfig::new("PPS", SourceKind::Pulse),
+            SourceConfig::new("SHM", SourceKind::NumberedPulse),
             network("LANa"),
             network("LANb"),
             network("LANc"),

@@ -31,6 +31,9 @@ fn main() -> ExitCode {
     for (title, mut rows) in [("Main table", main_table()), ("Robustness", robustness())] {
         rows.retain(|row| !quick || ["pps 1", "lan64 1"].contains(&row.name));
         rows.retain(|row| words.is_empty() || words.iter().any(|word| row.name.contains(word.as_str())));
+        if rows.is_empty() {
+            continue;
+        }
         println!("\n{title}, {seeds} seeds\n\n{}", tables::heading());
         let results = tables::run(&rows, seeds, jobs as usize, |row, result| {
             if words.is_empty() {

@@ -7,7 +7,7 @@
 
 use refclockd::core::memory::Memory;
 use refclockd::sim::rehearsal::{Rehearsal, Scene};
-use refclockd::sim::scenario::{ClockAtStart, Model, SourceModel};
+use refclockd::sim::scenario::{Model, SourceModel};
 use refclockd::sim::{Crystal, PulseModel, Scenario};
 use refclocks::time::{Timestamp, Utc};
 
@@ -36,17 +36,10 @@ impl Stretch {
 /// The pulse of the accuracy tables: 1 us, one of twenty late by 20 us on the average.
 fn scenario() -> Scenario {
     let pulse = PulseModel { jitter: 1e-6, late: vec![(0.05, 20e-6)], rate: 1.0, ..PulseModel::default() };
-    Scenario {
-        name: String::new(),
-        shows: String::new(),
-        duration: None,
-        // The rehearsal's own judge remembers each second's bound; it is not asked.
-        judged_from: Some(f64::INFINITY),
-        start: ClockAtStart::Ahead(0.1),
-        crystal: Crystal { frequency: 12e-6, wander: 1e-9, ..Crystal::default() },
-        sources: vec![SourceModel { name: "PPS".into(), model: Model::Numbered(pulse), options: Default::default() }],
-        faults: Vec::new(),
-    }
+    let crystal = Crystal { frequency: 12e-6, wander: 1e-9, ..Crystal::default() };
+    let source = SourceModel { name: "PPS".into(), model: Model::Numbered(pulse), options: Default::default() };
+    // The rehearsal's own judge remembers each second's bound; it is not asked.
+    Scenario { judged_from: Some(f64::INFINITY), ..Scenario::of(crystal, vec![source]) }
 }
 
 fn stretches(number: usize, each: f64) -> Vec<Stretch> {

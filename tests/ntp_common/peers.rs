@@ -1,5 +1,6 @@
 //! The real peers, unmodified. None of them touches this machine's clock.
 
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -12,6 +13,25 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Holds a namespace open for as long as the value lives: the command makes it, says `ready` and waits for
+/// the end of its input. `None`, said aloud, where that cannot be had, and why; in CI that is a failure.
+pub fn hold(command: &mut Command, why: &str) -> Option<Running> {
+    let mut holder = Running(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut word = String::new();
+    BufReader::new(holder.0.stdout.as_mut().unwrap()).read_line(&mut word).unwrap();
+    if word != "ready\n" {
+        refused(why);
+        return None;
+    }
+    Some(holder)
+}
+
+/// What this machine does not give: said aloud, and in CI a failure.
+pub fn refused(why: &str) {
+    assert!(std::env::var_os("REFCLOCKD_CI").is_none(), "{why}");
+    println!("skipped: {why}");
 }
 
 pub fn user() -> String {

@@ -2,21 +2,13 @@
 
 use std::ops::Range;
 
-use refclockd::sim::scenario::{ClockAtStart, MessageModel, Model, SourceModel};
+use refclockd::sim::scenario::{MessageModel, Model, SourceModel};
 use refclockd::sim::{Crystal, Jitter, PulseModel, Scenario, ServerModel, Shape, Way};
 
 /// A world with these sources: a crystal that wanders by 1 ppb/sqrt(s).
 pub fn world(sources: Vec<SourceModel>) -> Scenario {
-    Scenario {
-        name: String::new(),
-        shows: String::new(),
-        duration: None,
-        judged_from: Some(f64::INFINITY),
-        start: ClockAtStart::Ahead(0.1),
-        crystal: Crystal { frequency: 12e-6, wander: 1e-9, ..Crystal::default() },
-        sources,
-        faults: Vec::new(),
-    }
+    let crystal = Crystal { frequency: 12e-6, wander: 1e-9, ..Crystal::default() };
+    Scenario { judged_from: Some(f64::INFINITY), ..Scenario::of(crystal, sources) }
 }
 
 /// Those of some sources.

@@ -2,7 +2,7 @@
 
 use refclockd::core::selection::SelectionOptions;
 use refclockd::sim::fault::What;
-use refclockd::sim::scenario::{ClockAtStart, Model, SourceModel};
+use refclockd::sim::scenario::{Model, SourceModel};
 use refclockd::sim::{Crystal, Fault, Jitter, PulseModel, Scenario, ServerModel, Shape, Temperature, Way};
 
 use super::Result;
@@ -78,21 +78,13 @@ impl Row {
 fn scenario(source: SourceModel, wander_ppb: f64, sine: bool) -> Scenario {
     // A sine of 1 ppm amplitude and two hours: what 20 degrees do to a bad crystal.
     let temperature = Temperature { swing: 20.0, period: 7200.0, wobble: 0.0, coefficient: 5e-8, sensor: None };
-    Scenario {
-        name: String::new(),
-        shows: String::new(),
-        duration: None,
-        judged_from: None,
-        start: ClockAtStart::Ahead(0.1),
-        crystal: Crystal {
-            frequency: 80e-6,
-            wander: wander_ppb * 1e-9,
-            temperature: sine.then_some(temperature),
-            ..Crystal::default()
-        },
-        sources: vec![source],
-        faults: Vec::new(),
-    }
+    let crystal = Crystal {
+        frequency: 80e-6,
+        wander: wander_ppb * 1e-9,
+        temperature: sine.then_some(temperature),
+        ..Crystal::default()
+    };
+    Scenario::of(crystal, vec![source])
 }
 
 fn source(name: &str, model: Model) -> SourceModel {

@@ -389,14 +389,8 @@ impl Session {
     }
 
     fn become_state(&mut self, stream: Stream, phase: DevicePhase, reason: DeviceReason, since: Timestamp<Raw>) {
-        let slot = &mut self.states[stream as usize];
-        let same_kind =
-            |s: &DeviceState| s.phase == phase && std::mem::discriminant(&s.reason) == std::mem::discriminant(&reason);
-        if !slot.as_ref().is_some_and(same_kind) {
-            let state = DeviceState { phase, reason, since };
-            *slot = Some(state.clone());
-            self.reports.push_back((stream, Report::State(state)));
-        }
+        let change = DeviceState::change(&mut self.states[stream as usize], phase, reason, since);
+        self.reports.extend(change.map(|state| (stream, Report::State(state))));
     }
 }
 

@@ -130,13 +130,8 @@ impl Mind {
     }
 
     pub fn become_state(&mut self, phase: DevicePhase, reason: DeviceReason, since: Timestamp<Raw>) {
-        let same_kind =
-            |s: &DeviceState| s.phase == phase && std::mem::discriminant(&s.reason) == std::mem::discriminant(&reason);
-        if !self.state.as_ref().is_some_and(same_kind) {
-            let state = DeviceState { phase, reason, since };
-            self.state = Some(state.clone());
-            self.reports.push_back(Report::State(state));
-        }
+        let change = DeviceState::change(&mut self.state, phase, reason, since);
+        self.reports.extend(change.map(Report::State));
     }
 
     fn understood(&mut self, place: Place) {

@@ -5,9 +5,7 @@ use refclocks::time::{Tai, Timestamp};
 
 use super::{Engine, Now};
 use crate::core::by_hand::{FIXED, NOISE, Outcome, Use};
-use crate::core::measurement::Measurement;
-use crate::core::measurement::SourceId;
-use crate::core::selection::SelectionOptions;
+use crate::core::measurement::{Measurement, SourceId};
 use crate::core::snapshot::SourceKind;
 use crate::core::source::SourceConfig;
 
@@ -93,16 +91,9 @@ impl Engine {
         let known = self.sources.iter().find(|(_, s)| s.config.kind == SourceKind::Manual).map(|(i, _)| *i);
         known.unwrap_or_else(|| {
             self.add_source(SourceConfig {
-                name: "by hand".into(),
                 refid: ReferenceId(*b"MAN\0"),
-                driver: "manual",
                 address: "refclockd set time".into(),
-                kind: SourceKind::Manual,
-                lock: None,
-                delay: None,
-                offset: 0.0,
-                options: SelectionOptions::default(),
-                stratum: 0,
+                ..SourceConfig::new("by hand", SourceKind::Manual)
             })
         })
     }

@@ -8,8 +8,7 @@ use super::jumps::Course;
 use super::{Engine, Now};
 use crate::core::event::Event;
 use crate::core::local::{Kinship, rank};
-use crate::core::measurement::Measurement;
-use crate::core::measurement::SourceId;
+use crate::core::measurement::{Measurement, SourceId};
 use crate::core::pairing::Numbering;
 use crate::core::selection::{Claim, select};
 use crate::core::snapshot::SourceKind;
@@ -60,8 +59,8 @@ impl Engine {
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
         self.disagreement = (outcome.agreed.is_none() && !claims.is_empty()).then_some(claims.len());
         self.against_the_agreed = outcome.agreed.map_or(0.0, |(low, high)| low.max(-high).max(0.0));
-        let survivors = if self.lacks_a_required(&agreeing) { Vec::new() } else { agreeing.clone() };
-        self.choose_feeders(&survivors, &intervals, now);
+        let survivors: &[SourceId] = if self.lacks_a_required(&agreeing) { &[] } else { &agreeing };
+        self.choose_feeders(survivors, &intervals, now);
         let agreed = outcome.agreed.map(|(low, high)| 0.5 * (low + high));
         let claimed: Vec<SourceId> = claims.iter().map(|c| c.source).collect();
         let verdicts: Vec<(SourceId, Verdict)> = (self.sources.keys())

@@ -86,6 +86,21 @@ impl Astray {
         })
     }
 
+    /// That source's is over, if there is one.
+    fn end(under_way: &mut Option<Self>, source: SourceId) {
+        under_way.take_if(|astray| astray.source == source);
+    }
+
+    /// One more; at most so many of the last are kept.
+    fn push(&mut self, m: Measurement, offset: f64, most: usize) {
+        if self.offsets.len() == most {
+            self.offsets.remove(0);
+            self.measurements.remove(0);
+        }
+        self.offsets.push(offset);
+        self.measurements.push(m);
+    }
+
     fn offset(&self) -> f64 {
         median(&mut self.offsets.clone()).unwrap_or(0.0)
     }
@@ -148,20 +163,13 @@ impl Engine {
         let noise = FAR_IN_JITTERS * jitter + 0.5 * m.delay.unwrap_or(0.0);
         let far = noise.max(FAR_IN_SIGMAS * sigma).max(FAR);
         if offset.abs() < if settled { far } else { beyond } {
-            if self.astray.as_ref().is_some_and(|a| a.source == source) {
-                self.astray = None;
-            }
+            Astray::end(&mut self.astray, source);
             return Some(Course::Expected);
         }
         let frequency = self.estimator.frequency_belief();
         let astray = Astray::of(&mut self.astray, source, frequency);
         let needed = if kind == SourceKind::Network { EXCHANGES } else { TICKS };
-        if astray.offsets.len() == needed {
-            astray.offsets.remove(0);
-            astray.measurements.remove(0);
-        }
-        astray.offsets.push(offset);
-        astray.measurements.push(m);
+        astray.push(m, offset, needed);
         Some(if astray.offsets.len() == needed && astray.agree() {
             Course::Moved(astray.offset())
         } else if offset.abs() > beyond {
@@ -175,19 +183,12 @@ impl Engine {
     /// true, and the estimate is not. What the clock may be off by itself, `own` s, is no lateness.
     fn is_on_a_new_line(&mut self, source: SourceId, m: Measurement, offset: f64, jitter: f64, own: f64) -> bool {
         let Some(lateness) = self.estimator.lateness(source) else { return false };
-        let frequency = self.estimator.frequency_belief();
-        let is_other = |late: &Astray| late.source != source;
         if offset.abs() < (LATE_IN_JITTERS * jitter).max(own) {
-            self.late = self.late.take().filter(is_other);
+            Astray::end(&mut self.late, source);
             return false;
         }
-        let late = Astray::of(&mut self.late, source, frequency);
-        late.offsets.push(offset);
-        late.measurements.push(m);
-        if late.measurements.len() > MOST_LATE {
-            late.offsets.remove(0);
-            late.measurements.remove(0);
-        }
+        let late = Astray::of(&mut self.late, source, self.estimator.frequency_belief());
+        late.push(m, offset, MOST_LATE);
         let is_new = late.is_a_line(jitter, lateness);
         if is_new {
             self.astray = self.late.take();
@@ -225,8 +226,8 @@ impl Engine {
 
     /// A source feeds the clock no longer: how far it is astray is no doubt of ours.
     pub(super) fn let_go(&mut self, source: SourceId) {
-        self.astray = self.astray.take().filter(|a| a.source != source);
-        self.late = self.late.take().filter(|a| a.source != source);
+        Astray::end(&mut self.astray, source);
+        Astray::end(&mut self.late, source);
     }
 
     /// May the clock go where this measurement says it should be? If that is further than the operator

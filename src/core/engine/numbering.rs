@@ -7,8 +7,7 @@ use refclocks::{Sample, Sawtooth};
 
 use super::{Engine, Now};
 use crate::core::event::Event;
-use crate::core::measurement::Measurement;
-use crate::core::measurement::SourceId;
+use crate::core::measurement::{Measurement, SourceId};
 use crate::core::pairing::{LearnedDelay, Numbering, PulseTrain};
 use crate::core::sawtooth::SawtoothState;
 use crate::core::snapshot::SourceKind;

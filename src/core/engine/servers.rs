@@ -3,8 +3,7 @@
 use super::{Engine, Now};
 use crate::core::bias::Bias;
 use crate::core::event::Event;
-use crate::core::measurement::Measurement;
-use crate::core::measurement::SourceId;
+use crate::core::measurement::{Measurement, SourceId};
 use crate::core::polling::Answer;
 use crate::core::source::{ServerSays, without_offset};
 

@@ -357,16 +357,11 @@ fn sources_of(clock: &Refclock) -> impl Iterator<Item = SourceConfig> {
 /// A server, as the engine knows it.
 fn source_of(server: &Server) -> SourceConfig {
     SourceConfig {
-        name: server.name.clone(),
+        // It says itself whose time it has.
         refid: refclocks::ReferenceId::default(),
-        driver: "ntp",
         address: format!("{}:{}", server.host, server.port),
-        kind: SourceKind::Network,
-        lock: None,
-        delay: None,
-        offset: 0.0,
         options: server.options,
-        stratum: 0,
+        ..SourceConfig::new(&server.name, SourceKind::Network)
     }
 }
 

@@ -86,6 +86,20 @@ const STORIES: [(&str, &str); 5] = [
 ];
 
 impl Scenario {
+    /// A world without a name and a story: a clock that starts 0.1 s ahead, and nothing goes wrong.
+    pub fn of(crystal: Crystal, sources: Vec<SourceModel>) -> Self {
+        Self {
+            name: String::new(),
+            shows: String::new(),
+            duration: None,
+            judged_from: None,
+            start: ClockAtStart::Ahead(0.1),
+            crystal,
+            sources,
+            faults: Vec::new(),
+        }
+    }
+
     /// Reads a scenario file.
     ///
     /// # Errors
