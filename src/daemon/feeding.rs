@@ -72,6 +72,11 @@ impl Feeds {
         }
     }
 
+    /// Does any of them want what sources report?
+    pub fn follow_sources(&self) -> bool {
+        self.feeds.iter().any(|running| running.config.source.is_some())
+    }
+
     /// A source reported. `offset`: its constant lateness, s.
     pub fn handle_report(&mut self, source: &str, offset: f64, report: &Report, snapshot: &Snapshot, now: &Bracket) {
         for running in self.feeds.iter_mut().filter(|running| running.config.source.as_deref() == Some(source)) {

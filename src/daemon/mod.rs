@@ -167,6 +167,7 @@ impl Daemon {
                 let report = self.on_our_scale(delivery.report);
                 self.clock.handle_report(source, &report, &delivery.health, &now);
                 if let Some(Installation { feeds, roster, .. }) = &mut self.installation
+                    && feeds.follow_sources()
                     && let Some((name, offset)) = roster.name_of(source)
                 {
                     feeds.handle_report(&name, offset, &report, &self.published.load(), &now);
