@@ -208,6 +208,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
         permission: true,
         instead: ClockKind::Own,
     }),
+    leap_left: Some(-0.5),
     rival_seen: None,
     utc: UtcMap::default(),
     bound: ErrorBound::unknown(),

@@ -214,7 +214,8 @@ impl DisciplinedClock {
 
     /// When to call [`DisciplinedClock::handle_timeout`].
     pub fn poll_timeout(&self) -> Timestamp<Raw> {
-        self.engine.poll_timeout()
+        let engine = self.engine.poll_timeout();
+        self.clock.poll_timeout().map_or(engine, |clock| clock.min(engine))
     }
 
     /// The next server that ought to be polled at another interval; see [`Engine::poll_wanted_poll`].
@@ -249,7 +250,7 @@ impl DisciplinedClock {
     /// corrected.
     pub fn leave(&mut self) {
         if let Some(rate) = self.engine.free_rate() {
-            self.clock.apply(self.engine.last_seen(), ClockCommand::SetRate(rate));
+            self.clock.leave(self.engine.last_seen(), rate);
         }
     }
 
@@ -261,7 +262,12 @@ impl DisciplinedClock {
     /// Everything a reader may want to know.
     pub fn snapshot(&self, raw: Timestamp<Raw>) -> Snapshot {
         let snapshot = self.engine.snapshot(self.now(raw));
-        Snapshot { clock_kind: self.clock.kind(), clock_refusal: self.refusal.clone(), ..snapshot }
+        Snapshot {
+            clock_kind: self.clock.kind(),
+            clock_refusal: self.refusal.clone(),
+            leap_left: self.clock.leap_left(raw).map(Span::seconds),
+            ..snapshot
+        }
     }
 
     /// What to remember for the next start.

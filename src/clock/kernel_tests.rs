@@ -131,3 +131,103 @@ fn a_kernel_that_was_set_is_told_of_its_leap_second_anew() {
     assert!(!inserts());
     assert!(inserts());
 }
+
+/// A clock that is to cross a leap second in this way, 100 s before it.
+fn before_a_leap(change: i32, mode: LeapMode) -> (Fake, KernelClock, UtcMap) {
+    let kernel = Fake::default();
+    let utc = UtcMap { tai_minus_utc: 37, next: Some(LeapSecond { at: MIDNIGHT, change }) };
+    kernel.0.realtime.set(MIDNIGHT.reinterpret() - Span::from_whole_seconds(100));
+    kernel.0.rate.set(20e-6);
+    let mut clock = KernelClock::watch(Box::new(kernel.clone()), utc).cross_leaps(mode, 0.01);
+    clock.take(Some(0.0)).unwrap();
+    clock.announce(&Announcement { leap_today: change, ..said(utc) }).unwrap();
+    let quality = kernel.0.quality.borrow().unwrap();
+    assert_eq!((quality.insert, quality.delete), (false, false), "the kernel is not told of what is ours to do");
+    (kernel, clock, utc)
+}
+
+#[test]
+fn a_leap_second_is_slewed_and_those_who_steer_see_none_of_it() {
+    for change in [1, -1] {
+        let (kernel, mut clock, utc) = before_a_leap(change, LeapMode::Slew);
+        let begun = clock.read(kernel.0.raw.get());
+        let tai = |passed: f64| begun + Span::from_seconds(passed);
+        let left = |clock: &KernelClock| clock.leap_left(kernel.0.raw.get()).map(Span::seconds);
+        // The one that is left out would have been the last of the day.
+        let parting = if change > 0 { 100.0 } else { 99.0 };
+        let at = clock.poll_timeout().unwrap() - kernel.0.raw.get();
+        assert!((at.seconds() - parting).abs() < 1e-9, "{at:?}");
+        let mut passed = 0.0;
+        let mut pass = |seconds: f64| {
+            kernel.pass(seconds);
+            passed += seconds;
+            passed
+        };
+        pass(parting - 0.5);
+        clock.handle_timeout(kernel.0.raw.get()).unwrap();
+        assert_eq!(left(&clock), None);
+        pass(0.501);
+        clock.handle_timeout(kernel.0.raw.get()).unwrap();
+        assert_eq!(left(&clock), Some(f64::from(change)));
+        // Half way: another rate of the discipline's does not disturb it.
+        let now = pass(25.0);
+        assert!((clock.read(kernel.0.raw.get()) - tai(now)).seconds().abs() < 1e-9);
+        clock.apply(ClockCommand::SetRate(1e-6)).unwrap();
+        assert!((clock.rate() - 1e-6).abs() < 1e-12);
+        assert_eq!(clock.foreign_hand(), None);
+        clock.apply(ClockCommand::SetRate(0.0)).unwrap();
+        let now = pass(25.0);
+        let off = clock.read(kernel.0.raw.get()) - tai(now);
+        assert!(off.seconds().abs() < 1e-9, "{off:?}");
+        assert!((left(&clock).unwrap() - 0.5 * f64::from(change)).abs() < 1e-9);
+        // Other programs are told how far off it is meanwhile.
+        clock.announce(&said(utc)).unwrap();
+        let quality = kernel.0.quality.borrow().unwrap();
+        assert_eq!((quality.max_error, quality.unsynchronised), (500_001, false));
+        // The last of it goes slowly, and it does not matter that we wake late.
+        let mut now = 0.0;
+        for expected in [48.0, 200.0] {
+            let over = clock.poll_timeout().unwrap() - kernel.0.raw.get();
+            assert!((over.seconds() - expected).abs() < 1e-2, "{over:?}");
+            now = pass(over.seconds() + 10e-6);
+            clock.handle_timeout(kernel.0.raw.get()).unwrap();
+            assert!((clock.read(kernel.0.raw.get()) - tai(now)).seconds().abs() < 2e-9);
+        }
+        assert_eq!((left(&clock), clock.poll_timeout()), (None, None));
+        assert!(kernel.0.rate.get().abs() < 1e-12);
+        assert!((clock.read(kernel.0.raw.get()) - tai(now)).seconds().abs() < 2e-9);
+        let realtime = utc.utc(tai(now)).0.reinterpret();
+        assert!((kernel.0.realtime.get() - realtime).seconds().abs() < 2e-9);
+        assert_eq!(kernel.0.tai.get(), 37 + change);
+    }
+}
+
+#[test]
+fn a_slew_over_a_leap_second_ends_with_whoever_slews() {
+    let (kernel, mut clock, _) = before_a_leap(1, LeapMode::Slew);
+    kernel.pass(101.0);
+    clock.handle_timeout(kernel.0.raw.get()).unwrap();
+    assert_eq!(kernel.0.rate.get(), -0.01);
+    clock.end_slew().unwrap();
+    assert_eq!((kernel.0.rate.get(), clock.leap_left(kernel.0.raw.get())), (0.0, None));
+    // Whoever takes the clock then takes it as it is: there is no second slew.
+    clock.take(None).unwrap();
+    assert_eq!(clock.poll_timeout(), None);
+}
+
+#[test]
+fn a_leap_second_may_be_ours_to_step() {
+    for change in [1, -1] {
+        let (kernel, mut clock, utc) = before_a_leap(change, LeapMode::Step);
+        let begun = clock.read(kernel.0.raw.get());
+        kernel.pass(clock.poll_timeout().map(|at| (at - kernel.0.raw.get()).seconds()).unwrap());
+        kernel.pass(0.001);
+        clock.handle_timeout(kernel.0.raw.get()).unwrap();
+        kernel.pass(10.0);
+        clock.handle_timeout(kernel.0.raw.get()).unwrap();
+        let tai = begun + (kernel.0.raw.get() - Timestamp::EPOCH);
+        assert!((clock.read(kernel.0.raw.get()) - tai).seconds().abs() < 1e-9);
+        assert!((kernel.0.realtime.get() - utc.utc(tai).0.reinterpret()).seconds().abs() < 1e-9);
+        assert_eq!((kernel.0.tai.get(), clock.poll_timeout()), (37 + change, None));
+    }
+}

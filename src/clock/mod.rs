@@ -11,11 +11,13 @@ mod disciplined;
 #[cfg(test)]
 mod fake_kernel;
 mod kernel;
+mod leap;
 mod software;
 mod system;
 
 pub use disciplined::{DisciplinedClock, Unmoved};
 pub use kernel::KernelClock;
+pub use leap::LeapMode;
 pub use software::SoftwareClock;
 pub use system::{Instead, SystemClock};
 
@@ -88,8 +90,23 @@ pub trait Clock {
     /// Tells other programs how good the clock is, where it has a way to; `raw` is now.
     fn announce(&mut self, _raw: Timestamp<Raw>, _said: &Announcement) {}
 
-    /// Time passed: what could not be done before may be tried again.
+    /// Time passed: a leap second may have come, and what could not be done before may be tried again.
     fn handle_timeout(&mut self, _raw: Timestamp<Raw>) {}
+
+    /// When [`Clock::handle_timeout`] must not wait for longer, if there is such an instant.
+    fn poll_timeout(&self) -> Option<Timestamp<Raw>> {
+        None
+    }
+
+    /// How far CLOCK_REALTIME is ahead of UTC while it is slewed over a leap second; negative: behind.
+    fn leap_left(&self, _raw: Timestamp<Raw>) -> Option<Span> {
+        None
+    }
+
+    /// Nobody steers it from here on: runs on at this rate, s/s; `raw` is now.
+    fn leave(&mut self, raw: Timestamp<Raw>, rate: f64) {
+        self.apply(raw, ClockCommand::SetRate(rate));
+    }
 
     /// Why it cannot be set, while it cannot.
     fn refusal(&self) -> Option<&ClockRefusal> {

@@ -11,9 +11,7 @@ use refclocks::time::{Raw, Span, Tai, Timestamp};
 
 use super::{Announcement, Clock, ClockError, ForeignHand, KernelClock, SoftwareClock};
 use crate::core::engine::ClockCommand;
-use crate::core::leap::UtcMap;
 use crate::core::snapshot::{ClockKind, ClockRefusal};
-use crate::sys::kernel_clock::Kernel;
 
 /// The first try after a refusal, and the longest time between two: each may leave a line in a log
 /// of the kernel's.
@@ -50,14 +48,13 @@ struct Refused {
 
 impl SystemClock {
     /// The system clock, only watched.
-    pub fn watch(kernel: Box<dyn Kernel>, utc: UtcMap) -> Self {
-        let kernel = KernelClock::watch(kernel, utc);
+    pub fn watch(kernel: KernelClock) -> Self {
         Self { kernel, instead: None, own: None, refused: None, said: None, retaken: None }
     }
 
     /// The system clock, steered for as long as that is allowed; `raw` is now.
-    pub fn steer(kernel: Box<dyn Kernel>, utc: UtcMap, instead: Instead, raw: Timestamp<Raw>) -> Self {
-        let mut clock = Self { instead: Some(instead), ..Self::watch(kernel, utc) };
+    pub fn steer(kernel: KernelClock, instead: Instead, raw: Timestamp<Raw>) -> Self {
+        let mut clock = Self { instead: Some(instead), ..Self::watch(kernel) };
         if let Err(error) = clock.kernel.take(None) {
             clock.fall_back(&error, raw);
             if let Instead::Own(start) = instead {
@@ -135,6 +132,11 @@ impl Clock for SystemClock {
     }
 
     fn handle_timeout(&mut self, raw: Timestamp<Raw>) {
+        if self.own.is_none()
+            && let Err(error) = self.kernel.handle_timeout(raw)
+        {
+            self.fall_back(&error, raw);
+        }
         if self.refused.as_ref().is_none_or(|refused| raw < refused.next_try) {
             return;
         }
@@ -154,6 +156,21 @@ impl Clock for SystemClock {
                 }
             }
         }
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp<Raw>> {
+        self.kernel.poll_timeout()
+    }
+
+    fn leap_left(&self, raw: Timestamp<Raw>) -> Option<Span> {
+        self.kernel.leap_left(raw)
+    }
+
+    fn leave(&mut self, raw: Timestamp<Raw>, rate: f64) {
+        if let Err(error) = self.kernel.end_slew() {
+            self.fall_back(&error, raw);
+        }
+        self.apply(raw, ClockCommand::SetRate(rate));
     }
 
     fn refusal(&self) -> Option<&ClockRefusal> {

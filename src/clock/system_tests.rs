@@ -1,5 +1,6 @@
 use super::*;
 use crate::clock::fake_kernel::{Call, EVERY_CALL, Fake};
+use crate::core::leap::UtcMap;
 
 const START: Timestamp<Tai> = Timestamp::from_parts(1_800_000_037, 0);
 
@@ -9,8 +10,12 @@ fn kernel() -> Fake {
     kernel
 }
 
+fn watched(kernel: &Fake) -> KernelClock {
+    KernelClock::watch(Box::new(kernel.clone()), UtcMap::default())
+}
+
 fn steered(kernel: &Fake, instead: Instead) -> SystemClock {
-    SystemClock::steer(Box::new(kernel.clone()), UtcMap::default(), instead, kernel.0.raw.get())
+    SystemClock::steer(watched(kernel), instead, kernel.0.raw.get())
 }
 
 fn said() -> Announcement {
@@ -119,7 +124,7 @@ fn tries_become_rarer_and_never_end() {
 #[test]
 fn a_clock_that_is_only_to_be_watched_is_never_taken() {
     let kernel = kernel();
-    let mut clock = SystemClock::watch(Box::new(kernel.clone()), UtcMap::default());
+    let mut clock = SystemClock::watch(watched(&kernel));
     clock.apply(kernel.0.raw.get(), ClockCommand::SetRate(1e-6));
     clock.announce(kernel.0.raw.get(), &said());
     pass(&kernel, &mut clock, 600);

@@ -13,6 +13,7 @@ use refclocks::{Edge, ReferenceId};
 use super::broadcast::Broadcast;
 use super::keys::Keys;
 use super::serve::Serve;
+use crate::clock::LeapMode;
 use crate::core::local::LocalPolicy;
 use crate::core::selection::SelectionOptions;
 use crate::ntp::NTP_PORT;
@@ -413,6 +414,8 @@ pub struct ClockSettings {
     pub otherwise: Otherwise,
     /// A leap-seconds.list. `None`: the system's, if it has one.
     pub leap_file: Option<PathBuf>,
+    /// How the system clock crosses a leap second.
+    pub leap: LeapMode,
     /// Step rather than slew beyond this, s...
     pub step_threshold: f64,
     /// ...within so many updates of the start.
@@ -431,6 +434,7 @@ impl Default for ClockSettings {
             discipline: Discipline::default(),
             otherwise: Otherwise::default(),
             leap_file: None,
+            leap: LeapMode::default(),
             step_threshold: 1e-3,
             step_updates: 10,
             panic: 1000.0,

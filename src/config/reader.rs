@@ -17,6 +17,7 @@ use super::serve;
 use super::server::{pool, server};
 use super::source::Written;
 use super::value::{Section, unknown, wrong_type};
+use crate::clock::LeapMode;
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
@@ -325,7 +326,7 @@ fn local(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> LocalPolicy {
 }
 
 fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnostic>) {
-    section.only(&["discipline", "otherwise", "leap_file", "step", "panic", "panic_exit", "max_slew"], out);
+    section.only(&["discipline", "otherwise", "leap_file", "leap", "step", "panic", "panic_exit", "max_slew"], out);
     let settings = &mut config.clock;
     if let Some((text, span)) = section.string("discipline", out) {
         match text {
@@ -347,6 +348,19 @@ fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnosti
             other => {
                 out.push(unknown(other, span, format!("unknown clock {}", quoted(other)), &["software", "observe"]))
             }
+        }
+    }
+    if let Some((text, span)) = section.string("leap", out) {
+        match text {
+            "kernel" => settings.leap = LeapMode::Kernel,
+            "slew" => settings.leap = LeapMode::Slew,
+            "step" => settings.leap = LeapMode::Step,
+            other => out.push(unknown(
+                other,
+                span,
+                format!("unknown way across a leap second {}", quoted(other)),
+                &["kernel", "slew", "step"],
+            )),
         }
     }
     settings.leap_file = section.path("leap_file", out).or_else(|| settings.leap_file.take());

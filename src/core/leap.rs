@@ -62,6 +62,14 @@ impl UtcMap {
         at.reinterpret() + Span::from_whole_seconds(offset)
     }
 
+    /// The instant at which a clock that knows nothing of the next leap second parts from UTC: where the
+    /// inserted second begins, or the one that is left out would.
+    pub fn parting(&self) -> Option<Timestamp<Tai>> {
+        let leap = self.next?;
+        let seconds = i64::from(self.tai_minus_utc) + i64::from(leap.change.min(0));
+        Some(leap.at.reinterpret() + Span::from_whole_seconds(seconds))
+    }
+
     /// The warning to give clients at that instant: during the last day before the change.
     pub fn indicator(&self, at: Timestamp<Tai>) -> LeapIndicator {
         let Some(leap) = self.next else { return LeapIndicator::None };
@@ -97,6 +105,7 @@ mod tests {
         assert_eq!(said, [(-3, false), (-2, false), (-1, false), (-1, true), (0, false), (1, false)]);
         assert_eq!(map.tai(midnight, true), start + Span::from_whole_seconds(3));
         assert_eq!(map.tai(midnight, false), start + Span::from_whole_seconds(4));
+        assert_eq!(map.parting(), Some(start + Span::from_whole_seconds(3)));
     }
 
     #[test]
@@ -107,6 +116,7 @@ mod tests {
             .map(|i| map.utc(start + Span::from_whole_seconds(i)).0.whole_seconds() - midnight.whole_seconds())
             .collect();
         assert_eq!(said, [-3, -2, 0, 1]);
+        assert_eq!(map.parting(), Some(start + Span::from_whole_seconds(2)));
     }
 
     #[test]

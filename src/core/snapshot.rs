@@ -34,6 +34,9 @@ pub struct Snapshot {
     pub clock_kind: ClockKind,
     /// Why the system clock cannot be set, while that is asked for and refused.
     pub clock_refusal: Option<ClockRefusal>,
+    /// How far the system clock is ahead of UTC while it is slewed over a leap second, s; negative: behind.
+    /// The served clock is not.
+    pub leap_left: Option<f64>,
     /// TAI to UTC.
     pub utc: UtcMap,
     /// How wrong the clock can be.

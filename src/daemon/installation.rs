@@ -110,6 +110,7 @@ impl Installation {
                 (old.clock.discipline, old.clock.otherwise) != (new.clock.discipline, new.clock.otherwise),
                 "[clock] discipline and otherwise stay as they are until a restart.",
             ),
+            (old.clock.leap != new.clock.leap, "[clock] leap stays as it is until a restart."),
             (old.clock.leap_file != new.clock.leap_file, "[clock] leap_file is read anew only at a restart."),
         ]
         .into_iter()

@@ -8,7 +8,7 @@ set -euo pipefail
 vm_tests=$(cd "$(dirname "$0")/../vm" && pwd)
 vm=${REFCLOCKD_VM:-${XDG_CACHE_HOME:-$HOME/.cache}/refclockd-vm}
 read -ra seeds <<< "${SEEDS:-1 2 3 4 5}"
-once=(frequency-step stepped hung slept paused leap-insert leap-delete leap-after-step leap-warning
+once=(frequency-step stepped hung slept paused leap-insert leap-delete leap-slew leap-step leap-after-step leap-warning
     wrong-week year-1970 realtime-away no-messages no-sky)
 missed=0
 

@@ -32,6 +32,7 @@ pub fn made_up_snapshot() -> Snapshot {
         clock: ClockReading { raw, tai: utc.tai(now, false), rate: 0.0 },
         clock_kind: ClockKind::Own,
         clock_refusal: None,
+        leap_left: None,
         rival_seen: None,
         utc,
         bound: ErrorBound {

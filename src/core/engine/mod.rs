@@ -432,6 +432,7 @@ impl Engine {
             clock: ClockReading { raw: now.raw, tai: now.clock, rate: now.rate },
             clock_kind: ClockKind::default(),
             clock_refusal: None,
+            leap_left: None,
             utc: self.config.utc,
             bound,
             system,

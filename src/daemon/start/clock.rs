@@ -5,7 +5,7 @@ use std::path::Path;
 use refclocks::time::{Raw, Timestamp, Utc};
 use tracing::{info, warn};
 
-use crate::clock::{Clock, Instead, SoftwareClock, SystemClock};
+use crate::clock::{Clock, Instead, KernelClock, SoftwareClock, SystemClock};
 use crate::config::{Config, Discipline, Otherwise};
 use crate::core::leap::UtcMap;
 use crate::core::leap_list::LeapList;
@@ -56,9 +56,10 @@ pub fn clock(config: &Config, utc: UtcMap, raw: Timestamp<Raw>, start: Timestamp
         Otherwise::Software => Instead::Own(start),
         Otherwise::Observe => Instead::Watch,
     };
+    let kernel = || KernelClock::watch(Box::new(ThisKernel), utc).cross_leaps(config.clock.leap, config.clock.max_slew);
     match config.clock.discipline {
         Discipline::Software => Box::new(SoftwareClock::new(raw, start)),
-        Discipline::Observe => Box::new(SystemClock::watch(Box::new(ThisKernel), utc)),
-        Discipline::Kernel => Box::new(SystemClock::steer(Box::new(ThisKernel), utc, instead, raw)),
+        Discipline::Observe => Box::new(SystemClock::watch(kernel())),
+        Discipline::Kernel => Box::new(SystemClock::steer(kernel(), instead, raw)),
     }
 }

@@ -169,6 +169,7 @@ pub(crate) fn locked() -> Snapshot {
         clock: ClockReading { raw: NOW, tai: map.tai(UTC, false), rate: 0.0 },
         clock_kind: ClockKind::Own,
         clock_refusal: None,
+        leap_left: None,
         rival_seen: None,
         utc: map,
         bound: ErrorBound {

@@ -280,6 +280,13 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
         let (code, severity, action) = ("clock_refused".into(), Severity::Caution, Some(refusal.action().into()));
         notices.push(Notice { code, severity, source: None, text: sentence(refusal), action });
     }
+    if let Some(left) = snapshot.leap_left {
+        let text = format!(
+            "The system clock is {} of UTC after the leap second and slewed back; NTP clients are given UTC.",
+            if left > 0.0 { format!("{} ahead", Bound(left)) } else { format!("{} short", Bound(-left)) },
+        );
+        notices.push(Notice { code: "leap_slew".into(), severity: Severity::Notice, source: None, text, action: None });
+    }
     for source in snapshot.sources.iter() {
         let name = plain(&source.name);
         let mut add = |code: &str, severity, text: String, action: Option<String>| {

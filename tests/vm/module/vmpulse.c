@@ -212,9 +212,9 @@ static enum hrtimer_restart wake(struct hrtimer *t)
 		aim = (s64)next_raw + (port ? (line_is_up ? WIDTH_NS : -BEFORE_NS) : AFTER_NS);
 		left = aim - (s64)ktime_get_raw_ns();
 	}
-	/* All but the last half millisecond of a wait, since the two clocks may differ by 1e-3. */
+	/* All but the last part of a wait, since the two clocks may differ by 2e-2 over a leap second. */
 	if (left > NSEC_PER_MSEC)
-		left -= max_t(s64, left >> 9, 100000);
+		left -= max_t(s64, left >> 5, 100000);
 	hrtimer_forward_now(t, ns_to_ktime(max_t(s64, left, 1000)));
 	return HRTIMER_RESTART;
 }

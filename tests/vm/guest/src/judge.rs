@@ -30,7 +30,7 @@ pub struct Args {
     /// An NTP server to ask each second.
     #[arg(long)]
     server: Option<SocketAddr>,
-    /// The daemon serves a clock of its own: judge that, not CLOCK_REALTIME.
+    /// The daemon serves another clock than CLOCK_REALTIME: judge that.
     #[arg(long)]
     own_clock: bool,
     /// Where a line a second is written.
@@ -46,7 +46,10 @@ struct Look {
     second: i64,
     /// UTC, s since 1970.
     utc: i64,
+    /// Of the clock that is judged, ns.
     error: i64,
+    /// Of CLOCK_REALTIME, ns.
+    system_error: i64,
     state: String,
     /// Error bound, ns; infinite where none is claimed.
     bound: f64,
@@ -61,7 +64,7 @@ impl Look {
 
     /// Other programs are told of an error bound that does not hold.
     fn kernel_lies(&self) -> bool {
-        !self.kernel.unsynchronised && self.error.abs() > self.kernel.max_error
+        !self.kernel.unsynchronised && self.system_error.abs() > self.kernel.max_error
     }
 
     /// A client is told a time that is further off than the server claims.
@@ -86,14 +89,15 @@ pub fn run(args: &Args) -> Result<()> {
             second: args.from + second,
             utc: truth.utc_nanos(truth.count()) / SECOND,
             error: if args.own_clock { error + minus_system } else { error },
+            system_error: error,
             state: field("/state").and_then(|v| Some(v.as_str()?.to_owned())).unwrap_or_default(),
             bound: field("/accuracy/bound_ns").and_then(|v| v.as_f64()).unwrap_or(f64::INFINITY),
             kernel: kernel::look()?,
             answer: args.server.and_then(|server| client::ask(server).ok()),
         };
         if let Some(csv) = &mut csv {
-            let Look { second, utc, error, state, bound, kernel, answer } = &look;
-            writeln!(csv, "{second};{utc};{error};{state};{bound};{kernel:?};{answer:?}")?;
+            let Look { second, utc, error, system_error, state, bound, kernel, answer } = &look;
+            writeln!(csv, "{second};{utc};{error};{system_error};{state};{bound};{kernel:?};{answer:?}")?;
         }
         looks.push(look);
     }
@@ -135,6 +139,8 @@ fn verdict(looks: &[Look]) -> Value {
         "rms_ns": rms(&mut looks.iter()),
         "final_ns": looks.last().map(|l| l.error),
         "max_last_ten_ns": greatest(&mut looks.iter().rev().take(10)),
+        "system_max_ns": looks.iter().map(|l| l.system_error.abs()).max(),
+        "system_final_ns": looks.last().map(|l| l.system_error),
         "claimed": count(&Look::claims),
         "bound_held": count(&|l| l.claims() && l.error.abs() as f64 <= l.bound),
         "final_bound_ns": looks.last().map(|l| l.bound.round()).filter(|bound| bound.is_finite()),

@@ -72,7 +72,7 @@ impl Truth {
 
     /// Sleeps until so many nanoseconds after a whole second of the count.
     pub fn sleep_until(&self, second: i64, nanos: i64) {
-        // The sleep runs on the steered clock, which may be 1e-3 off: come back until it is time.
+        // The sleep runs on the steered clock, which may be 1e-2 off: come back until it is time.
         loop {
             let left = second * SECOND + nanos - self.count();
             if left <= 0 {
