@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::monitor::Monitors;
 use super::server::DropReason;
 
 /// One worker's counters. Written by that worker, read by anyone.
@@ -71,18 +72,23 @@ impl CounterSet {
     }
 }
 
-/// The counters of all servers there are and were, on every address.
+/// What all servers on every address have to tell.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Vec<CounterSet>>>);
+pub struct Board {
+    /// The counters of all there are and were.
+    counters: Arc<Mutex<Vec<CounterSet>>>,
+    /// Who has asked those there are.
+    pub monitors: Monitors,
+}
 
 impl Board {
     pub(super) fn add(&self, counters: CounterSet) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counters);
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push(counters);
     }
 
     /// All counts together; `None` if nothing was ever served.
     pub fn totals(&self) -> Option<Totals> {
-        let sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sets = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let all: Vec<_> = sets.iter().flat_map(|set| set.0.iter().cloned()).collect();
         (!all.is_empty()).then(|| CounterSet(all.into()).totals())
     }

@@ -120,6 +120,7 @@ impl Serving {
         if self.applied.is_none() || new.policy() != old.policy() {
             self.admission.apply(new.policy());
         }
+        self.served.board.monitors.set_room(new.clients);
         self.served.limits.store(new.limits().map(Arc::new));
         self.served.keys.store(keys.and_then(|keys| keys.table.clone()).unwrap_or_default());
         // With other threads the sockets are others, too.
