@@ -109,6 +109,8 @@ impl CounterSet {
                 bad_source: dropped(DropReason::BadSource),
                 not_signed: dropped(DropReason::NotSigned),
                 limited: dropped(DropReason::Limited),
+                not_spoken: dropped(DropReason::NotSpoken),
+                overrun: dropped(DropReason::Overrun),
             },
             without_kernel_stamp: sum(&|c| &c.without_kernel_stamp),
             send_failed: sum(&|c| &c.send_failed),
@@ -128,7 +130,7 @@ pub struct Totals {
     pub refused_keys: u64,
     /// Of these, those that say: ask less.
     pub kissed: u64,
-    /// Datagrams of modes that are not the workers' business.
+    /// Datagrams that were handed to the main thread.
     pub passed: u64,
     /// Datagrams that got no answer.
     pub dropped: Dropped,
@@ -157,4 +159,10 @@ pub struct Dropped {
     pub not_signed: u64,
     /// Of clients that ask too often.
     pub limited: u64,
+    /// Of a mode that is not answered, and that nobody wants.
+    #[serde(default)]
+    pub not_spoken: u64,
+    /// Wanted by the main thread, which did not keep up.
+    #[serde(default)]
+    pub overrun: u64,
 }

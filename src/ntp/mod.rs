@@ -10,6 +10,7 @@
 //! | [`keys`] | symmetric keys: who said it |
 //! | [`broadcast`] | our time, told to whole networks |
 //! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
+//! | [`passing`] | what is not the workers' business |
 //! | [`smear`] | leap seconds, spread |
 //! | [`served`] | what the workers read of the rest of the daemon |
 //! | [`reference_id`] | what stands for a server's address |
@@ -27,6 +28,7 @@ pub mod keys;
 mod leaving;
 pub mod limit;
 pub mod packet;
+pub mod passing;
 pub mod reference_id;
 mod responder;
 pub mod served;

@@ -13,6 +13,7 @@ use super::interleave::wants;
 use super::leaving::{Arrived, Leaving};
 use super::limit::{Admit, Limiter, USUAL_CLIENTS};
 use super::packet::{FirstOctet, Mode, Packet};
+use super::passing::{Passed, Wanted};
 use super::served::Served;
 use super::server::{Disposition, DropReason, Request, View, respond};
 use super::smear::Smear;
@@ -109,6 +110,7 @@ impl Responder {
         let map = **self.served.raw_map.load();
         let access = self.served.access.load();
         let keys = self.served.keys.load();
+        let wanted = self.served.ring.wanted();
         self.follow_limits();
         let view = View::at(&snapshot, map.apply(relation.raw));
         let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
@@ -128,8 +130,8 @@ impl Responder {
                 let index = next;
                 next += 1;
                 let Some((datagram, reply)) = self.batch.datagram(index) else { continue };
-                // The place for the monitor: it sees the source and what became of it.
-                let (source, flags, kiss) = match admit(&datagram, &access, self.limiter.as_mut(), relation.raw) {
+                let rules: (&Access, &Wanted, _) = (&access, &wanted, relation.raw);
+                let admitted = match admit(&datagram, rules, self.limiter.as_mut()) {
                     Ok(admitted) => admitted,
                     Err(reason) => {
                         self.counters.count_dropped(reason);
@@ -140,6 +142,19 @@ impl Responder {
                     self.counters.count_without_kernel_stamp();
                     relation.raw
                 });
+                let (source, flags, kiss) = match admitted {
+                    Admitted::Asks { source, flags, kiss } => (source, flags, kiss),
+                    Admitted::Passes { mode, source, flags } => {
+                        let (octets, local) = (datagram.octets, datagram.to);
+                        let passed = || Passed { mode, octets: octets.into(), source, local, arrived, flags };
+                        if self.served.ring.pass(passed) {
+                            self.counters.count_passed();
+                        } else {
+                            self.counters.count_dropped(DropReason::Overrun);
+                        }
+                        continue;
+                    }
+                };
                 let leaves = now + self.send_cost.until_sent(count);
                 let utc = |host| served_utc(&snapshot, smear, map.apply(host));
                 let (received, transmit) = (utc(arrived), utc(leaves));
@@ -167,9 +182,6 @@ impl Responder {
                             count += 1;
                         }
                     }
-                    // The place for the ring to the main thread: the datagram with its kernel stamp
-                    // and both addresses, bounded, counted when full.
-                    Disposition::Pass(_) => self.counters.count_passed(),
                     Disposition::Drop(reason) => self.counters.count_dropped(reason),
                 }
             }
@@ -187,13 +199,21 @@ impl Responder {
     }
 }
 
-/// Whose it is, what is taken away from them, and whether they are only to be told to ask less.
+/// A datagram that is heeded.
+#[derive(Clone, Copy, Debug)]
+enum Admitted {
+    /// It is answered here; if `kiss`, only with a word to ask less.
+    Asks { source: IpAddr, flags: Flags, kiss: bool },
+    /// The main thread wants it.
+    Passes { mode: Mode, source: SocketAddr, flags: Flags },
+}
+
+/// Whose it is, what is taken away from them, and whose business it is.
 fn admit(
     datagram: &Datagram<'_>,
-    access: &Access,
+    (access, wanted, now): (&Access, &Wanted, Timestamp<Raw>),
     limiter: Option<&mut Limiter>,
-    now: Timestamp<Raw>,
-) -> Result<(IpAddr, Flags, bool), DropReason> {
+) -> Result<Admitted, DropReason> {
     let is_source = |from: &SocketAddr| from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast();
     let source = datagram.from.filter(is_source).ok_or(DropReason::BadSource)?;
     if datagram.truncated {
@@ -201,6 +221,9 @@ fn admit(
     }
     let flags = access.flags(source);
     let first = FirstOctet(datagram.octets.first().copied().unwrap_or_default());
+    if wanted.wants(first.mode(), source.ip()) {
+        return Ok(Admitted::Passes { mode: first.mode(), source, flags });
+    }
     // Of what is no request the limiter knows nothing.
     let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved | Mode::SymmetricActive);
     let is_limited = is_request && flags.terms(first.version()).is_some_and(|terms| terms.limited);
@@ -209,7 +232,7 @@ fn admit(
         Some(Admit::Kiss) if flags.contains(Flags::KOD) => true,
         Some(Admit::Kiss | Admit::Drop) => return Err(DropReason::Limited),
     };
-    Ok((source.ip(), flags, kiss))
+    Ok(Admitted::Asks { source: source.ip(), flags, kiss })
 }
 
 /// What the served clock reads at a raw instant of the snapshot's scale.

@@ -9,6 +9,7 @@ use super::access::Access;
 use super::counters::Board;
 use super::keys::KeyTable;
 use super::limit::Limits;
+use super::passing::{self, Ring};
 use super::smear::Smear;
 use crate::core::snapshot::Snapshot;
 
@@ -29,6 +30,8 @@ pub struct Served {
     pub smear: Option<Smear>,
     /// By which keys requests may be signed.
     pub keys: Arc<ArcSwap<KeyTable>>,
+    /// What is not theirs goes here.
+    pub ring: Ring,
 }
 
 impl Served {
@@ -42,6 +45,7 @@ impl Served {
             board: Board::default(),
             smear: None,
             keys: Arc::default(),
+            ring: passing::ring().0,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -168,10 +168,10 @@ impl UdpSocket {
     /// # Errors
     ///
     /// Those of fcntl(2) and epoll_ctl(2).
-    pub fn watch(self) -> io::Result<AsyncFd<Self>> {
+    pub fn watch(self: Arc<Self>) -> io::Result<AsyncFd<Arc<Self>>> {
         self.set_nonblocking()?;
-        // SAFETY: `as_raw_fd` always names the descriptor that `self` owns, and the runtime drops
-        // its registration before `self`, which closes it.
+        // SAFETY: `as_raw_fd` always names the descriptor that the socket owns, and the runtime drops
+        // its registration before its share of the socket, which is closed with the last one.
         let watched = unsafe { AsyncFd::register_with_interest(self, Self::ARRIVALS) };
         watched.map_err(Into::into)
     }
