@@ -1,5 +1,6 @@
 //! Which sources agree, and which of them feed the clock.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use refclocks::time::{Raw, Tai, Timestamp};
@@ -53,7 +54,7 @@ impl Engine {
             }
         }
         self.keep_orphans_apart(&mut claims);
-        let own = estimated.then(|| (0.0, self.bound(0.0).distance(now.raw))).filter(|own| own.1.is_finite());
+        let own = || estimated.then(|| (0.0, self.bound(0.0).distance(now.raw))).filter(|own| own.1.is_finite());
         let outcome = select(&claims, own);
         let agreeing: Vec<SourceId> =
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
@@ -148,12 +149,15 @@ impl Engine {
         let allowed: Vec<SourceId> =
             survivors.iter().copied().filter(|i| self.may_feed(&self.sources[i], now)).collect();
         let best = allowed.iter().map(|i| doubt(*i)).fold(f64::INFINITY, f64::min);
-        let own = if self.estimator.estimate().is_some() { self.bound(0.0).distance(now.raw) } else { f64::INFINITY };
+        let own = LazyCell::new(|| match self.estimator.estimate() {
+            Some(_) => self.bound(0.0).distance(now.raw),
+            None => f64::INFINITY,
+        });
         // A source that knows less than our coasting clock waits until the clock knows as little.
         let feeding: Vec<SourceId> = allowed
             .into_iter()
             .filter(|i| doubt(*i) <= 2.0 * best + 1e-6)
-            .filter(|i| doubt(*i) <= own || self.feeding.contains(i))
+            .filter(|i| self.feeding.contains(i) || doubt(*i) <= *own)
             .collect();
         if !feeding.is_empty() {
             self.feeding = feeding;
@@ -342,11 +346,9 @@ impl Engine {
     /// What averaging does not remove of the best of those that feed the clock, s, and how much of that
     /// is its path's.
     fn feeders_fixed(&self, now: Now) -> (f64, f64) {
-        let line = |raw| self.line_at(raw);
         self.feeding
             .iter()
-            .filter_map(|i| self.sources.get(i)?.interval(now.raw, 0.0, line))
-            .map(|v| (v.fixed, v.path))
+            .filter_map(|i| self.sources.get(i)?.fixed(now.raw))
             .fold((f64::INFINITY, 0.0), |best, v| if v.0 < best.0 { v } else { best })
     }
 }

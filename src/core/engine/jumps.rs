@@ -153,10 +153,10 @@ impl Engine {
         let kind = self.sources.get(&source)?.config.kind;
         let jitter = self.estimator.jitter(source)?;
         let bound = self.bound(0.0);
-        let own = self.fixed + bound.factor * bound.sigma(m.raw);
+        let own = self.fixed + bound.factor * bound.greatest_sigma(m.raw);
         let beyond = BEYOND + 0.5 * m.delay.unwrap_or(0.0) + BEYOND_BOUNDS * (4.0 * jitter + own);
         let settled = self.estimator.bank().measurements() >= SETTLED;
-        let sigma = bound.sigma(m.raw);
+        let sigma = bound.greatest_sigma(m.raw);
         if settled && self.is_on_a_new_line(source, m, offset, jitter, FAR_IN_SIGMAS * sigma) {
             return Some(Course::Moved(offset));
         }

@@ -158,7 +158,7 @@ impl Engine {
             prior.frequency = (frequency.value, frequency.sd.clamp(1e-7, 200e-6));
         }
         if let Some(lg_wander) = memory.lg_wander {
-            prior.wander = (lg_wander, 1.0);
+            prior.wander = (lg_wander, 0.7);
         }
         let rate = memory.frequency.map_or(now.rate, |f| -f.value);
         let sources = std::mem::take(&mut config.sources);
@@ -448,7 +448,7 @@ impl Engine {
                 .temperature(now.raw)
                 .map(|celsius| CrystalTemperature { celsius, coefficient: self.record.compensation() }),
             holdover_budget: self.config.holdover_budget,
-            would_last_s: self.would_last(now),
+            would_last_s: self.bound(0.0).lasts(now.raw, self.config.holdover_budget),
             rival_seen: self.rival_seen,
             sources,
         }
