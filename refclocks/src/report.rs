@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceState;
 use crate::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
+use crate::ubx::setup::Outcome;
 
 /// When something happened by the local clock, and which local clock that was. The time base turns
 /// kernel stamps into [`Raw`]; a driver never converts.
@@ -183,6 +184,8 @@ pub struct ReceiverReport {
     pub jamming: Option<Jamming>,
     /// Is somebody counterfeiting them?
     pub spoofing: Option<Spoofing>,
+    /// How it took what it was to be set to, where that was asked for.
+    pub set_up: Option<Outcome>,
 }
 
 /// A leap second that a receiver announces.

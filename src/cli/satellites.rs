@@ -42,7 +42,7 @@ pub fn render(report: &SatellitesReport, style: Style) -> String {
             text.push_str(&format!(", {used} satellites used"));
             text.push_str(&receiver.seen.map_or_else(String::new, |seen| format!(" of {seen}")));
         }
-        text.push_str(&words::receiver_health(&receiver.antenna, &receiver.jamming, &receiver.spoofing));
+        text.push_str(&words::condition(&receiver.condition));
         if let Some(leap) = &receiver.coming_leap {
             let what = if leap.change > 0 { "inserted" } else { "left out" };
             text.push_str(&format!(", a second {what} before {}", leap.at_utc));

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::core::state::{Duration, State};
-use crate::observe::report::{CrystalReport, NtpReport, ReceiverSummary, Severity, StatusReport};
+use crate::observe::report::{Condition, CrystalReport, NtpReport, ReceiverSummary, Severity, StatusReport};
 
 /// What a colour means. The shape and the word beside it always say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,13 +290,15 @@ pub fn receiver(r: &ReceiverSummary) -> String {
 
 /// What a receiver says of its antenna, of interference and of counterfeit signals, to be put behind other
 /// words; what is as it should be needs none, but for the antenna.
-pub fn receiver_health(antenna: &Option<String>, jamming: &Option<String>, spoofing: &Option<String>) -> String {
+pub fn condition(of: &Condition) -> String {
     let bad = |state: &Option<String>, what: &str| match state.as_deref() {
         None | Some("none") => String::new(),
         Some(state) => format!(", {what} {state}"),
     };
-    let antenna = antenna.as_ref().map_or_else(String::new, |state| format!(", antenna {state}"));
-    antenna + &bad(jamming, "jamming") + &bad(spoofing, "spoofing")
+    let antenna = of.antenna.as_ref().map_or_else(String::new, |state| format!(", antenna {state}"));
+    let set_up = of.set_up.as_ref().filter(|set_up| !set_up.done || !set_up.not_taken.is_empty());
+    let set_up = set_up.map_or_else(String::new, |set_up| format!("; {}", set_up.text));
+    antenna + &bad(&of.jamming, "jamming") + &bad(&of.spoofing, "spoofing") + &set_up
 }
 
 /// The system clock beside the served one, in words; `None` when they agree to the microsecond or

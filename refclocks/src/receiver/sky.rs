@@ -4,6 +4,7 @@
 use crate::nmea::Sentence;
 use crate::report::{Antenna, ComingLeap, Constellation, Fix, Jamming, ReceiverReport, Satellite, Spoofing};
 use crate::time::{Timestamp, Utc};
+use crate::ubx::setup::Outcome;
 use crate::ubx::{Message, NavTimeLs};
 
 /// Satellites kept of a list, and numbers of satellites used: more than any receiver sees. A line
@@ -142,6 +143,11 @@ impl Sky {
     /// The leap second the receiver announces, or that there is none; `None`: it does not know.
     pub fn coming_leap(&self) -> Option<Option<ComingLeap>> {
         self.leap
+    }
+
+    /// How the set-up of the receiver ended, if it did.
+    pub fn hear_of_setup(&mut self, outcome: Option<Outcome>) {
+        self.next.set_up = outcome;
     }
 
     /// The cycle is over: what the receiver sees, if it changed.

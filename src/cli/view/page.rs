@@ -197,7 +197,7 @@ fn receiver_words(receiver: &ReceiverSky) -> String {
         text.push_str(&format!(", {used} satellites used"));
         text.push_str(&receiver.seen.map_or_else(String::new, |seen| format!(" of {seen}")));
     }
-    text.push_str(&words::receiver_health(&receiver.antenna, &receiver.jamming, &receiver.spoofing));
+    text.push_str(&words::condition(&receiver.condition));
     if !receiver.current {
         text.push_str(" (it is silent now)");
     }

@@ -1,7 +1,8 @@
 //! What the receivers see of the sky.
 
-use refclocks::DevicePhase;
 use refclocks::time::{Raw, Timestamp};
+use refclocks::ubx::setup::{NotTaken, Outcome};
+use refclocks::{DevicePhase, ReceiverReport};
 use serde::{Deserialize, Serialize};
 
 use super::numbers::{name_of, utc_text};
@@ -38,14 +39,57 @@ pub struct ReceiverSky {
     pub tai_minus_utc_s: Option<i32>,
     /// The coming leap second, if the sky has told it of one.
     pub coming_leap: Option<ComingLeapSecond>,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub condition: Condition,
+    /// The satellites: used ones first, the strongest first.
+    pub satellites: Vec<SatelliteSeen>,
+}
+
+/// What a receiver says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
     /// Its antenna: `ok`, `open` or `short`; unknown where it does not measure it.
     pub antenna: Option<String>,
     /// Interference, as it judges it: `none`, `warning` or `critical`.
     pub jamming: Option<String>,
     /// Counterfeit signals, as it judges them: `none`, `indicated` or `affirmed`.
     pub spoofing: Option<String>,
-    /// The satellites: used ones first, the strongest first.
-    pub satellites: Vec<SatelliteSeen>,
+    /// How it took what it was to be set to, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_up: Option<SetUp>,
+}
+
+/// How a receiver took what it was to be set to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetUp {
+    /// Was it set up? If not, it does not answer, or not any more.
+    pub done: bool,
+    /// What it did not take.
+    pub not_taken: Vec<NotTaken>,
+    /// In words.
+    pub text: String,
+}
+
+impl SetUp {
+    fn of(outcome: &Outcome) -> Self {
+        let (done, not_taken) = match outcome {
+            Outcome::Done(not_taken) => (true, not_taken.clone()),
+            Outcome::NoAnswer | Outcome::Lost(_) => (false, Vec::new()),
+        };
+        Self { done, not_taken, text: outcome.to_string() }
+    }
+}
+
+impl Condition {
+    fn of(receiver: &ReceiverReport) -> Self {
+        Self {
+            antenna: receiver.antenna.as_ref().map(name_of),
+            jamming: receiver.jamming.as_ref().map(name_of),
+            spoofing: receiver.spoofing.as_ref().map(name_of),
+            set_up: receiver.set_up.as_ref().map(SetUp::of),
+        }
+    }
 }
 
 /// A leap second that a receiver announces.
@@ -117,9 +161,7 @@ impl ReceiverSky {
             seen: (seen > 0).then_some(seen),
             tai_minus_utc_s: receiver.tai_minus_utc,
             coming_leap: receiver.leap.map(|l| ComingLeapSecond { at_utc: l.at.to_string(), change: l.change }),
-            antenna: receiver.antenna.as_ref().map(name_of),
-            jamming: receiver.jamming.as_ref().map(name_of),
-            spoofing: receiver.spoofing.as_ref().map(name_of),
+            condition: Condition::of(receiver),
             satellites,
         })
     }

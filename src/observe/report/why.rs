@@ -1,6 +1,7 @@
 //! Why things are as they are, in sentences.
 
 use refclocks::time::{Raw, Timestamp};
+use refclocks::ubx::setup::Outcome;
 use refclocks::{Antenna, DevicePhase, Jamming, ReceiverReport, Spoofing};
 use serde::{Deserialize, Serialize};
 
@@ -319,6 +320,11 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
                 .then(|| "Mend the wiring: a pull-down, a shorter or shielded wire.".to_owned());
             add("pulse_count", Severity::Notice, text, action);
         }
+        if let Some(outcome) = source.receiver.as_ref().and_then(|receiver| receiver.set_up.as_ref())
+            && let Some(action) = set_up_action(outcome)
+        {
+            add("set_up", Severity::Notice, format!("{name}'s receiver: {outcome}."), Some(action.into()));
+        }
         for said in source.receiver.iter().flat_map(receiver_notices) {
             add(said.code, said.severity, format!("{name} reports {}.", said.what), Some(said.action.into()));
         }
@@ -334,6 +340,19 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
     }
     notices.sort_by_key(|notice| std::cmp::Reverse(notice.severity));
     notices
+}
+
+/// What to do about a receiver that did not take what it was to be set to. One that does not tell all that
+/// others tell needs nothing.
+fn set_up_action(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Done(not_taken) if not_taken.iter().all(|n| n.extra) => None,
+        Outcome::Done(_) => {
+            Some("Delete from its section what this receiver does not have, or set it with its maker's program.")
+        }
+        Outcome::NoAnswer => Some("Connect our TXD to its RXD, or delete `configure`."),
+        Outcome::Lost(_) => Some("It is looked for at other speeds; set `baud` to one that it has."),
+    }
 }
 
 /// What a receiver says of itself that a person should know.
