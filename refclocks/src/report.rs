@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceState;
+use crate::quality::Quality;
 use crate::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
 use crate::ubx::setup::Outcome;
 
@@ -184,6 +185,8 @@ pub struct ReceiverReport {
     pub jamming: Option<Jamming>,
     /// Is somebody counterfeiting them?
     pub spoofing: Option<Spoofing>,
+    /// How good its fix is, by its own word.
+    pub quality: Option<Quality>,
     /// How it took what it was to be set to, where that was asked for.
     pub set_up: Option<Outcome>,
 }
@@ -333,7 +336,7 @@ pub enum Report {
     /// An edge without a number.
     Pulse(Pulse),
     /// What the receiver sees; sent when it changed.
-    Receiver(ReceiverReport),
+    Receiver(Box<ReceiverReport>),
     /// How far off the receiver's next pulse will be.
     Sawtooth(Sawtooth),
     /// The device came, went or changed its mind.

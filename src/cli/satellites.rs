@@ -49,6 +49,9 @@ pub fn render(report: &SatellitesReport, style: Style) -> String {
         }
         text.push_str(if receiver.current { "." } else { ". It is silent now; this is what it said last." });
         out.wrapped("", &text);
+        if let Some(quality) = &receiver.condition.quality {
+            out.wrapped("  ", &format!("Its fix: {}.", quality.text));
+        }
         if !receiver.satellites.is_empty() {
             out.wrapped("", "");
             out.lines.push("  system      no.  elevation  azimuth   signal".into());
@@ -95,21 +98,6 @@ fn system(code: &str) -> &str {
         "unknown" => "?",
         other => other,
     }
-}
-
-/// One letter for the system, as RINEX has it, and the number: `G05`.
-pub(super) fn short_name(satellite: &SatelliteSeen) -> String {
-    let letter = match satellite.gnss.as_str() {
-        "gps" => 'G',
-        "glonass" => 'R',
-        "galileo" => 'E',
-        "bei_dou" => 'C',
-        "qzss" => 'J',
-        "nav_ic" => 'I',
-        "sbas" => 'S',
-        _ => '?',
-    };
-    format!("{letter}{:02}", satellite.number)
 }
 
 #[cfg(test)]

@@ -106,6 +106,9 @@ const KEPT: usize = 64;
 /// Measurements that the interval is made of.
 const RECENT: usize = 8;
 
+/// Standard deviations, as a receiver gives them, in a half-width.
+const SIGMAS: f64 = 3.0;
+
 /// A source.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
@@ -308,12 +311,20 @@ impl Source {
         self.delay.map_or(0.5, |d| d.mean)
     }
 
+    /// By its receiver's own word its time is as poor as this, s: half-width; 0 where it is good, or where
+    /// nothing is said.
+    pub fn poor_fix(&self) -> f64 {
+        let doubt = self.receiver.as_ref().and_then(|receiver| receiver.quality?.doubt());
+        SIGMAS * doubt.unwrap_or(0.0)
+    }
+
     /// What it stands for, against a common line from raw instants to local time. `rate_doubt` is how
-    /// far that line may be off in rate, s/s.
+    /// far that line may be off in rate, s/s; `poor` is what its receiver says against itself, s.
     pub fn interval(
         &self,
         now: Timestamp<Raw>,
         rate_doubt: f64,
+        poor: f64,
         local: impl Fn(Timestamp<Raw>) -> refclocks::Timestamp<refclocks::Tai>,
     ) -> Option<Interval> {
         // However seldom a server is polled, its last few answers count.
@@ -344,6 +355,7 @@ impl Source {
             SourceKind::Manual => FIXED + 4.0 * NOISE,
             SourceKind::Network => path + self.says.root_dispersion,
         };
+        let fixed = fixed + poor;
         let span = (newest.raw - recent.last()?.raw).seconds() + age;
         let width = fixed + 4.0 * jitter + 5e-6 + rate_doubt * span;
         Some(Interval { offset, fixed, path, width, jitter })

@@ -361,7 +361,7 @@ impl Mind {
         if self.cycle.note(utc)
             && let Some(report) = self.sky.finish_cycle()
         {
-            self.reports.push_back(Report::Receiver(report));
+            self.reports.push_back(Report::Receiver(Box::new(report)));
         }
         match self.cycle.carries(said.speaker) {
             Err(Unsteady) => return Outcome::Unsteady,
@@ -426,7 +426,7 @@ impl Mind {
         self.health.no_fix += 1;
         self.cycle.restart();
         if let Some(report) = self.sky.finish_cycle() {
-            self.reports.push_back(Report::Receiver(report));
+            self.reports.push_back(Report::Receiver(Box::new(report)));
         }
         let reason = DeviceReason::NoFix { satellites_used: self.sky.used_without_fix() };
         self.become_state(DevicePhase::WaitingForFix, reason, now);

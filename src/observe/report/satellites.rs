@@ -1,11 +1,12 @@
 //! What the receivers see of the sky.
 
+use refclocks::quality::Quality;
 use refclocks::time::{Raw, Timestamp};
 use refclocks::ubx::setup::{NotTaken, Outcome};
 use refclocks::{DevicePhase, ReceiverReport};
 use serde::{Deserialize, Serialize};
 
-use super::numbers::{name_of, utc_text};
+use super::numbers::{name_of, nanos_up, utc_text};
 use crate::core::snapshot::{Snapshot, SourceReport};
 use crate::observe::plain::plain;
 
@@ -55,9 +56,60 @@ pub struct Condition {
     pub jamming: Option<String>,
     /// Counterfeit signals, as it judges them: `none`, `indicated` or `affirmed`.
     pub spoofing: Option<String>,
+    /// How good its fix is, by its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityReport>,
     /// How it took what it was to be set to, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_up: Option<SetUp>,
+}
+
+/// How good a receiver's fix is, by its own word: standard deviations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QualityReport {
+    /// The position: north, east, up.
+    pub position_m: Option<[f64; 3]>,
+    /// The distances to the satellites.
+    pub ranges_m: Option<f64>,
+    /// The time.
+    pub time_ns: Option<u64>,
+    /// Its time as it follows from these, where it is poor: what it stands for is widened by thrice that.
+    pub poor_ns: Option<u64>,
+    /// The satellite whose signal most likely is wrong, e.g. `G07`, and by how much.
+    pub failing: Option<String>,
+    /// By how much that one's distance is wrong.
+    pub failing_bias_m: Option<f64>,
+    /// In words.
+    pub text: String,
+}
+
+impl QualityReport {
+    fn of(quality: &Quality) -> Self {
+        Self {
+            position_m: quality.position_m,
+            ranges_m: quality.ranges_m,
+            time_ns: quality.time_s.and_then(nanos_up),
+            poor_ns: quality.doubt().and_then(nanos_up),
+            failing: quality.failing.as_ref().map(|f| short_name(&name_of(&f.constellation), f.number)),
+            failing_bias_m: quality.failing.and_then(|f| f.bias_m),
+            text: quality.to_string(),
+        }
+    }
+}
+
+/// One letter for the system, as RINEX has it, and the number: `G05`.
+pub fn short_name(gnss: &str, number: u16) -> String {
+    let letter = match gnss {
+        "gps" => 'G',
+        "glonass" => 'R',
+        "galileo" => 'E',
+        "bei_dou" => 'C',
+        "qzss" => 'J',
+        "nav_ic" => 'I',
+        "sbas" => 'S',
+        _ => '?',
+    };
+    format!("{letter}{number:02}")
 }
 
 /// How a receiver took what it was to be set to.
@@ -87,6 +139,7 @@ impl Condition {
             antenna: receiver.antenna.as_ref().map(name_of),
             jamming: receiver.jamming.as_ref().map(name_of),
             spoofing: receiver.spoofing.as_ref().map(name_of),
+            quality: receiver.quality.as_ref().map(QualityReport::of),
             set_up: receiver.set_up.as_ref().map(SetUp::of),
         }
     }

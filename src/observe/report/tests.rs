@@ -1,5 +1,7 @@
 //! Reports of made-up snapshots, frozen; and read back.
 
+use refclocks::Constellation;
+use refclocks::quality::{Failing, Quality};
 use refclocks::time::{Realtime, Span, Timestamp};
 use refclocks::ubx::setup::{NotTaken, Outcome, Why};
 use refclocks::{DevicePhase, DeviceReason, DeviceState};
@@ -183,4 +185,24 @@ fn what_a_receiver_did_not_take_is_told_and_what_it_only_lacks_is_no_matter() {
     assert!(words.join(" ").contains("antenna ok; it is set up but for survey-in (refused)"), "{text}");
     let mute = report(Outcome::NoAnswer);
     assert!(noticed(&mute).unwrap().contains("does not answer") && !said(&mute).done);
+}
+
+#[test]
+fn what_a_receiver_says_against_its_fix_is_told() {
+    let mut snapshot = locked();
+    let mut sources = snapshot.sources.to_vec();
+    let receiver = sources.iter_mut().find_map(|s| s.receiver.as_mut()).unwrap();
+    let failing = Failing { constellation: Constellation::Gps, number: 7, bias_m: Some(-121.4) };
+    let far = [3e3, 4e3, 0.0];
+    receiver.quality = Some(Quality { position_m: Some(far), failing: Some(failing), ..Quality::default() });
+    snapshot.sources = sources.into();
+    let report = StatusReport::new(&snapshot, NOW);
+    let text = |code: &str| report.notices.iter().find(|n| n.code == code).map(|n| n.text.as_str()).unwrap();
+    assert!(text("poor_fix").starts_with("GPS has a poor fix, by its own word, and its time may be wrong by 16.7 µs"));
+    assert_eq!(text("failing_satellite"), "GPS finds the signal of satellite G07 wrong by 121 m.");
+    let quality = report.receiver.clone().unwrap().condition.quality.unwrap();
+    assert_eq!((quality.poor_ns, quality.failing.as_deref()), (Some(16_679), Some("G07")));
+    let shown = crate::cli::satellites::render(&SatellitesReport::new(&snapshot, NOW), crate::cli::words::Style::PLAIN);
+    assert!(shown.contains("Its fix: position 3000 m north, 4000 m east, 0.0 m up (1σ)."), "{shown}");
+    assert!(shown.contains("G07's signal wrong"), "{shown}");
 }
