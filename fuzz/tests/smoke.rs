@@ -378,7 +378,7 @@ fn config() {
     assert!(!seeds.is_empty());
     seeds.sort();
     let all: &[u8] = b"[[refclock]]\ndriver = \"nmea\"\ndevice = \"/dev/ttyS0\"\nbaud = 9600\ndelay = \"120 ms\"\n\
-        checksum = \"optional\"\nwithout_fix = true\nsawtooth = \"add\"\nconfigure = true\nsurvey_in = \"300 s\"\n\
+        checksum = \"optional\"\nwithout_fix = true\nsawtooth = \"add\"\nconfigure = true\nposition = { latitude = 47.3, longitude = 8.5, height = 440.1, accuracy = 0.1 }\n\
         [[refclock]]\ndriver = \"pps\"\ndevice = \"/dev/pps0\"\nedge = \"clear\"\nlock = \"GPS\"\nprefer = true\n\
         [[refclock]]\ndriver = \"gpsd\"\naddress = \"127.0.0.1:2947\"\nrefid = \"GPSD\"\n[[refclock]]\ndriver = \"shm\"\nunit = 2\nrefid = \"SHM\"\n\
         [[refclock]]\ndriver = \"sock\"\npath = \"/run/x.sock\"\nrefid = \"SOCK\"\n[[server]]\naddress = \"ntp.example.org\"\niburst = true\nminpoll = 4\nmaxpoll = 6\n\

@@ -106,6 +106,9 @@ const KEPT: usize = 64;
 /// Measurements that the interval is made of.
 const RECENT: usize = 8;
 
+/// Standard deviations, as a receiver gives them, in a half-width.
+const SIGMAS: f64 = 3.0;
+
 /// A source.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
@@ -324,9 +327,10 @@ impl Source {
     }
 
     /// The half-width of its interval that averaging does not shrink, and how much of that is its path's, s.
-    pub fn fixed(&self, now: Timestamp<Raw>) -> Option<(f64, f64)> {
+    /// `poor` is what its receiver's fix is to be doubted by, s.
+    pub fn fixed(&self, now: Timestamp<Raw>, poor: f64) -> Option<(f64, f64)> {
         let quickest = self.quickest(now)?;
-        Some(match self.config.kind {
+        let (fixed, path) = match self.config.kind {
             SourceKind::Pulse | SourceKind::NumberedPulse => (0.0, 0.0),
             SourceKind::Message => (self.delay_uncertainty(), 0.0),
             SourceKind::Manual => (FIXED + 4.0 * NOISE, 0.0),
@@ -334,15 +338,24 @@ impl Source {
                 let path = 0.5 * (quickest.delay.unwrap_or(0.0) + self.says.root_delay);
                 (path + self.says.root_dispersion, path)
             }
-        })
+        };
+        Some((fixed + poor, path))
+    }
+
+    /// By its receiver's own word its time is as poor as this, s: half-width; 0 where it is good, or where
+    /// nothing is said.
+    pub fn poor_fix(&self) -> f64 {
+        let doubt = self.receiver.as_ref().and_then(|receiver| receiver.quality?.doubt());
+        SIGMAS * doubt.unwrap_or(0.0)
     }
 
     /// What it stands for, against a common line from raw instants to local time. `rate_doubt` is how
-    /// far that line may be off in rate, s/s.
+    /// far that line may be off in rate, s/s; `poor` is what its receiver says against itself, s.
     pub fn interval(
         &self,
         now: Timestamp<Raw>,
         rate_doubt: f64,
+        poor: f64,
         local: impl Fn(Timestamp<Raw>) -> refclocks::Timestamp<refclocks::Tai>,
     ) -> Option<Interval> {
         let recent = || self.lately(now);
@@ -360,7 +373,7 @@ impl Source {
         // They are deviations from here on. The median one of a Gaussian is 0.6745 sd.
         offsets.iter_mut().for_each(|o| *o = (*o - offset).abs());
         let jitter = median(offsets)? / 0.6745;
-        let (fixed, path) = self.fixed(now)?;
+        let (fixed, path) = self.fixed(now, poor)?;
         let span = (newest.raw - recent().last()?.raw).seconds() + age;
         let width = fixed + 4.0 * jitter + 5e-6 + rate_doubt * span;
         Some(Interval { offset, fixed, path, width, jitter })

@@ -36,7 +36,7 @@ impl Engine {
         };
         let intervals: BTreeMap<SourceId, Interval> = {
             let line = |raw| self.line_at(raw);
-            let interval = |s: &Source| s.interval(now.raw, rate_doubt, line);
+            let interval = |s: &Source| s.interval(now.raw, rate_doubt, self.poor_fix(s), line);
             self.sources.iter().filter_map(|(i, s)| Some((*i, interval(s)?))).collect()
         };
         let mut claims = Vec::new();
@@ -164,6 +164,13 @@ impl Engine {
         } else {
             self.feeding.retain(|i| survivors.contains(i) || self.sources[i].config.kind == SourceKind::Manual);
         }
+    }
+
+    /// What the receiver behind a source says against its own time, s: half-width. A pulse has nobody to speak
+    /// for it but the messages that number it.
+    pub(super) fn poor_fix(&self, s: &Source) -> f64 {
+        let numbered_by = s.numbered_by.and_then(|by| self.sources.get(&by));
+        s.poor_fix().max(numbered_by.map_or(0.0, Source::poor_fix))
     }
 
     /// Is this source one that may feed the clock at all now?
@@ -348,7 +355,8 @@ impl Engine {
     fn feeders_fixed(&self, now: Now) -> (f64, f64) {
         self.feeding
             .iter()
-            .filter_map(|i| self.sources.get(i)?.fixed(now.raw))
+            .filter_map(|i| self.sources.get(i))
+            .filter_map(|s| s.fixed(now.raw, self.poor_fix(s)))
             .fold((f64::INFINITY, 0.0), |best, v| if v.0 < best.0 { v } else { best })
     }
 }

@@ -208,7 +208,7 @@ impl Engine {
         let (mut stay, mut go) = (0, 1);
         for (i, s) in &self.sources {
             let heard = s.recent.back().filter(|m| *i != source && m.raw > since && s.is_fresh(now.raw));
-            let Some((m, interval)) = heard.zip(s.interval(now.raw, 0.0, line)) else { continue };
+            let Some((m, interval)) = heard.zip(s.interval(now.raw, 0.0, self.poor_fix(s), line)) else { continue };
             let offset = (self.line_at(m.raw) - m.tai).seconds();
             let width = interval.width.max(0.5 * m.delay.unwrap_or(0.0));
             stay += u32::from(offset.abs() <= width && (offset - by).abs() > width);

@@ -266,7 +266,7 @@ impl Engine {
                     Event::Device { source: s.config.name.clone(), phase: state.phase, reason: state.reason.clone() };
                 self.events.push_back(event);
             }
-            Report::Receiver(receiver) => s.receiver = Some(receiver.clone()),
+            Report::Receiver(receiver) => s.receiver = Some((**receiver).clone()),
             Report::Remark(remark) => {
                 let (source, remark) = (s.config.name.clone(), remark.clone());
                 self.events.push_back(Event::Remark { source, remark });
@@ -407,8 +407,11 @@ impl Engine {
         let bound = self.bound(offset.unwrap_or(0.0));
         let rate_doubt = estimated.map_or(200e-6, |(_, e)| 3.0 * e.frequency_variance.sqrt());
         let line = |raw| self.line_at(raw);
-        let sources: Arc<[_]> =
-            self.sources.values().map(|s| s.report(s.interval(now.raw, rate_doubt, line), now.raw)).collect();
+        let sources: Arc<[_]> = self
+            .sources
+            .values()
+            .map(|s| s.report(s.interval(now.raw, rate_doubt, self.poor_fix(s), line), now.raw))
+            .collect();
         let reference_time: Option<Timestamp<Utc>> = self.last_feed.map(|(at, _)| {
             let since = now.raw - at;
             self.config.utc.utc(now.clock - since).0

@@ -17,7 +17,7 @@ pub(crate) mod made_up;
 mod tests;
 
 pub use numbers::{nanos, nanos_up};
-pub use satellites::{ReceiverSky, SatelliteSeen, SatellitesReport};
+pub use satellites::{Condition, QualityReport, ReceiverSky, SatelliteSeen, SatellitesReport, short_name};
 pub use sources::{DeviceWords, ServerWords, SourceEntry, SourcesReport, VerdictWords};
 pub use status::{
     Accuracy, ClockReport, CrystalReport, HoldoverReport, LeapReport, Notice, NtpReport, OffsetReport, PulseReport,
