@@ -19,7 +19,7 @@ pub fn ntp_reply(data: &[u8]) {
         peer: false,
         xleave: data.len().is_multiple_of(3),
         filters: Filters::default(),
-        seed: 7,
+        seed: [7; 32],
     };
     let mut association = Association::new(config);
     let mut now: Timestamp<Raw> = Timestamp::from_parts(500, 0);

@@ -15,6 +15,7 @@ use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
 
 use super::measurement::{Measurement, measure};
 use super::poll::Poll;
+use super::random::{Random, Seed};
 use super::rejection::{KissCode, Rejected};
 use crate::ntp::extension::Authenticator;
 use crate::ntp::keys::{KEY_ID_LEN, Key, MAX_DIGEST_LEN};
@@ -25,6 +26,9 @@ const MAX_ROOT_DISTANCE: f64 = 16.0;
 
 /// Exchanges among which the shortest delay is looked for.
 const DELAYS: usize = 64;
+
+/// How well a stamp of the kernel's clock is placed among readings of the raw one, s.
+const STAMP_READING: f64 = 5e-6;
 
 /// What an association needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,9 +51,9 @@ pub struct Config {
     pub xleave: bool,
     /// Which replies are not good enough.
     pub filters: Filters,
-    /// Seed of the numbers that replies have to repeat. Each association needs one of its own that
-    /// nobody can guess.
-    pub seed: u64,
+    /// What the numbers follow from that replies have to repeat. Each association needs one of its own
+    /// that nobody can guess.
+    pub seed: Seed,
 }
 
 /// Which replies of a server are not good enough.
@@ -67,6 +71,14 @@ impl Default for Filters {
     fn default() -> Self {
         Self { min_stratum: 0, max_delay: Span::from_whole_seconds(3), max_delay_ratio: f64::INFINITY }
     }
+}
+
+/// A stamp that the kernel took of something else, or before a step of its clock, is told by its place: a request
+/// leaves after we hand it over and before its reply comes. The stamp comes by another clock, whose rate may differ
+/// by 1000 ppm.
+fn departure_is_credible(departed: Timestamp<Raw>, handed_over: Timestamp<Raw>, received: Timestamp<Raw>) -> bool {
+    let tolerated = Span::from_seconds(STAMP_READING + (received - handed_over).seconds().max(0.0) * 1e-3);
+    departed >= handed_over - tolerated && departed < received
 }
 
 /// Octets of the longest request.
@@ -120,6 +132,8 @@ pub struct Tally {
     pub filtered: u64,
     /// Replies whose timestamps contradict each other.
     pub impossible: u64,
+    /// Stamps of when a request left that cannot be right; our own reading of the clock stood in.
+    pub astray: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,8 +142,10 @@ struct Outstanding {
     cookie: NtpTimestamp,
     /// What a reply in interleaved mode repeats, and the exchange it tells of.
     interleaved: Option<(NtpTimestamp, Exchange)>,
-    /// T1; until told otherwise, when the request was made.
+    /// T1 by our own reading of the clock; until told otherwise, when the request was made.
     transmitted: Timestamp<Raw>,
+    /// T1 by the kernel's stamp.
+    departed: Option<Timestamp<Raw>>,
 }
 
 /// An exchange of which all but when the reply left is known for good.
@@ -146,7 +162,7 @@ struct Exchange {
 }
 
 /// An association with one server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Association {
     config: Config,
     random: Random,
@@ -170,7 +186,7 @@ impl Association {
         let version = config.version.clamp(1, 4);
         Self {
             config: Config { version, ..config },
-            random: Random(config.seed),
+            random: Random::new(config.seed),
             poll: Poll::new(config.minpoll, config.maxpoll, config.iburst),
             outstanding: None,
             last: None,
@@ -210,7 +226,7 @@ impl Association {
         if let Some((other, last)) = interleaved {
             (header.origin, header.receive) = (last.receive, other);
         }
-        self.outstanding = Some(Outstanding { cookie, interleaved, transmitted: now });
+        self.outstanding = Some(Outstanding { cookie, interleaved, transmitted: now, departed: None });
         Some(Request::new(&header, self.config.key.as_deref()))
     }
 
@@ -224,10 +240,19 @@ impl Association {
         self.poll.burst(now);
     }
 
-    /// When the request left (T1): the best stamp there is, taken before or after.
+    /// When the request was handed to the system, by our own reading of the clock just before: T1, unless the
+    /// kernel knows better.
     pub fn handle_transmitted(&mut self, stamp: Timestamp<Raw>) {
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.transmitted = stamp;
+        }
+    }
+
+    /// When the request left (T1), as the kernel stamped it. It is believed if that is between our handing it
+    /// over and the reply's coming.
+    pub fn handle_departed(&mut self, stamp: Timestamp<Raw>) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.departed = Some(stamp);
         }
     }
 
@@ -254,7 +279,7 @@ impl Association {
             Err(Rejected::Kiss(_)) => &mut tally.kissed,
             Err(Rejected::Unsynchronised { .. } | Rejected::RootDistance { .. }) => &mut tally.unsynchronised,
             Err(Rejected::StratumTooLow { .. } | Rejected::DelayTooLong { .. }) => &mut tally.filtered,
-            Err(Rejected::ImpossibleTimes) => &mut tally.impossible,
+            Err(Rejected::ImpossibleTimes | Rejected::TooShort { .. }) => &mut tally.impossible,
         } += 1;
         result
     }
@@ -286,6 +311,14 @@ impl Association {
         // From here on it is the server that speaks. One request has one reply.
         self.outstanding = None;
         self.last_transmit = reply.transmit;
+        let transmitted = match asked.departed {
+            None => asked.transmitted,
+            Some(departed) if departure_is_credible(departed, asked.transmitted, received) => departed,
+            Some(_) => {
+                self.tally.astray += 1;
+                asked.transmitted
+            }
+        };
 
         if reply.stratum == 0
             && let Some(kiss) = KissCode::from_refid(reply.refid)
@@ -309,17 +342,15 @@ impl Association {
         }
         let told_of = asked.interleaved.map(|(_, exchange)| exchange).filter(|_| asked.cookie != reply.origin);
         if self.config.xleave {
-            let Outstanding { transmitted, .. } = asked;
             self.last = Some(Exchange { transmitted, receive: reply.receive, received, measured: told_of.is_none() });
         }
         let measurement = match told_of {
-            None => measure(&reply, asked.transmitted, received),
+            None => measure(&reply, transmitted, received),
             Some(exchange) => {
                 let reply = Header { receive: exchange.receive, ..reply };
                 measure(&reply, exchange.transmitted, exchange.received)
             }
-        };
-        let measurement = measurement.ok_or(Rejected::ImpossibleTimes)?;
+        }?;
         self.filter(&measurement)?;
         if self.reach == 0 {
             self.poll.returned();
@@ -382,31 +413,6 @@ impl Association {
     /// Is a request under way that has not been answered?
     pub fn awaits_reply(&self) -> bool {
         self.outstanding.is_some()
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014). Nobody off the path sees a single output, and whoever is on
-/// the path needs no guess.
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to 1.
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// A number to repeat; never zero, which would mean "unknown".
-    fn cookie(&mut self) -> NtpTimestamp {
-        NtpTimestamp(self.next().max(1))
     }
 }
 

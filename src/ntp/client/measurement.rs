@@ -3,6 +3,7 @@
 use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
 
+use super::rejection::Rejected;
 use crate::ntp::packet::Header;
 
 /// Server timestamps carry no era. They are taken for instants within 136 years after this one,
@@ -14,6 +15,12 @@ const ERA_PIVOT: Timestamp<Utc> = Timestamp::from_parts(ERA_FLOOR.whole_seconds(
 
 /// No server's stamps are believed to be coarser than this, whatever it says: log2 of 1 ms, s.
 const COARSEST_PRECISION: i8 = -10;
+
+/// A server writes when its reply leaves before it does. It can be so much too late, s.
+const PREDICTION: f64 = 50e-6;
+
+/// How much the rates of its clock and of our raw counter may differ.
+const RATES: f64 = 1e-3;
 
 /// What one exchange with a server says.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,10 +54,14 @@ impl Measurement {
     }
 }
 
-/// The four timestamps as a measurement; `None` if they contradict each other.
-pub(super) fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<Raw>) -> Option<Measurement> {
+/// The four timestamps as a measurement.
+///
+/// # Errors
+///
+/// [`Rejected::ImpossibleTimes`] and [`Rejected::TooShort`], if they contradict each other.
+pub(super) fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<Raw>) -> Result<Measurement, Rejected> {
     if reply.receive == NtpTimestamp::UNKNOWN || reply.transmit == NtpTimestamp::UNKNOWN {
-        return None;
+        return Err(Rejected::ImpossibleTimes);
     }
     let (t2, t3) = (reply.receive.to_utc(ERA_PIVOT), reply.transmit.to_utc(ERA_PIVOT));
     let there_and_back = received - sent;
@@ -58,25 +69,25 @@ pub(super) fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<
     // Servers fill what is finer than their precision with random bits: two stamps of nearly the same
     // instant can come out in the wrong order.
     let quantum = libm::exp2(f64::from(reply.precision.clamp(-32, COARSEST_PRECISION)));
-    if served_for < -Span::from_seconds(2.0 * quantum) || there_and_back < Span::ZERO {
-        return None;
+    if served_for < -Span::from_seconds(2.0 * quantum) {
+        return Err(Rejected::ImpossibleTimes);
     }
     // Nothing was longer under way than we waited for it. On a short wire the server's clock and ours,
     // of different rates and quanta, can make the delay come out a little below nothing.
     let delay = (there_and_back - served_for).min(there_and_back);
-    let tolerated = Span::from_seconds(100e-6 + there_and_back.seconds() * 1e-3);
-    if delay < -tolerated {
-        return None;
+    let tolerated_s = 2.0 * quantum + PREDICTION + there_and_back.seconds() * RATES;
+    if there_and_back <= Span::ZERO || delay.seconds() < -tolerated_s {
+        return Err(Rejected::TooShort { waited_s: there_and_back.seconds(), served_s: served_for.seconds() });
     }
     // A reference time after the reply was made is a server that does not know what it says. A second
     // is left to servers that write the two from different clocks.
     if reply.reference_time != NtpTimestamp::UNKNOWN
         && reply.reference_time.to_utc(ERA_PIVOT) > t3 + Span::from_whole_seconds(1)
     {
-        return None;
+        return Err(Rejected::ImpossibleTimes);
     }
     let half = |span: Span| Span::from_seconds(span.seconds() / 2.0);
-    Some(Measurement {
+    Ok(Measurement {
         at: sent + half(there_and_back),
         reference: t2 + half(served_for),
         delay: delay.max(Span::ZERO),

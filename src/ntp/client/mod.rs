@@ -7,6 +7,7 @@
 //! | `handover` | an exchange as the core takes it |
 //! | [`poll`] | when the next request is due: pure |
 //! | [`pool`] | one name, several servers: pure |
+//! | [`random`] | numbers that nobody can guess |
 //! | [`once`] | a few quick exchanges, then an end: for `refclockd query` |
 //! | [`names`] | host names, resolved on a thread of their own |
 //! | [`standing`] | how a server stands, in words |
@@ -21,6 +22,7 @@ pub mod once;
 pub mod order;
 pub mod poll;
 pub mod pool;
+pub mod random;
 pub mod rejection;
 pub mod shell;
 pub mod socket;

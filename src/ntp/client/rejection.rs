@@ -107,4 +107,16 @@ pub enum Rejected {
     /// The timestamps contradict each other.
     #[error("its timestamps contradict each other")]
     ImpossibleTimes,
+    /// It came back sooner than it can have.
+    #[error(
+        "it came back sooner than it can have: after {:.3} ms, of which it says that it was served for {:.3} ms",
+        waited_s * 1e3,
+        served_s * 1e3
+    )]
+    TooShort {
+        /// From its leaving until the reply came, s.
+        waited_s: f64,
+        /// How long the server says that it had it, s.
+        served_s: f64,
+    },
 }

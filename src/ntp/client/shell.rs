@@ -1,7 +1,6 @@
 //! The shell around an [`Association`]: name, socket, stamps and timers. It comes back whenever the
 //! network does, and never ends.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use super::association::{Association, Config, Filters, Tally};
 use super::measurement::Measurement;
 use super::names::Names;
 use super::order::{Order, Orders};
+use super::random::seed;
 use super::rejection::{KissCode, Rejected};
 use super::socket::{ClientSocket, Origin};
 use super::standing::ServerState;
@@ -127,7 +127,7 @@ pub enum ClientEvent {
 /// Polls a server for ever. Dropping the future closes its socket.
 pub async fn run(config: ClientConfig, names: Names, mut orders: Orders, mut sink: impl FnMut(ClientEvent)) {
     let mut tell = Teller { sink: &mut sink, last: None };
-    tokio::time::sleep(start_after(seed())).await;
+    tokio::time::sleep(start_after()).await;
     let mut next = 0usize;
     loop {
         let address = tokio::select! {
@@ -147,8 +147,9 @@ pub async fn run(config: ClientConfig, names: Names, mut orders: Orders, mut sin
 }
 
 /// How long to wait before the first request: machines that start together do not ask together.
-fn start_after(seed: u64) -> std::time::Duration {
-    std::time::Duration::from_millis(50 + seed % 100)
+fn start_after() -> std::time::Duration {
+    let noise = seed().map_or(0, |[noise, ..]| u64::from(noise));
+    std::time::Duration::from_millis(50 + noise * 100 / 256)
 }
 
 /// The address to use: round those of the name, one at each return. Names that have none are tried
@@ -196,6 +197,15 @@ async fn associate<S: FnMut(ClientEvent)>(
     orders: &mut Orders,
     tell: &mut Teller<'_, S>,
 ) -> End {
+    let seed = match seed() {
+        Ok(seed) => seed,
+        Err(error) => {
+            // Requests that can be guessed are not sent.
+            tell.state(ServerState::Unreachable { address, error: error.to_string() });
+            tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+            return End::Anew;
+        }
+    };
     let mut association = Association::new(Config {
         address,
         iburst: config.iburst,
@@ -206,7 +216,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         peer: config.peer,
         xleave: config.xleave,
         filters: config.filters,
-        seed: seed(),
+        seed,
     });
     let mut socket: Option<ClientSocket> = None;
     let mut batch = Batch::new(4);
@@ -309,7 +319,7 @@ fn digest<S: FnMut(ClientEvent)>(
     let relation = Relation::from_bracket(&clock::bracket());
     // When our last request really left: the driver said so before the reply came.
     if let Some(left) = socket.and_then(|socket| socket.last_departure(&relation)) {
-        association.handle_transmitted(left);
+        association.handle_departed(left);
     }
     for index in 0..count {
         let Some((datagram, _)) = batch.datagram(index) else { continue };
@@ -375,11 +385,6 @@ impl<S: FnMut(ClientEvent)> Teller<'_, S> {
             tally: association.tally(),
         });
     }
-}
-
-/// A number nobody can guess: the standard library keys its hashers from the system's random source.
-pub fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 /// Seconds until a raw instant, none if it has passed.
