@@ -16,7 +16,6 @@ pub fn ntp_reply(data: &[u8]) {
         maxpoll: 10,
         version: 4,
         key: None,
-        peer: false,
         xleave: data.len().is_multiple_of(3),
         filters: Filters::default(),
         seed: [7; 32],

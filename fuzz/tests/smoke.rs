@@ -367,6 +367,26 @@ fn ntp_reply() {
 }
 
 #[test]
+fn ntp_peer() {
+    // The same between peers, each a second later than the one before.
+    let mut packet = vec![0x21, 2, 6, 0xec, 0, 0, 0, 0, 0, 0, 0, 66, 192, 0, 2, 7];
+    packet.extend([0; 16]);
+    packet.extend([0xed, 0, 0, 1, 0, 0, 0, 0, 0xed, 0, 0, 1, 0, 0x83, 0x12, 0x6e, 33, 3]);
+    let seeds = [0x21, 0x22].map(|first| {
+        let later = |second| {
+            let mut packet = packet.clone();
+            (packet[0], packet[35], packet[43]) = (first, second, second);
+            packet
+        };
+        (1..8).flat_map(later).collect()
+    });
+    let mut denied = packet.clone();
+    denied[1] = 0;
+    denied[12..16].copy_from_slice(b"DENY");
+    run("ntp_peer", false, 400_000, seeds.into_iter().chain([[packet, denied].concat()]).collect());
+}
+
+#[test]
 fn config() {
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../conf")).unwrap() {

@@ -272,7 +272,6 @@ pub fn association(server: &ServerModel, seed: u64) -> Association {
         maxpoll,
         version: 4,
         key: None,
-        peer: false,
         xleave: false,
         filters: client::Filters::default(),
         seed: std::array::from_fn(|_| rng.bits() as u8),

@@ -8,7 +8,8 @@ use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::association::{Association, Config, Filters};
+use super::association::{Association, Config};
+use super::filters::Filters;
 use super::measurement::Measurement;
 use super::names::{Names, ResolveError};
 use super::random::seed;
@@ -138,7 +139,6 @@ async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: 
             maxpoll: 6,
             version: config.version,
             key: None,
-            peer: false,
             xleave: false,
             filters: Filters::default(),
             seed: seed().map_err(unreachable)?,

@@ -53,6 +53,12 @@ pub enum Rejected {
     /// The same reply again.
     #[error("it is the last reply again")]
     Duplicate,
+    /// It is older than the last one.
+    #[error("it is older than the last one")]
+    Old,
+    /// A peer that has not heard us yet, so that it says nothing of the way.
+    #[error("it has not heard us yet")]
+    Unheard,
     /// It is fine, and tells of an exchange that was measured already, in basic mode: the first that is
     /// interleaved.
     #[error("it tells of an exchange that was measured already")]

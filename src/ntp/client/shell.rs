@@ -9,7 +9,9 @@ use arc_swap::ArcSwap;
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 
-use super::association::{Association, Config, Filters, Tally};
+use super::association::Config;
+use super::dialogue::Dialogue;
+use super::filters::Filters;
 use super::measurement::Measurement;
 use super::names::Names;
 use super::order::{Order, Orders};
@@ -17,9 +19,11 @@ use super::random::seed;
 use super::rejection::{KissCode, Rejected};
 use super::socket::{ClientSocket, Origin};
 use super::standing::ServerState;
+use super::tally::Tally;
 use crate::ntp::access::{Access, Flags};
 use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
+use crate::ntp::served::Served;
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
 
@@ -47,8 +51,8 @@ pub struct ClientConfig {
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
     pub key: Option<Arc<Key>>,
-    /// Ask as a peer, not as a client.
-    pub peer: bool,
+    /// Have it for a peer, which is told what is served.
+    pub peer: Option<Served>,
     /// Ask in interleaved mode.
     pub xleave: bool,
     /// Which replies are not good enough.
@@ -70,7 +74,7 @@ impl ClientConfig {
             maxpoll: 10,
             version: 4,
             key: None,
-            peer: false,
+            peer: None,
             xleave: false,
             filters: Filters::default(),
             origin: Origin::default(),
@@ -206,18 +210,18 @@ async fn associate<S: FnMut(ClientEvent)>(
             return End::Anew;
         }
     };
-    let mut association = Association::new(Config {
+    let config_of = Config {
         address,
         iburst: config.iburst,
         minpoll: config.minpoll,
         maxpoll: config.maxpoll,
         version: config.version,
         key: config.key.clone(),
-        peer: config.peer,
         xleave: config.xleave,
         filters: config.filters,
         seed,
-    });
+    };
+    let mut association = Dialogue::new(config_of, config.peer.as_ref());
     let mut socket: Option<ClientSocket> = None;
     let mut batch = Batch::new(4);
     let mut unanswered = 0;
@@ -235,7 +239,7 @@ async fn associate<S: FnMut(ClientEvent)>(
             arrived = arrivals(socket.as_ref(), &mut batch) => {
                 match arrived {
                     Ok(count) => {
-                        if digest(&mut batch, count, (socket.as_ref(), config), &mut association, tell) {
+                        if digest(&mut batch, count, (socket.as_mut(), config), &mut association, tell) {
                             unanswered = 0;
                         }
                     }
@@ -270,7 +274,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         }
         let Some(request) = association.poll_transmit(clock::raw_now()) else { continue };
         unanswered += 1;
-        if let Err(error) = transmit(&mut socket, (address, &config.origin), request.octets(), &mut association) {
+        if let Err(error) = transmit(&mut socket, (address, config), request.octets(), &mut association) {
             tell.state(ServerState::Unreachable { address, error: error.to_string() });
             socket = None;
         } else if !matches!(
@@ -293,13 +297,16 @@ async fn arrivals(socket: Option<&ClientSocket>, batch: &mut Batch) -> io::Resul
 
 fn transmit(
     socket: &mut Option<ClientSocket>,
-    (address, origin): (SocketAddr, &Origin),
+    (address, config): (SocketAddr, &ClientConfig),
     request: &[u8],
-    association: &mut Association,
+    association: &mut Dialogue,
 ) -> io::Result<()> {
     let open = match socket {
         Some(open) => open,
-        None => socket.insert(ClientSocket::open(address, origin)?),
+        None => socket.insert(match &config.peer {
+            None => ClientSocket::open(address, &config.origin)?,
+            Some(served) => ClientSocket::open_beside(address, &config.origin, &served.ports)?,
+        }),
     };
     association.handle_transmitted(clock::raw_now());
     open.send(request)
@@ -309,22 +316,27 @@ fn transmit(
 fn digest<S: FnMut(ClientEvent)>(
     batch: &mut Batch,
     count: usize,
-    (socket, config): (Option<&ClientSocket>, &ClientConfig),
-    association: &mut Association,
+    (mut socket, config): (Option<&mut ClientSocket>, &ClientConfig),
+    association: &mut Dialogue,
     tell: &mut Teller<'_, S>,
 ) -> bool {
     let address = association.address();
-    let local = socket.and_then(ClientSocket::local);
+    let local = socket.as_deref().and_then(ClientSocket::local);
     let mut spoken = false;
     let relation = Relation::from_bracket(&clock::bracket());
     // When our last request really left: the driver said so before the reply came.
-    if let Some(left) = socket.and_then(|socket| socket.last_departure(&relation)) {
+    if let Some(left) = socket.as_deref().and_then(|socket| socket.last_departure(&relation)) {
         association.handle_departed(left);
     }
     for index in 0..count {
-        let Some((datagram, _)) = batch.datagram(index) else { continue };
+        let Some((datagram, reply)) = batch.datagram(index) else { continue };
         let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
         let at = relation.raw;
+        if let (Some(len), Some(socket)) = (association.answer(&datagram, arrived, reply), &mut socket) {
+            // What the kernel does not take is lost, as on the way.
+            let _ = socket.answer(reply.get(..len).unwrap_or_default());
+            continue;
+        }
         let version = datagram.octets.first().map_or(0, |octet| FirstOctet(*octet).version());
         let flags = config.access.as_ref().map_or(Flags::empty(), |access| access.load().flags(address));
         if !flags.heeds_reply(version, config.key.is_some()) {
@@ -349,7 +361,11 @@ fn digest<S: FnMut(ClientEvent)>(
                         tell.state(ServerState::Refused { address, kiss });
                     }
                     // Not the server's words, or nothing new.
-                    Rejected::Malformed(_) | Rejected::NotAReply { .. } | Rejected::Bogus | Rejected::Duplicate => {}
+                    Rejected::Malformed(_)
+                    | Rejected::NotAReply { .. }
+                    | Rejected::Bogus
+                    | Rejected::Duplicate
+                    | Rejected::Old => {}
                     _ => {
                         spoken = true;
                         tell.state(ServerState::Unusable { address, reason });
@@ -376,7 +392,7 @@ impl<S: FnMut(ClientEvent)> Teller<'_, S> {
         }
     }
 
-    fn polled(&mut self, association: &Association) {
+    fn polled(&mut self, association: &Dialogue) {
         (self.sink)(ClientEvent::Polled {
             at: clock::raw_now(),
             address: association.address(),
