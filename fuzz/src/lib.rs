@@ -9,6 +9,7 @@ mod clocks;
 mod gpsd;
 mod ntp;
 mod ntp_client;
+mod ntp_peer;
 mod receiver;
 mod recordings;
 mod texts;
@@ -17,6 +18,7 @@ pub use clocks::{shm, sock};
 pub use gpsd::gpsd;
 pub use ntp::{access_rules, key_file, ntp_packet, ntp_respond};
 pub use ntp_client::ntp_reply;
+pub use ntp_peer::ntp_peer;
 pub use receiver::{framer, message as ubx, nmea};
 pub use recordings::recording;
 pub use texts::{config, control, drift, leap_list, scenario};
@@ -27,7 +29,7 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("nmea", nmea),
     ("framer", framer),
     ("ubx", ubx),
@@ -37,6 +39,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("ntp_packet", ntp_packet),
     ("ntp_respond", ntp_respond),
     ("ntp_reply", ntp_reply),
+    ("ntp_peer", ntp_peer),
     ("key_file", key_file),
     ("access_rules", access_rules),
     ("config", config),

@@ -11,6 +11,7 @@ use super::keys::KeyTable;
 use super::limit::Limits;
 use super::smear::Smear;
 use crate::core::snapshot::Snapshot;
+use crate::sys::ports::Ports;
 
 /// The handles. Each is loaded once a batch; none is ever written from here.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Served {
     pub smear: Option<Smear>,
     /// By which keys requests may be signed.
     pub keys: Arc<ArcSwap<KeyTable>>,
+    /// The sockets that are bound to our port.
+    pub ports: Ports,
 }
 
 impl Served {
@@ -42,6 +45,7 @@ impl Served {
             board: Board::default(),
             smear: None,
             keys: Arc::default(),
+            ports: Ports::default(),
         }
     }
 }
