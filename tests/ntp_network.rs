@@ -236,19 +236,22 @@ fn a_peer_that_asks_like_a_client_is_answered() {
 
 #[test]
 fn whole_networks_are_told_the_time_and_tshark_has_nothing_to_say() {
-    let Some(network) = Network::make("") else { return };
-    let (ours, theirs) = (folder(), folder());
-    let Some(capture) = network.capture(Machine::B, theirs.path()) else { return };
-    let sections = format!(
-        "{SERVER}[[broadcast]]\naddress = \"10.9.0.255\"\nkey = 5\ninterval = 1\n\
-         [[broadcast]]\naddress = \"224.0.1.1\"\nttl = 3\ninterval = 1\nfrom = \"10.9.0.1\"\n"
-    );
-    let _server = refclockd(&network, Machine::A, ours.path(), &sections);
-    std::thread::sleep(Duration::from_secs(6));
-    let (found, warned) = capture.all("10.9.0.1", "ntp.flags.mode == 5 && udp.srcport == 123");
-    let to = |address: &str| found.lines().filter(|line| line.contains(address)).count();
-    assert!(to("10.9.0.255") >= 3 && to("224.0.1.1") >= 3, "{found} {}", log(ours.path(), "refclockd.log"));
-    assert_eq!(warned, "");
+    // By a thread that answers, and by the one that decides.
+    for workers in [1, 0] {
+        let Some(network) = Network::make("") else { return };
+        let (ours, theirs) = (folder(), folder());
+        let Some(capture) = network.capture(Machine::B, theirs.path()) else { return };
+        let sections = format!(
+            "{SERVER}workers = {workers}\n[[broadcast]]\naddress = \"10.9.0.255\"\nkey = 5\ninterval = 1\n\
+             [[broadcast]]\naddress = \"224.0.1.1\"\nttl = 3\ninterval = 1\nfrom = \"10.9.0.1\"\n"
+        );
+        let _server = refclockd(&network, Machine::A, ours.path(), &sections);
+        std::thread::sleep(Duration::from_secs(6));
+        let (found, warned) = capture.all("10.9.0.1", "ntp.flags.mode == 5 && udp.srcport == 123");
+        let to = |address: &str| found.lines().filter(|line| line.contains(address)).count();
+        assert!(to("10.9.0.255") >= 3 && to("224.0.1.1") >= 3, "{found} {}", log(ours.path(), "refclockd.log"));
+        assert_eq!(warned, "");
+    }
 }
 
 #[test]

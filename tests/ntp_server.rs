@@ -11,6 +11,7 @@ use refclockd::core::leap::LeapSecond;
 use refclockd::ntp::access::Access;
 use refclockd::ntp::counters::Totals;
 use refclockd::ntp::packet::{Header, Mode, Packet};
+use refclockd::ntp::passing::{self, Wanted};
 use refclockd::ntp::served::{RawMap, Served};
 use refclockd::ntp::smear::Smear;
 use refclockd::ntp::worker;
@@ -118,8 +119,41 @@ fn noise_and_other_modes_get_no_answer_and_are_counted() {
     assert_eq!(ask(server, &[0x23; 1400]), None);
     assert!(ask(server, &request(6)).is_some());
     let totals = totals_at_the_end(workers);
-    assert_eq!((totals.received, totals.answered, totals.passed), (6, 1, 1));
+    assert_eq!((totals.received, totals.answered, totals.dropped.not_spoken), (6, 1, 1));
     assert_eq!((totals.dropped.malformed, totals.dropped.not_a_request), (3, 1));
+}
+
+#[test]
+fn what_the_main_thread_wants_is_passed_on_with_its_kernel_stamp() {
+    let (ring, mut passed) = passing::ring();
+    let served = Served { ring, ..Served::new(ntp_common::handle(made_up_snapshot()), Access::default()) };
+    let workers = worker::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().spawn(&served).unwrap();
+    let of_mode = |mode| Header { mode, ..Header::request(4, NtpTimestamp(5)) }.to_octets();
+    // Somebody whom we do not know is told our time.
+    let reply = ask(workers.address(), &of_mode(Mode::SymmetricActive)).unwrap();
+    assert_eq!(reply.mode, Mode::SymmetricPassive);
+    served.ring.want(Wanted { peers: [workers.address().ip()].into(), broadcasts: true, questions: false });
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for mode in [Mode::SymmetricActive, Mode::SymmetricPassive, Mode::Broadcast, Mode::Control] {
+        let before = refclocks::sys::clock::raw_now();
+        socket.send_to(&of_mode(mode), workers.address()).unwrap();
+        if mode == Mode::Control {
+            continue;
+        }
+        let taken = passed.blocking_recv().unwrap();
+        assert_eq!((taken.mode, &taken.octets[..]), (mode, &of_mode(mode)[..]));
+        assert_eq!((taken.source, taken.local), (socket.local_addr().unwrap(), Some(workers.address().ip())));
+        let slack = Span::from_nanos(50_000);
+        assert!(before - slack < taken.arrived && taken.arrived < refclocks::sys::clock::raw_now());
+    }
+    // Nobody takes anything out any more.
+    for _ in 0..200 {
+        socket.send_to(&of_mode(Mode::Broadcast), workers.address()).unwrap();
+    }
+    assert!(ask(workers.address(), &request(6)).is_some());
+    let totals = totals_at_the_end(workers);
+    assert_eq!((totals.answered, totals.passed, totals.dropped.not_spoken), (2, 3 + 128, 1));
+    assert_eq!((totals.dropped.overrun, totals.without_kernel_stamp), (200 - 128, 0));
 }
 
 #[test]

@@ -137,6 +137,44 @@ fn only_root_and_the_daemons_user_may_command() {
 }
 
 #[test]
+fn who_has_asked_is_known_and_is_forgotten_on_command() {
+    let place = tempfile::tempdir().unwrap();
+    let (daemon, port) = daemon(place.path(), "[local]\n[[server]]\naddress = \"127.0.0.1\"\nport = 9\n");
+    let folder = place.path();
+    wait_for(folder, "answer", PATIENCE, || state(folder));
+    let client = |last: u8| std::net::UdpSocket::bind((std::net::Ipv4Addr::new(127, 0, 0, last), 0)).unwrap();
+    let (one, other) = (client(3), client(4));
+    let mut request = [0; 48];
+    // Three requests in version 3; one that is no time packet, in version 2.
+    for _ in 0..3 {
+        request[0] = 0x1b;
+        one.send_to(&request, ("127.0.0.1", port)).unwrap();
+    }
+    request[0] = 0x16;
+    other.send_to(&request, ("127.0.0.1", port)).unwrap();
+    let report = wait_for(folder, "both clients", PATIENCE, || {
+        let report = ask(folder, &["clients"])?;
+        (report["known"] == 2).then_some(report)
+    });
+    assert_eq!(report["schema"], "refclockd.clients/1");
+    let of = |address: &str| report["clients"].as_array().unwrap().iter().find(|c| c["address"] == address).unwrap();
+    let (one_seen, other_seen) = (of("127.0.0.3"), of("127.0.0.4"));
+    assert_eq!((&one_seen["count"], &one_seen["dropped"]), (&3.into(), &0.into()), "{report}");
+    assert_eq!((&one_seen["mode"], &one_seen["ntp_version"]), (&3.into(), &3.into()));
+    assert_eq!(one_seen["port"], one.local_addr().unwrap().port());
+    assert_eq!((&other_seen["mode"], &other_seen["dropped"]), (&6.into(), &1.into()), "{report}");
+    assert!(one_seen["average_interval_s"].as_f64().unwrap() < 1.0 && other_seen["average_interval_s"].is_null());
+    let text =
+        Command::new(PROGRAM).args(["clients", "--count", "1", "--socket"]).arg(folder.join("api.sock")).output();
+    let text = String::from_utf8_lossy(&text.unwrap().stdout).into_owned();
+    assert!(text.contains("127.0.0.4") && text.contains("1 more are remembered"), "{text}");
+    let (code, reply) = set(folder, &["forget-clients"]);
+    assert!(code == 0 && reply["text"].as_str().unwrap().contains("forgotten"), "{reply}");
+    assert_eq!(ask(folder, &["clients"]).unwrap()["known"], 0);
+    assert_eq!(end(daemon), Some(0));
+}
+
+#[test]
 fn time_is_set_by_hand_and_served_where_local_allows_it() {
     let folder = tempfile::tempdir().unwrap();
     let (daemon, port) = daemon(folder.path(), "[local]\nstratum = 8\n");

@@ -345,6 +345,12 @@ fn ntp_packet() {
 }
 
 #[test]
+fn ntp_clients() {
+    let visits = [&[0, 9, 1, 9, 0, 0, 200, 9, 1, 2, 3, 4, 3, 255][..], &[4, 2, 1]].concat();
+    run("ntp_clients", true, 20_000, vec![visits, (0..=255).collect(), vec![2; 400]]);
+}
+
+#[test]
 fn ntp_respond() {
     run("ntp_respond", true, 200_000, packets());
 }

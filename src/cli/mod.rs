@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod check;
+pub mod clients;
 pub mod demo;
 pub mod query;
 pub mod record;
@@ -44,6 +45,8 @@ enum Command {
     Why(why::WhyArgs),
     /// What the receivers see of the sky: asks the daemon.
     Satellites(satellites::SatellitesArgs),
+    /// Who has asked for the time: asks the daemon.
+    Clients(clients::ClientsArgs),
     /// Command the daemon: step, set the time, take servers offline, read the configuration again.
     Set(set::SetArgs),
     /// Run with a clock of its own, and record all that what decides is told.
@@ -64,6 +67,7 @@ pub fn run() -> ExitCode {
         Command::Sources(args) => sources::run(args),
         Command::Why(args) => why::run(args),
         Command::Satellites(args) => satellites::run(args),
+        Command::Clients(args) => clients::run(args),
         Command::Set(args) => set::run(args),
         Command::Record(args) => record::run(&args),
         Command::Replay(args) => replay::run(&args),

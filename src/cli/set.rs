@@ -35,6 +35,8 @@ enum What {
     Offline(WhichArgs),
     /// Ask a server, or all of them, a few times in quick succession.
     Burst(WhichArgs),
+    /// Forget who has asked for the time: `refclockd clients` begins anew.
+    ForgetClients(AskArgs),
     /// Read the configuration again; what it says from then on holds, and nothing is lost.
     Reload(AskArgs),
 }
@@ -59,6 +61,7 @@ pub fn run(args: SetArgs) -> ExitCode {
         What::Online(WhichArgs { source, ask }) => (Command::Online { source }, ask),
         What::Offline(WhichArgs { source, ask }) => (Command::Offline { source }, ask),
         What::Burst(WhichArgs { source, ask }) => (Command::Burst { source }, ask),
+        What::ForgetClients(ask) => (Command::ForgetClients, ask),
         What::Reload(ask) => (Command::Reload, ask),
     };
     ask_and_print(&ask, &command, render)

@@ -14,6 +14,7 @@ use crate::ntp::access::policy::Whom;
 use crate::ntp::access::restrict::{Restriction, opens_unresolved};
 use crate::ntp::access::{Flags, Policy};
 use crate::ntp::limit::{Kiss, Limits};
+use crate::ntp::monitor;
 use crate::ntp::smear::Smear;
 
 /// Answering NTP requests.
@@ -34,6 +35,8 @@ pub struct Serve {
     pub smeared: Vec<SocketAddr>,
     /// Over how long before each.
     pub smear: Smear,
+    /// How many clients are remembered, for each address and thread.
+    pub clients: usize,
     /// Threads that answer; with none, the main thread does.
     pub workers: usize,
 }
@@ -51,6 +54,7 @@ impl Default for Serve {
             rate_limit: None,
             smeared: Vec::new(),
             smear: Smear::default(),
+            clients: monitor::USUAL_CLIENTS,
             workers: 1,
         }
     }
@@ -142,7 +146,10 @@ fn rate_limit(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Li
 
 /// Reads `[serve]`.
 pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
-    section.only(&["listen", "allow", "deny", "restrict", "rate_limit", "smear", "smear_interval", "workers"], out);
+    section.only(
+        &["listen", "allow", "deny", "restrict", "rate_limit", "smear", "smear_interval", "clients", "workers"],
+        out,
+    );
     let usual = Serve::default();
     let listen = section.list("listen", out, |text, span, out| socket_address(text, NTP_PORT, span, out));
     if let (Some(at), Some([])) = (section.get("listen"), listen.as_deref())
@@ -174,6 +181,8 @@ pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Ser
         deny: section.list("deny", out, network).unwrap_or_default(),
         restrict: restrict.map(|rules| rules.into_iter().map(|(rule, _)| rule).collect()),
         rate_limit: rate_limit(section, out),
+        clients: (section.integer("clients", 0..=1 << 20, out).and_then(|c| usize::try_from(c).ok()))
+            .unwrap_or(usual.clients),
         workers: section.integer("workers", 0..=64, out).and_then(|w| usize::try_from(w).ok()).unwrap_or(usual.workers),
     }
 }
@@ -254,6 +263,13 @@ mod tests {
         assert_eq!(read("restrict = \"default nopeer\"").unwrap().limits(), None);
         assert_eq!(read("rate_limit = { burst = 0 }").unwrap_err(), ["`burst` is out of range"]);
         assert_eq!(read("rate_limit = 3").unwrap_err(), ["`rate_limit` has the wrong type"]);
+    }
+
+    #[test]
+    fn clients_are_remembered_unless_none_are_to_be() {
+        assert_eq!(read("workers = 1").unwrap().clients, 16_384);
+        assert_eq!(read("clients = 0").unwrap().clients, 0);
+        assert_eq!(read("clients = -1").unwrap_err(), ["`clients` is out of range"]);
     }
 
     #[test]

@@ -35,12 +35,14 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<String>,
     },
+    /// Forget who has asked for the time.
+    ForgetClients,
     /// Read the configuration again.
     Reload,
 }
 
 /// What can be commanded.
-pub const COMMANDS: &str = "step, time, online, offline, burst, reload";
+pub const COMMANDS: &str = "step, time, online, offline, burst, forget_clients, reload";
 
 impl Command {
     /// Its word.
@@ -51,6 +53,7 @@ impl Command {
             Self::Online { .. } => "online",
             Self::Offline { .. } => "offline",
             Self::Burst { .. } => "burst",
+            Self::ForgetClients => "forget_clients",
             Self::Reload => "reload",
         }
     }

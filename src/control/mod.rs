@@ -8,10 +8,12 @@
 //! {"ask":"why"}                       refclockd.why/1
 //! {"ask":"why","source":"GPS"}        the same, of one source
 //! {"ask":"satellites"}                refclockd.satellites/1
+//! {"ask":"clients","most":100}        refclockd.clients/1
 //! {"ask":"ping"}                      refclockd.ping/1
 //! {"set":"step"}                      a refclockd.set/1 object
 //! {"set":"time","to":"16:30:05"}      see [`time_setting`]
 //! {"set":"offline","source":"..."}    also online, burst; all servers without a source
+//! {"set":"forget_clients"}
 //! {"set":"reload"}
 //! anything else                       {"error":{"code":"...","text":"..."}}
 //! ```

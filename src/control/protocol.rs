@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{COMMANDS, Command};
 use crate::core::snapshot::Snapshot;
-use crate::ntp::counters::Totals;
-use crate::observe::Moment;
-use crate::observe::report::{SatellitesReport, SourcesReport, StatusReport, WhyReport};
+use crate::observe::Look;
+use crate::observe::report::{ClientsReport, SatellitesReport, SourcesReport, StatusReport, WhyReport};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +23,21 @@ pub enum Request {
     },
     /// What do the receivers see?
     Satellites,
+    /// Who has asked for the time?
+    Clients {
+        /// So many of them at most; a hundred, if that is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        most: Option<u32>,
+    },
     /// Is anybody there?
     Ping,
 }
 
+/// Clients told of, if nobody says how many.
+const USUALLY_MOST: usize = 100;
+
 /// What can be asked.
-const QUESTIONS: &str = "status, sources, why, satellites, ping";
+const QUESTIONS: &str = "status, sources, why, satellites, clients, ping";
 
 /// The answer to what cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,11 +92,11 @@ pub enum Said {
     Set(Command),
 }
 
-/// Answers one line from a snapshot at the reader's now. Whatever the line is, the answer is one
+/// Answers one line from what the reader sees. Whatever the line is, the answer is one
 /// JSON object without line ends. Commands are somebody else's to carry out.
-pub fn handle_line(line: &str, snapshot: &Snapshot, now: impl Into<Moment>) -> String {
+pub fn handle_line(line: &str, look: &impl Look) -> String {
     match parse(line) {
-        Ok(Said::Ask(request)) => answer(&request, snapshot, now, None),
+        Ok(Said::Ask(request)) => answer(&request, look),
         Ok(Said::Set(_)) => ErrorReply::new("not_permitted", "Questions only.").to_line(),
         Err(error) => error.to_line(),
     }
@@ -120,14 +128,18 @@ pub fn parse(line: &str) -> Result<Said, ErrorReply> {
     }
 }
 
-/// Answers a question from a snapshot at the reader's now.
-/// `served` is what came on the NTP port, where it is served.
-pub fn answer(request: &Request, snapshot: &Snapshot, now: impl Into<Moment>, served: Option<Totals>) -> String {
-    let now = now.into();
+/// Answers a question from what the reader sees.
+pub fn answer(request: &Request, look: &impl Look) -> String {
+    let (snapshot, now) = look.look();
+    let snapshot: &Snapshot = &snapshot;
     match request {
-        Request::Status => to_line(&StatusReport::new(snapshot, now).with_requests(served)),
+        Request::Status => to_line(&StatusReport::new(snapshot, now).with_requests(look.served())),
         Request::Sources => to_line(&SourcesReport::new(snapshot, now.raw)),
         Request::Satellites => to_line(&SatellitesReport::new(snapshot, now.raw)),
+        Request::Clients { most } => {
+            let most = most.map_or(USUALLY_MOST, |most| usize::try_from(most).unwrap_or(usize::MAX));
+            to_line(&ClientsReport::new(snapshot, now.raw, look.clients(), most))
+        }
         Request::Why { source } => match WhyReport::new(snapshot, now.raw, source.as_deref()) {
             Some(report) => to_line(&report),
             None => unknown_source(snapshot).to_line(),
@@ -162,9 +174,16 @@ mod tests {
     use super::*;
     use crate::observe::report::made_up::{NOW, holdover, locked};
     use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// Where these tests look.
+    fn seeing(snapshot: Snapshot) -> impl Look {
+        let snapshot = Arc::new(snapshot);
+        move || (Arc::clone(&snapshot), NOW.into())
+    }
 
     fn ask(line: &str) -> serde_json::Value {
-        serde_json::from_str(&handle_line(line, &locked(), NOW)).unwrap()
+        serde_json::from_str(&handle_line(line, &seeing(locked()))).unwrap()
     }
 
     fn error_code(line: &str) -> String {
@@ -179,6 +198,8 @@ mod tests {
             (r#"{"ask":"why"}"#, "refclockd.why/1"),
             (r#"{"ask":"why","source":"GPS"}"#, "refclockd.why/1"),
             (r#"{"ask":"satellites","since":"a later version"}"#, "refclockd.satellites/1"),
+            (r#"{"ask":"clients"}"#, "refclockd.clients/1"),
+            (r#"{"ask":"clients","most":4000000000}"#, "refclockd.clients/1"),
             (r#" {"ask":"ping"} "#, "refclockd.ping/1"),
         ] {
             assert_eq!(ask(question)["schema"], schema, "{question}");
@@ -192,6 +213,7 @@ mod tests {
         assert_eq!(error_code("[1,2]"), "bad_request");
         assert_eq!(error_code(r#"{"ask":3}"#), "bad_request");
         assert_eq!(error_code(r#"{"ask":"why","source":3}"#), "bad_request");
+        assert_eq!(error_code(r#"{"ask":"clients","most":-1}"#), "bad_request");
         assert_eq!(error_code(r#"{"ask":"shutdown"}"#), "unknown_question");
         assert_eq!(error_code(r#"{"ask":"why","source":"nobody"}"#), "unknown_source");
         assert_eq!(error_code(&"[".repeat(60_000)), "bad_request");
@@ -200,7 +222,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_line_gets_one_line(line in any::<String>()) {
-            let reply = handle_line(&line, &holdover(), NOW);
+            let reply = handle_line(&line, &seeing(holdover()));
             prop_assert!(!reply.contains('\n'));
             prop_assert!(serde_json::from_str::<serde_json::Value>(&reply).unwrap().is_object());
         }
@@ -221,6 +243,7 @@ mod tests {
             Command::Offline { source },
             Command::Online { source: None },
             Command::Burst { source: None },
+            Command::ForgetClients,
             Command::Reload,
         ] {
             let line = serde_json::to_string(&command).unwrap();

@@ -166,10 +166,7 @@ struct Desk<L, C> {
 impl<L: Look, C: Fn(Commission)> Desk<L, C> {
     async fn answer(&self, line: &str, stream: &UnixStream) -> String {
         match protocol::parse(line) {
-            Ok(Said::Ask(question)) => {
-                let (snapshot, now) = self.look.look();
-                protocol::answer(&question, &snapshot, now, self.look.served())
-            }
+            Ok(Said::Ask(question)) => protocol::answer(&question, &self.look),
             Ok(Said::Set(command)) => match self.carry_out(command, stream).await {
                 Ok(reply) => protocol::to_line(&reply),
                 Err(error) => error.to_line(),

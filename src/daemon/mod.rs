@@ -33,6 +33,7 @@ use crate::core::source::ServerSays;
 use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::{ClientEvent, ServerState};
 use crate::ntp::counters::{Board, Totals};
+use crate::ntp::monitor::Client;
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
 use crate::observe::{Look, Moment};
@@ -357,6 +358,10 @@ pub struct Reader {
 impl Look for Reader {
     fn served(&self) -> Option<Totals> {
         self.board.totals()
+    }
+
+    fn clients(&self) -> Vec<Client> {
+        self.board.monitors.clients()
     }
 
     fn look(&self) -> (Arc<Snapshot>, Moment) {

@@ -27,6 +27,10 @@ impl Daemon {
             Command::Online { source } => self.order(&commission.command, source.as_deref(), Order::Online),
             Command::Offline { source } => self.order(&commission.command, source.as_deref(), Order::Offline),
             Command::Burst { source } => self.order(&commission.command, source.as_deref(), Order::Burst),
+            Command::ForgetClients => {
+                self.board.monitors.forget();
+                Ok(SetReply::new(&commission.command, "All clients are forgotten; the list begins anew."))
+            }
             Command::Reload => match &self.installation {
                 Some(installation) => return installation.read_again(commission),
                 None => Err(no_configuration()),

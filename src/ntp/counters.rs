@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::monitor::Monitors;
 use super::server::DropReason;
 
 /// One worker's counters. Written by that worker, read by anyone.
@@ -71,18 +72,23 @@ impl CounterSet {
     }
 }
 
-/// The counters of all servers there are and were, on every address.
+/// What all servers on every address have to tell.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Vec<CounterSet>>>);
+pub struct Board {
+    /// The counters of all there are and were.
+    counters: Arc<Mutex<Vec<CounterSet>>>,
+    /// Who has asked those there are.
+    pub monitors: Monitors,
+}
 
 impl Board {
     pub(super) fn add(&self, counters: CounterSet) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counters);
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push(counters);
     }
 
     /// All counts together; `None` if nothing was ever served.
     pub fn totals(&self) -> Option<Totals> {
-        let sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sets = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let all: Vec<_> = sets.iter().flat_map(|set| set.0.iter().cloned()).collect();
         (!all.is_empty()).then(|| CounterSet(all.into()).totals())
     }
@@ -109,6 +115,8 @@ impl CounterSet {
                 bad_source: dropped(DropReason::BadSource),
                 not_signed: dropped(DropReason::NotSigned),
                 limited: dropped(DropReason::Limited),
+                not_spoken: dropped(DropReason::NotSpoken),
+                overrun: dropped(DropReason::Overrun),
             },
             without_kernel_stamp: sum(&|c| &c.without_kernel_stamp),
             send_failed: sum(&|c| &c.send_failed),
@@ -128,7 +136,7 @@ pub struct Totals {
     pub refused_keys: u64,
     /// Of these, those that say: ask less.
     pub kissed: u64,
-    /// Datagrams of modes that are not the workers' business.
+    /// Datagrams that were handed to the main thread.
     pub passed: u64,
     /// Datagrams that got no answer.
     pub dropped: Dropped,
@@ -157,4 +165,10 @@ pub struct Dropped {
     pub not_signed: u64,
     /// Of clients that ask too often.
     pub limited: u64,
+    /// Of a mode that is not answered, and that nobody wants.
+    #[serde(default)]
+    pub not_spoken: u64,
+    /// Wanted by the main thread, which did not keep up.
+    #[serde(default)]
+    pub overrun: u64,
 }

@@ -10,6 +10,8 @@
 //! | [`keys`] | symmetric keys: who said it |
 //! | [`broadcast`] | our time, told to whole networks |
 //! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
+//! | [`counters`], [`monitor`] | what came, and from whom |
+//! | [`passing`] | what is not the workers' business |
 //! | [`smear`] | leap seconds, spread |
 //! | [`served`] | what the workers read of the rest of the daemon |
 //! | [`reference_id`] | what stands for a server's address |
@@ -26,7 +28,9 @@ pub mod interleave;
 pub mod keys;
 mod leaving;
 pub mod limit;
+pub mod monitor;
 pub mod packet;
+pub mod passing;
 pub mod reference_id;
 mod responder;
 pub mod served;

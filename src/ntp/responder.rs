@@ -1,9 +1,10 @@
 //! What one worker does with a batch: who is it, may it ask, how often, and the reply.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use refclocks::sys::clock;
 use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 
@@ -12,7 +13,9 @@ use super::counters::Counters;
 use super::interleave::wants;
 use super::leaving::{Arrived, Leaving};
 use super::limit::{Admit, Limiter, USUAL_CLIENTS};
+use super::monitor::{Monitor, Visit};
 use super::packet::{FirstOctet, Mode, Packet};
+use super::passing::{Passed, Wanted};
 use super::served::Served;
 use super::server::{Disposition, DropReason, Request, View, respond};
 use super::smear::Smear;
@@ -27,6 +30,7 @@ use crate::sys::udp::UdpSocket;
 pub(super) struct Responder {
     served: Served,
     pub(super) counters: Arc<Counters>,
+    monitor: Arc<ArcSwap<Monitor>>,
     pub(super) batch: Batch,
     send_cost: SendCost,
     /// Once a client has asked in interleaved mode.
@@ -38,9 +42,11 @@ pub(super) struct Responder {
 
 impl Responder {
     pub(super) fn new(served: Served, counters: Arc<Counters>, stop: Arc<AtomicBool>) -> Self {
+        let monitor = served.board.monitors.open();
         Self {
             served,
             counters,
+            monitor,
             batch: Batch::new(MAX_BATCH),
             send_cost: SendCost::default(),
             leaving: None,
@@ -109,13 +115,17 @@ impl Responder {
         let map = **self.served.raw_map.load();
         let access = self.served.access.load();
         let keys = self.served.keys.load();
+        let wanted = self.served.ring.wanted();
+        let monitor = self.monitor.load();
+        monitor.make();
         self.follow_limits();
-        let view = View::at(&snapshot, map.apply(relation.raw));
+        let at = map.apply(relation.raw);
+        let view = View::at(&snapshot, at);
         let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
         let view = if slept { view.unsynchronised() } else { view };
         let smear = self.served.smear;
         let view = match smear {
-            Some(smear) => view.smeared(smear.correction(&snapshot.utc, snapshot.clock.at(map.apply(relation.raw)))),
+            Some(smear) => view.smeared(smear.correction(&snapshot.utc, snapshot.clock.at(at))),
             None => view,
         };
 
@@ -128,25 +138,53 @@ impl Responder {
                 let index = next;
                 next += 1;
                 let Some((datagram, reply)) = self.batch.datagram(index) else { continue };
-                // The place for the monitor: it sees the source and what became of it.
-                let (source, flags, kiss) = match admit(&datagram, &access, self.limiter.as_mut(), relation.raw) {
-                    Ok(admitted) => admitted,
-                    Err(reason) => {
-                        self.counters.count_dropped(reason);
-                        continue;
-                    }
+                // Of nobody there is nothing to know, and no answer.
+                let Some(source) = datagram.from.filter(is_source) else {
+                    self.counters.count_dropped(DropReason::BadSource);
+                    continue;
                 };
                 let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or_else(|| {
                     self.counters.count_without_kernel_stamp();
                     relation.raw
                 });
+                let first = FirstOctet(datagram.octets.first().copied().unwrap_or_default());
+                let (mode, version) = (first.0 & 7, first.version());
+                let at = map.apply(arrived);
+                let visit = Visit { source, at, mode, version, dropped: false, limited: false };
+                let refuse = |reason| {
+                    self.counters.count_dropped(reason);
+                    let limited = reason == DropReason::Limited;
+                    monitor.note(&Visit { dropped: true, limited, ..visit });
+                };
+                let rules: (&Access, &Wanted, _) = (&access, &wanted, relation.raw);
+                let admitted = match admit(&datagram, source, rules, self.limiter.as_mut()) {
+                    Ok(admitted) => admitted,
+                    Err(reason) => {
+                        refuse(reason);
+                        continue;
+                    }
+                };
+                let (flags, kiss) = match admitted {
+                    Admitted::Asks { flags, kiss } => (flags, kiss),
+                    Admitted::Passes { mode, flags } => {
+                        let (octets, local) = (datagram.octets, datagram.to);
+                        let passed = || Passed { mode, octets: octets.into(), source, local, arrived, flags };
+                        if self.served.ring.pass(passed) {
+                            self.counters.count_passed();
+                            monitor.note(&visit);
+                        } else {
+                            refuse(DropReason::Overrun);
+                        }
+                        continue;
+                    }
+                };
                 let leaves = now + self.send_cost.until_sent(count);
                 let utc = |host| served_utc(&snapshot, smear, map.apply(host));
                 let (received, transmit) = (utc(arrived), utc(leaves));
                 let interleaving = Packet::new_checked(datagram.octets).ok().filter(wants);
                 let previous_left = interleaving.and_then(|packet| self.leaving.as_ref()?.asked_for(&packet));
                 let octets = datagram.octets;
-                let request = Request { octets, source, flags, previous_left, kiss, received, transmit };
+                let request = Request { octets, source: source.ip(), flags, previous_left, kiss, received, transmit };
                 match respond(&request, &view, &keys, reply) {
                     disposition @ (Disposition::Reply(len) | Disposition::Nak(len)) => {
                         let is_reply = matches!(disposition, Disposition::Reply(_));
@@ -161,16 +199,14 @@ impl Responder {
                             let told = (NtpTimestamp::from_utc(received), NtpTimestamp::from_utc(transmit));
                             leaving.goes(told, leaves, stamped);
                         }
+                        monitor.note(&Visit { limited: kiss, ..visit });
                         self.batch.set_reply(index, len, stamped);
                         if let Some(slot) = ready.get_mut(count) {
                             *slot = index;
                             count += 1;
                         }
                     }
-                    // The place for the ring to the main thread: the datagram with its kernel stamp
-                    // and both addresses, bounded, counted when full.
-                    Disposition::Pass(_) => self.counters.count_passed(),
-                    Disposition::Drop(reason) => self.counters.count_dropped(reason),
+                    Disposition::Drop(reason) => refuse(reason),
                 }
             }
             if let Some(ready) = ready.get(..count).filter(|ready| !ready.is_empty()) {
@@ -187,20 +223,35 @@ impl Responder {
     }
 }
 
-/// Whose it is, what is taken away from them, and whether they are only to be told to ask less.
+/// A datagram that is heeded.
+#[derive(Clone, Copy, Debug)]
+enum Admitted {
+    /// It is answered here; if `kiss`, only with a word to ask less.
+    Asks { flags: Flags, kiss: bool },
+    /// The main thread wants it.
+    Passes { mode: Mode, flags: Flags },
+}
+
+/// Can a reply go there?
+fn is_source(from: &SocketAddr) -> bool {
+    from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast()
+}
+
+/// What is taken away from whoever sent it, and whose business it is.
 fn admit(
     datagram: &Datagram<'_>,
-    access: &Access,
+    source: SocketAddr,
+    (access, wanted, now): (&Access, &Wanted, Timestamp<Raw>),
     limiter: Option<&mut Limiter>,
-    now: Timestamp<Raw>,
-) -> Result<(IpAddr, Flags, bool), DropReason> {
-    let is_source = |from: &SocketAddr| from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast();
-    let source = datagram.from.filter(is_source).ok_or(DropReason::BadSource)?;
+) -> Result<Admitted, DropReason> {
     if datagram.truncated {
         return Err(DropReason::Malformed);
     }
     let flags = access.flags(source);
     let first = FirstOctet(datagram.octets.first().copied().unwrap_or_default());
+    if wanted.wants(first.mode(), source.ip()) {
+        return Ok(Admitted::Passes { mode: first.mode(), flags });
+    }
     // Of what is no request the limiter knows nothing.
     let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved | Mode::SymmetricActive);
     let is_limited = is_request && flags.terms(first.version()).is_some_and(|terms| terms.limited);
@@ -209,7 +260,7 @@ fn admit(
         Some(Admit::Kiss) if flags.contains(Flags::KOD) => true,
         Some(Admit::Kiss | Admit::Drop) => return Err(DropReason::Limited),
     };
-    Ok((source.ip(), flags, kiss))
+    Ok(Admitted::Asks { flags, kiss })
 }
 
 /// What the served clock reads at a raw instant of the snapshot's scale.

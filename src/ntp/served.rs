@@ -9,6 +9,7 @@ use super::access::Access;
 use super::counters::Board;
 use super::keys::KeyTable;
 use super::limit::Limits;
+use super::passing::{self, Ring};
 use super::smear::Smear;
 use crate::core::snapshot::Snapshot;
 use crate::sys::ports::Ports;
@@ -32,6 +33,8 @@ pub struct Served {
     pub keys: Arc<ArcSwap<KeyTable>>,
     /// The sockets that are bound to our port.
     pub ports: Ports,
+    /// What is not theirs goes here.
+    pub ring: Ring,
 }
 
 impl Served {
@@ -46,6 +49,7 @@ impl Served {
             smear: None,
             keys: Arc::default(),
             ports: Ports::default(),
+            ring: passing::ring().0,
         }
     }
 }

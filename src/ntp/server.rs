@@ -101,8 +101,6 @@ pub enum Disposition {
     Reply(usize),
     /// So many octets of a reply that says: your key is not one of ours, or your digest is wrong.
     Nak(usize),
-    /// Well-formed, and for the main thread: symmetric passive, broadcast, control and private modes.
-    Pass(Mode),
     /// No answer.
     Drop(DropReason),
 }
@@ -125,11 +123,16 @@ pub enum DropReason {
     NotSigned,
     /// Its client asks too often.
     Limited,
+    /// Of a mode that is not answered here, and that nobody wants: symmetric passive, broadcast, control or
+    /// private.
+    NotSpoken,
+    /// Wanted by the main thread, which did not keep up.
+    Overrun,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Denied,
         Self::Malformed,
         Self::Version,
@@ -137,6 +140,8 @@ impl DropReason {
         Self::BadSource,
         Self::NotSigned,
         Self::Limited,
+        Self::NotSpoken,
+        Self::Overrun,
     ];
 }
 
@@ -160,8 +165,8 @@ pub fn respond(request: &Request<'_>, view: &View, keys: &KeyTable, reply: &mut 
         // Of somebody who has us for a peer and whom we do not know: told our time, and not believed.
         Mode::SymmetricActive => Mode::SymmetricPassive,
         Mode::Reserved | Mode::Server => return Disposition::Drop(DropReason::NotARequest),
-        mode @ (Mode::SymmetricPassive | Mode::Broadcast | Mode::Control | Mode::Private) => {
-            return Disposition::Pass(mode);
+        Mode::SymmetricPassive | Mode::Broadcast | Mode::Control | Mode::Private => {
+            return Disposition::Drop(DropReason::NotSpoken);
         }
     };
     let Some(terms) = request.flags.terms(version) else { return Disposition::Drop(DropReason::Denied) };

@@ -88,16 +88,16 @@ fn clients_of_all_versions_are_answered_in_kind() {
 
 #[test]
 fn what_is_no_request_gets_no_answer() {
-    use Disposition::{Drop, Pass};
+    use Disposition::Drop;
     for version in 2..=4 {
         assert_eq!(ask(&request(version, Mode::Reserved)).0, Drop(DropReason::NotARequest));
     }
     for (mode, expected) in [
         (Mode::Server, Drop(DropReason::NotARequest)),
-        (Mode::SymmetricPassive, Pass(Mode::SymmetricPassive)),
-        (Mode::Broadcast, Pass(Mode::Broadcast)),
-        (Mode::Control, Pass(Mode::Control)),
-        (Mode::Private, Pass(Mode::Private)),
+        (Mode::SymmetricPassive, Drop(DropReason::NotSpoken)),
+        (Mode::Broadcast, Drop(DropReason::NotSpoken)),
+        (Mode::Control, Drop(DropReason::NotSpoken)),
+        (Mode::Private, Drop(DropReason::NotSpoken)),
     ] {
         assert_eq!(ask(&request(4, mode)).0, expected);
     }
@@ -254,7 +254,7 @@ proptest! {
                 let expected = if reply[0] & 7 == 4 {
                     Disposition::Drop(DropReason::NotARequest)
                 } else {
-                    Disposition::Pass(Mode::SymmetricPassive)
+                    Disposition::Drop(DropReason::NotSpoken)
                 };
                 prop_assert_eq!(again, expected);
             }

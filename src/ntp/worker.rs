@@ -176,6 +176,31 @@ impl Listener {
     }
 }
 
+/// A port that is served: what is sent from it, whoever hears it can answer there.
+#[derive(Clone, Debug)]
+pub struct Port(Arc<UdpSocket>);
+
+impl Port {
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    ///
+    /// Those of sendto(2).
+    pub fn send(&self, octets: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.0.send_to(octets, to)
+    }
+
+    /// Sends a datagram to a whole network: [`UdpSocket::reach_networks`].
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2) and sendto(2).
+    pub fn broadcast(&self, octets: &[u8], to: SocketAddr, ttl: u8, from: Option<IpAddr>) -> io::Result<()> {
+        self.0.reach_networks(to, ttl, from)?;
+        self.send(octets, to)
+    }
+}
+
 /// Running worker threads. Dropping them stops them.
 #[derive(Debug)]
 pub struct Workers {
@@ -197,15 +222,9 @@ impl Workers {
         self.counters.clone()
     }
 
-    /// Sends a datagram that nobody asked for from their address, so that whoever hears it can ask back.
-    ///
-    /// # Errors
-    ///
-    /// Those of setsockopt(2) and sendto(2).
-    pub fn broadcast(&self, octets: &[u8], to: SocketAddr, ttl: u8, from: Option<IpAddr>) -> io::Result<()> {
-        let socket = self.sockets.first().ok_or(io::ErrorKind::NotConnected)?;
-        socket.reach_networks(to, ttl, from)?;
-        socket.send_to(octets, to)
+    /// The port they answer from.
+    pub fn port(&self) -> Option<Port> {
+        self.sockets.first().cloned().map(Port)
     }
 
     /// Stops them and waits until they have ended: at most one batch each.
@@ -249,6 +268,11 @@ impl Inline {
     /// Its counters.
     pub fn counters(&self) -> CounterSet {
         self.counters.clone()
+    }
+
+    /// The port it answers from.
+    pub fn port(&self) -> Option<Port> {
+        self.sockets.first().map(|socket| Port(Arc::clone(socket.get_ref())))
     }
 
     /// Answers requests, a batch for each turn of the runtime. Never ends.

@@ -10,6 +10,7 @@ use refclocks::time::{Raw, Realtime, Timestamp};
 
 use crate::core::snapshot::Snapshot;
 use crate::ntp::counters::Totals;
+use crate::ntp::monitor::Client;
 
 /// The reader's now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,11 @@ pub trait Look {
     /// What came on the NTP port, where it is served.
     fn served(&self) -> Option<Totals> {
         None
+    }
+
+    /// Who has asked there.
+    fn clients(&self) -> Vec<Client> {
+        Vec::new()
     }
 }
 

@@ -69,6 +69,7 @@ pub struct KnownNoise {
 
 /// What one measurement taught, collected over the members of the bank.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a measurement, on the stack")]
 pub enum Lesson {
     /// For [`LateNoise`].
     Late(late::Lesson),

@@ -51,14 +51,11 @@ async fn tell(config: Broadcast, served: Served, answering: Vec<Rc<RefCell<Answe
             continue;
         };
         let octets = octets.get(..len).unwrap_or_default();
-        let sent = answering.iter().find_map(|answering| match &*answering.borrow() {
-            Answering::Threads(workers) => Some(workers.broadcast(octets, config.address, config.ttl, config.from)),
-            _ => None,
-        });
-        let error = match sent {
+        let port = answering.iter().find_map(|answering| answering.borrow().port());
+        let error = match port.map(|port| port.broadcast(octets, config.address, config.ttl, config.from)) {
             Some(Ok(())) => None,
             Some(Err(error)) => Some(error.to_string()),
-            None => Some("no thread answers in its family; see `listen` and `workers`".to_owned()),
+            None => Some("nobody answers in its family; see `listen`".to_owned()),
         };
         if let (Some(error), false) = (&error, told) {
             warn!("{} is not told the time: {error}. Trying again each time.", config.address);

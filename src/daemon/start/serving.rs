@@ -1,12 +1,14 @@
 //! Serving NTP on every address that can be had, sooner or later.
 
 use std::cell::RefCell;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
@@ -17,8 +19,9 @@ use crate::core::snapshot::Snapshot;
 use crate::ntp::access::Access;
 use crate::ntp::client::names::Names;
 use crate::ntp::counters::Board;
+use crate::ntp::passing::{self, Passed, Ring};
 use crate::ntp::served::Served;
-use crate::ntp::worker::{self, Workers};
+use crate::ntp::worker::{self, Port, Workers};
 
 /// A port that could not be had is tried again so often.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
@@ -30,6 +33,7 @@ pub struct Serving {
     applied: Option<Serve>,
     places: Vec<Place>,
     broadcasting: Vec<Broadcasting>,
+    passed: Option<mpsc::Receiver<Passed>>,
 }
 
 /// One address.
@@ -45,15 +49,48 @@ struct Place {
 pub(super) enum Answering {
     Nobody,
     Threads(Workers),
-    Task(AbortHandle),
+    Task(AbortHandle, Port),
+}
+
+impl Answering {
+    /// The port they answer from; `None` if nobody answers.
+    pub(super) fn port(&self) -> Option<Port> {
+        match self {
+            Self::Nobody => None,
+            Self::Threads(workers) => workers.port(),
+            Self::Task(_, port) => Some(port.clone()),
+        }
+    }
 }
 
 impl Serving {
     /// Nobody is answered yet.
     pub fn new(published: &Arc<ArcSwap<Snapshot>>, names: Names) -> Self {
-        let served = Served::new(Arc::clone(published), Access::default());
+        let (ring, passed) = passing::ring();
+        let served = Served { ring, ..Served::new(Arc::clone(published), Access::default()) };
         let admission = Admission::new(Arc::clone(&served.access), names);
-        Self { served, admission, applied: None, places: Vec::new(), broadcasting: Vec::new() }
+        Self { served, admission, applied: None, places: Vec::new(), broadcasting: Vec::new(), passed: Some(passed) }
+    }
+
+    /// Where that comes out which the workers pass on to the main thread; it can be taken once.
+    pub fn take_passed(&mut self) -> Option<mpsc::Receiver<Passed>> {
+        self.passed.take()
+    }
+
+    /// Says what is to be passed on: [`Ring::want`].
+    pub fn ring(&self) -> &Ring {
+        &self.served.ring
+    }
+
+    /// Sends a datagram from the port that is served, to somebody who will answer there.
+    ///
+    /// # Errors
+    ///
+    /// Those of sendto(2); `NotConnected` if nothing is served in the address's family (yet).
+    pub fn send(&self, octets: &[u8], to: SocketAddr) -> io::Result<()> {
+        let family = self.places.iter().filter(|place| place.address.is_ipv4() == to.is_ipv4());
+        let port = family.filter_map(|place| place.answering.borrow().port()).next();
+        port.ok_or(io::ErrorKind::NotConnected)?.send(octets, to)
     }
 
     /// What is served, and to whom: as peers are told it, too.
@@ -83,6 +120,7 @@ impl Serving {
         if self.applied.is_none() || new.policy() != old.policy() {
             self.admission.apply(new.policy());
         }
+        self.served.board.monitors.set_room(new.clients);
         self.served.limits.store(new.limits().map(Arc::new));
         self.served.keys.store(keys.and_then(|keys| keys.table.clone()).unwrap_or_default());
         // With other threads the sockets are others, too.
@@ -163,7 +201,7 @@ impl Place {
         match self.answering.replace(Answering::Nobody) {
             Answering::Nobody => {}
             Answering::Threads(workers) => workers.stop(),
-            Answering::Task(task) => task.abort(),
+            Answering::Task(task, _) => task.abort(),
         }
     }
 }
@@ -176,6 +214,7 @@ fn serve_on(address: SocketAddr, threads: usize, served: &Served) -> Result<Answ
     if threads > 0 {
         return listener.spawn(served).map(Answering::Threads).map_err(|e| e.to_string());
     }
-    let task = spawn_local(listener.inline(served).map_err(|e| e.to_string())?.run());
-    Ok(Answering::Task(task.abort_handle()))
+    let inline = listener.inline(served).map_err(|e| e.to_string())?;
+    let port = inline.port().ok_or("there is no socket")?;
+    Ok(Answering::Task(spawn_local(inline.run()).abort_handle(), port))
 }

@@ -100,7 +100,7 @@ impl Dialogue {
         };
         match respond(&request, &ours.view, &served.keys.load(), reply) {
             Disposition::Reply(len) | Disposition::Nak(len) => Some(len),
-            Disposition::Pass(_) | Disposition::Drop(_) => None,
+            Disposition::Drop(_) => None,
         }
     }
 

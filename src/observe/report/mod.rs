@@ -5,6 +5,7 @@
 //! (`_utc`), unknown is `null` and never 0. Offsets are local - reference, positive = our clock is
 //! ahead. `text` and `action` are for people and not to be parsed; codes may be added.
 
+mod clients;
 mod numbers;
 mod satellites;
 mod sources;
@@ -16,6 +17,7 @@ pub(crate) mod made_up;
 #[cfg(test)]
 mod tests;
 
+pub use clients::{ClientEntry, ClientsReport, MOST_CLIENTS};
 pub use numbers::{nanos, nanos_up};
 pub use satellites::{Condition, QualityReport, ReceiverSky, SatelliteSeen, SatellitesReport, short_name};
 pub use sources::{DeviceWords, ServerWords, SourceEntry, SourcesReport, VerdictWords};
