@@ -148,10 +148,90 @@ fn chronyd_and_ntpd_have_us_for_a_peer_and_we_them() {
     wait_until("ntpd has us for a peer", PATIENCE, || {
         ntpq(&network, Machine::B, "-p").lines().any(|line| line.contains("10.9.0.1") && !line.contains(".INIT."))
     });
-    // Another of us has that chronyd for a peer.
+    // Another of us has that chronyd for a peer that knows nothing of it, and answers passively.
     let server = "[[server]]\naddress = \"10.9.0.2\"\nport = 1123\npeer = true\nkey = 5\niburst = true\nminpoll = 0\nmaxpoll = 2\n";
     let _client = refclockd(&network, Machine::B, again.path(), server);
     wait_until("we have chronyd for a peer", PATIENCE, || uses_its_server(&network, again.path()));
+}
+
+/// Both sides have each other for a peer: what each sends is what the other measures by, and nobody answers anybody.
+#[test]
+fn chronyd_and_we_have_each_other_for_a_peer() {
+    let Some(network) = Network::make("delay 5ms 1ms") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let Some(capture) = network.capture(Machine::B, theirs.path()) else { return };
+    // Who is the better one follows nobody, and is followed.
+    let lines = "peer 10.9.0.2 key 5 minpoll 0 maxpoll 0\nlocal stratum 3\nallow 10.9.0.0/24";
+    let Some((_chronyd, socket)) = chronyd(&network, Machine::A, theirs.path(), lines) else { return };
+    let peer = "[[server]]\naddress = \"10.9.0.1\"\npeer = true\nkey = 5\nminpoll = 0\nmaxpoll = 1\n\
+                [serve]\nlisten = [\"0.0.0.0:123\"]\nallow = [\"10.9.0.0/24\"]\n";
+    let _peer = refclockd(&network, Machine::B, ours.path(), peer);
+    wait_until("we use chronyd", PATIENCE, || uses_its_server(&network, ours.path()));
+    // It follows us as little as we it: a peer that has its time from us is measured and not used.
+    wait_until("chronyd measures us, signed and as a peer", PATIENCE, || {
+        let data = chronyc(&network, Machine::A, &socket, "ntpdata");
+        let valid: Option<u32> = data
+            .lines()
+            .find(|line| line.starts_with("Total valid RX"))
+            .and_then(|line| line.split(':').next_back()?.trim().parse().ok());
+        data.contains("Mode            : Symmetric active") && data.contains("Authenticated   : Yes") && valid > Some(5)
+    });
+    // A client from the same port is answered all the same.
+    let asked = network.on(Machine::A, PROGRAM).args(["query", "--timeout", "3", "10.9.0.2"]).output().unwrap();
+    assert!(asked.status.success(), "{}", said(&asked));
+    let (sent, warned) = capture.all("10.9.0.2", "ntp.flags.mode == 1 && udp.srcport == 123 && udp.dstport == 123");
+    assert!(sent.lines().count() > 5, "{sent}");
+    assert_eq!(warned, "");
+}
+
+#[test]
+fn chronyd_follows_its_peer() {
+    let Some(network) = Network::make("delay 5ms 1ms") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let lines = "peer 10.9.0.2 key 6 minpoll 0 maxpoll 0\nallow 10.9.0.0/24";
+    let Some((_chronyd, socket)) = chronyd(&network, Machine::A, theirs.path(), lines) else { return };
+    let peer = "[[server]]\naddress = \"10.9.0.1\"\npeer = true\nkey = 6\nminpoll = 0\nmaxpoll = 1\n\
+                [serve]\nlisten = [\"10.9.0.2:123\"]\nallow = [\"10.9.0.0/24\"]\n[local]\nstratum = 3\n";
+    let _peer = refclockd(&network, Machine::B, ours.path(), peer);
+    wait_until("chronyd follows us", PATIENCE, || {
+        chronyc(&network, Machine::A, &socket, "sources").contains("=* 10.9.0.2")
+    });
+    let data = chronyc(&network, Machine::A, &socket, "ntpdata");
+    assert!(data.contains("Mode            : Symmetric active") && data.contains("Authenticated   : Yes"), "{data}");
+}
+
+#[test]
+fn two_of_us_have_each_other_for_a_peer() {
+    let Some(network) = Network::make("delay 5ms 1ms") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let peer = |address: &str, key: u32| {
+        format!(
+            "[[server]]\naddress = \"{address}\"\npeer = true\nkey = {key}\nminpoll = 0\nmaxpoll = 1\n[serve]\nlisten = [\"0.0.0.0:123\"]\nallow = [\"10.9.0.0/24\"]\n"
+        )
+    };
+    let _a = refclockd(&network, Machine::A, theirs.path(), &(peer("10.9.0.2", 6) + "[local]\nstratum = 3\n"));
+    let _b = refclockd(&network, Machine::B, ours.path(), &peer("10.9.0.1", 6));
+    wait_until("we use our peer", PATIENCE, || uses_its_server(&network, ours.path()));
+    drop(_b);
+    // Another key is another peer: nothing of it is believed.
+    let _b = refclockd(&network, Machine::B, ours.path(), &peer("10.9.0.1", 5));
+    std::thread::sleep(Duration::from_secs(8));
+    assert!(!uses_its_server(&network, ours.path()));
+}
+
+/// NTPsec's `peer` asks as a client does, from port 123, and answers no peer: our client, on our peer's socket.
+#[test]
+fn a_peer_that_asks_like_a_client_is_answered() {
+    let Some(network) = Network::make("") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let lines = "peer 10.9.0.2 key 5 iburst minpoll 3 maxpoll 3\nrestrict default nomodify noquery";
+    let Some(_ntpd) = ntpd(&network, Machine::A, theirs.path(), lines) else { return };
+    let peer = "[[server]]\naddress = \"10.9.0.1\"\npeer = true\nkey = 5\nminpoll = 1\nmaxpoll = 2\n\
+                [serve]\nlisten = [\"0.0.0.0:123\"]\nallow = [\"10.9.0.0/24\"]\n[local]\nstratum = 3\n";
+    let _peer = refclockd(&network, Machine::B, ours.path(), peer);
+    wait_until("ntpd follows us", PATIENCE, || {
+        ntpq(&network, Machine::A, "-p").lines().any(|line| line.starts_with("*10.9.0.2"))
+    });
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod clocks;
 mod gpsd;
 mod ntp;
 mod ntp_client;
+mod ntp_peer;
 mod ntp_clients;
 mod receiver;
 mod recordings;
@@ -18,6 +19,7 @@ pub use clocks::{shm, sock};
 pub use gpsd::gpsd;
 pub use ntp::{access_rules, key_file, ntp_packet, ntp_respond};
 pub use ntp_client::ntp_reply;
+pub use ntp_peer::ntp_peer;
 pub use ntp_clients::ntp_clients;
 pub use receiver::{framer, message as ubx, nmea};
 pub use recordings::recording;
@@ -29,7 +31,7 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("nmea", nmea),
     ("framer", framer),
     ("ubx", ubx),
@@ -39,6 +41,7 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("ntp_packet", ntp_packet),
     ("ntp_respond", ntp_respond),
     ("ntp_reply", ntp_reply),
+    ("ntp_peer", ntp_peer),
     ("ntp_clients", ntp_clients),
     ("key_file", key_file),
     ("access_rules", access_rules),

@@ -16,10 +16,9 @@ pub fn ntp_reply(data: &[u8]) {
         maxpoll: 10,
         version: 4,
         key: None,
-        peer: false,
         xleave: data.len().is_multiple_of(3),
         filters: Filters::default(),
-        seed: 7,
+        seed: [7; 32],
     };
     let mut association = Association::new(config);
     let mut now: Timestamp<Raw> = Timestamp::from_parts(500, 0);

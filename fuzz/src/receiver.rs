@@ -3,6 +3,7 @@
 use refclocks::nmea::{Parsed, write};
 use refclocks::receiver::{Checksums, Config, Content, Driver, Framer};
 use refclocks::time::{Raw, Span, Timestamp};
+use refclocks::ubx::setup::{Position, Timing, Wishes};
 use refclocks::ubx::{self, Message};
 use refclocks::{LocalStamp, Report};
 
@@ -19,11 +20,14 @@ pub fn nmea(data: &[u8]) {
     let bytes = mended.as_deref().unwrap_or(options.0);
 
     let good = good_frames(bytes);
+    let fixed = Timing::Fixed { at: Position::geodetic(47.3, 8.5, 440.1), accuracy: 100 };
+    let timing = if choice & 32 != 0 { Timing::SurveyIn(300) } else { fixed };
+    let wishes = Wishes { baud: (choice & 64 != 0).then_some(115_200), timing: Some(timing) };
     let mut driver = Driver::new(Config {
         baud,
         not_before: refclockd::NOT_BEFORE,
         checksums: Checksums::Required,
-        configure: (choice & 16 != 0).then(ubx::setup::Wishes::default),
+        configure: (choice & 16 != 0).then_some(wishes),
         ..Config::default()
     });
     driver.handle_open(Timestamp::from_parts(1000, 0));
@@ -36,6 +40,9 @@ pub fn nmea(data: &[u8]) {
         while let Some(bytes) = driver.poll_transmit() {
             assert!(choice & 16 != 0, "nothing is sent unless it is asked for");
             assert!(ubx::Frame::from_bytes(&bytes).is_some());
+        }
+        if let Some(speed) = driver.poll_speed() {
+            assert!(choice & 64 != 0 && baud.is_some() && (speed == 115_200 || Some(speed) == baud), "{speed}");
         }
         // Some inputs also let time pass, as a shell does.
         if choice & 8 != 0 && driver.poll_timeout().is_some_and(|due| due <= arrived) {

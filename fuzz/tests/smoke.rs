@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use refclockd_fuzz::{TARGETS, Target};
 
-/// SplitMix64 (public domain, Sebastiano Vigna).
-struct Rng(u64);
+/// The simulation's generator.
+struct Rng(refclockd::sim::Rng);
 
 impl Rng {
+    fn new(seed: u64) -> Self {
+        Self(refclockd::sim::Rng::new(seed))
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.bits()
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -171,7 +171,7 @@ fn recordings(variable: &str, wanted: &[&str]) -> Vec<Vec<u8>> {
 fn run(name: &str, options: bool, rounds: usize, mut seeds: Vec<Vec<u8>>) {
     let (_, target): (_, Target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
     seeds.push(Vec::new());
-    let mut rng = Rng(0x1234_5678);
+    let mut rng = Rng::new(0x1234_5678);
     let started = std::time::Instant::now();
     let mut worst = (std::time::Duration::ZERO, 0);
     for round in 0..rounds {
@@ -319,7 +319,7 @@ fn sock() {
 
 #[test]
 fn shm() {
-    let mut rng = Rng(7);
+    let mut rng = Rng::new(7);
     let seeds = (0..20).map(|_| (0..41 * 4).map(|i| if i % 3 == 0 { rng.next() as u8 } else { 0 }).collect()).collect();
     run("shm", true, 1_000_000, seeds);
 }
@@ -373,6 +373,26 @@ fn ntp_reply() {
 }
 
 #[test]
+fn ntp_peer() {
+    // The same between peers, each a second later than the one before.
+    let mut packet = vec![0x21, 2, 6, 0xec, 0, 0, 0, 0, 0, 0, 0, 66, 192, 0, 2, 7];
+    packet.extend([0; 16]);
+    packet.extend([0xed, 0, 0, 1, 0, 0, 0, 0, 0xed, 0, 0, 1, 0, 0x83, 0x12, 0x6e, 33, 3]);
+    let seeds = [0x21, 0x22].map(|first| {
+        let later = |second| {
+            let mut packet = packet.clone();
+            (packet[0], packet[35], packet[43]) = (first, second, second);
+            packet
+        };
+        (1..8).flat_map(later).collect()
+    });
+    let mut denied = packet.clone();
+    denied[1] = 0;
+    denied[12..16].copy_from_slice(b"DENY");
+    run("ntp_peer", false, 400_000, seeds.into_iter().chain([[packet, denied].concat()]).collect());
+}
+
+#[test]
 fn config() {
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../conf")).unwrap() {
@@ -384,7 +404,7 @@ fn config() {
     assert!(!seeds.is_empty());
     seeds.sort();
     let all: &[u8] = b"[[refclock]]\ndriver = \"nmea\"\ndevice = \"/dev/ttyS0\"\nbaud = 9600\ndelay = \"120 ms\"\n\
-        checksum = \"optional\"\nwithout_fix = true\nsawtooth = \"add\"\nconfigure = true\nsurvey_in = \"300 s\"\n\
+        checksum = \"optional\"\nwithout_fix = true\nsawtooth = \"add\"\nconfigure = true\nposition = { latitude = 47.3, longitude = 8.5, height = 440.1, accuracy = 0.1 }\n\
         [[refclock]]\ndriver = \"pps\"\ndevice = \"/dev/pps0\"\nedge = \"clear\"\nlock = \"GPS\"\nprefer = true\n\
         [[refclock]]\ndriver = \"gpsd\"\naddress = \"127.0.0.1:2947\"\nrefid = \"GPSD\"\n[[refclock]]\ndriver = \"shm\"\nunit = 2\nrefid = \"SHM\"\n\
         [[refclock]]\ndriver = \"sock\"\npath = \"/run/x.sock\"\nrefid = \"SOCK\"\n[[server]]\naddress = \"ntp.example.org\"\niburst = true\nminpoll = 4\nmaxpoll = 6\n\

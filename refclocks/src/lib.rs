@@ -30,6 +30,7 @@ pub mod gpsd;
 pub mod nmea;
 pub mod phc;
 pub mod pps;
+pub mod quality;
 pub mod receiver;
 pub mod report;
 #[cfg(feature = "tokio")]

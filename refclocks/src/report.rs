@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceState;
+use crate::quality::Quality;
 use crate::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
+use crate::ubx::setup::Outcome;
 
 /// When something happened by the local clock, and which local clock that was. The time base turns
 /// kernel stamps into [`Raw`]; a driver never converts.
@@ -183,6 +185,10 @@ pub struct ReceiverReport {
     pub jamming: Option<Jamming>,
     /// Is somebody counterfeiting them?
     pub spoofing: Option<Spoofing>,
+    /// How good its fix is, by its own word.
+    pub quality: Option<Quality>,
+    /// How it took what it was to be set to, where that was asked for.
+    pub set_up: Option<Outcome>,
 }
 
 /// A leap second that a receiver announces.
@@ -330,7 +336,7 @@ pub enum Report {
     /// An edge without a number.
     Pulse(Pulse),
     /// What the receiver sees; sent when it changed.
-    Receiver(ReceiverReport),
+    Receiver(Box<ReceiverReport>),
     /// How far off the receiver's next pulse will be.
     Sawtooth(Sawtooth),
     /// The device came, went or changed its mind.

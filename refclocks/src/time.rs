@@ -193,8 +193,12 @@ impl Span {
     }
 
     /// Seconds.
+    #[inline]
     pub fn seconds(self) -> f64 {
-        self.0 as f64 / TICKS_PER_SECOND
+        // Processors convert words, not i128.
+        let ticks = self.0.unsigned_abs();
+        let seconds = (ticks >> 64) as u64 as f64 + ticks as u64 as f64 / TICKS_PER_SECOND;
+        if self.0 < 0 { -seconds } else { seconds }
     }
 
     /// Nanoseconds, rounded to the nearest; saturates beyond 292 years.

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use proptest::prelude::Rng as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 use refclocks::receiver::{Config, Driver, Heard, Outcome};
 use refclocks::time::{Span, Timestamp};
 use refclocks::{LocalStamp, Report};
@@ -12,16 +14,16 @@ use refclocks::{LocalStamp, Report};
 /// Damages of each kind for each capture.
 const SEEDS: u64 = 25;
 
-/// SplitMix64 (public domain, Sebastiano Vigna).
-struct Rng(u64);
+/// The generator of the property tests.
+struct Rng(TestRng);
 
 impl Rng {
+    fn new(seed: u64) -> Self {
+        Self(TestRng::from_seed(RngAlgorithm::XorShift, &[seed.to_le_bytes(), [0x5a; 8]].concat()))
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -120,7 +122,7 @@ fn damage_costs_what_is_damaged_and_never_a_wrong_second() {
             for seed in 0..SEEDS {
                 let what = format!("{} {kind:?} {seed}", file.display());
                 let mut bytes = clean.clone();
-                let end = damage(&mut bytes, kind, &mut Rng(seed));
+                let end = damage(&mut bytes, kind, &mut Rng::new(seed));
                 let (heard, samples) = play(&bytes);
                 for sample in &samples {
                     // What gives a sample is a message that was there, and names the second that it named.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use refclocks::phc::ClockScale;
-use refclocks::ubx::setup::Wishes;
+use refclocks::ubx::setup::Timing;
 
 use crate::config::{Config, Discipline, Driver, Otherwise, diagnostic};
 use crate::core::state::Bound;
@@ -92,17 +92,21 @@ fn explain(config: &Config) -> String {
         let (name, address) = (&clock.name, clock.driver.address());
         said.push(match &clock.driver {
             Driver::Receiver(receiver) => {
-                let speed =
-                    receiver.baud.map_or_else(|| "at a speed found by trying".to_owned(), |b| format!("at {b} bit/s"));
+                let speed = match receiver.baud.filter(|_| receiver.configure.is_none()) {
+                    None => "at a speed found by trying".to_owned(),
+                    Some(baud) => format!("at {baud} bit/s"),
+                };
                 let what = if receiver.only_ubx { "UBX messages" } else { "NMEA or UBX messages" };
                 let without_fix = if receiver.without_fix { " Its time is believed without a fix." } else { "" };
-                let configure = match receiver.configure {
-                    Some(Wishes { survey_in: Some(seconds) }) => {
-                        format!(" The receiver is set up for timing, with a survey of its position of {seconds} s.")
-                    }
-                    Some(_) => " The receiver is set up for timing.".to_owned(),
-                    None => String::new(),
-                };
+                let configure = receiver.configure.map_or_else(String::new, |wishes| {
+                    let speed = wishes.baud.map_or_else(String::new, |baud| format!(", to speak at {baud} bit/s"));
+                    let position = match wishes.timing {
+                        Some(Timing::SurveyIn(seconds)) => format!(", with a survey of its position of {seconds} s"),
+                        Some(Timing::Fixed { .. }) => ", at a position that is known".to_owned(),
+                        None => String::new(),
+                    };
+                    format!(" The receiver is set up for timing{speed}{position}.")
+                });
                 format!("{name}: {what} from {address}, {speed}.{without_fix}{configure}")
             }
             Driver::Pps { device, edge, .. } => {

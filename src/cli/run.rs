@@ -169,7 +169,7 @@ async fn serve(
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();
     let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
-    let mut roster = Roster::new(inbox.clone(), names, taken, last_good, daemon.published(), serving.access());
+    let mut roster = Roster::new(inbox.clone(), names, taken, last_good, daemon.published(), serving.served());
     if let Some(tape) = tap {
         roster.record_to(tape);
     }

@@ -42,13 +42,16 @@ pub fn render(report: &SatellitesReport, style: Style) -> String {
             text.push_str(&format!(", {used} satellites used"));
             text.push_str(&receiver.seen.map_or_else(String::new, |seen| format!(" of {seen}")));
         }
-        text.push_str(&words::receiver_health(&receiver.antenna, &receiver.jamming, &receiver.spoofing));
+        text.push_str(&words::condition(&receiver.condition));
         if let Some(leap) = &receiver.coming_leap {
             let what = if leap.change > 0 { "inserted" } else { "left out" };
             text.push_str(&format!(", a second {what} before {}", leap.at_utc));
         }
         text.push_str(if receiver.current { "." } else { ". It is silent now; this is what it said last." });
         out.wrapped("", &text);
+        if let Some(quality) = &receiver.condition.quality {
+            out.wrapped("  ", &format!("Its fix: {}.", quality.text));
+        }
         if !receiver.satellites.is_empty() {
             out.wrapped("", "");
             out.lines.push("  system      no.  elevation  azimuth   signal".into());
@@ -95,21 +98,6 @@ fn system(code: &str) -> &str {
         "unknown" => "?",
         other => other,
     }
-}
-
-/// One letter for the system, as RINEX has it, and the number: `G05`.
-pub(super) fn short_name(satellite: &SatelliteSeen) -> String {
-    let letter = match satellite.gnss.as_str() {
-        "gps" => 'G',
-        "glonass" => 'R',
-        "galileo" => 'E',
-        "bei_dou" => 'C',
-        "qzss" => 'J',
-        "nav_ic" => 'I',
-        "sbas" => 'S',
-        _ => '?',
-    };
-    format!("{letter}{:02}", satellite.number)
 }
 
 #[cfg(test)]

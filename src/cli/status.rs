@@ -58,7 +58,7 @@ pub fn render(status: &StatusReport, style: Style) -> String {
         out.item("Crystal", &format!("{}{doubt}{warmth}", text.strip_prefix("Crystal runs ").unwrap_or(text)));
     }
     if let Some(receiver) = &status.receiver {
-        let health = words::receiver_health(&receiver.antenna, &receiver.jamming, &receiver.spoofing);
+        let health = words::condition(&receiver.condition);
         out.item("Receiver", &format!("{}: {}{health}", receiver.source, words::receiver(receiver)));
     }
     if let Some(pulse) = &status.pulse {

@@ -6,8 +6,8 @@ use std::io::IsTerminal;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::core::state::{Duration, State};
-use crate::observe::report::{CrystalReport, NtpReport, ReceiverSummary, Severity, StatusReport};
+use crate::core::state::{Duration, Magnitude, State};
+use crate::observe::report::{Condition, CrystalReport, NtpReport, ReceiverSummary, Severity, StatusReport};
 
 /// What a colour means. The shape and the word beside it always say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,13 +290,19 @@ pub fn receiver(r: &ReceiverSummary) -> String {
 
 /// What a receiver says of its antenna, of interference and of counterfeit signals, to be put behind other
 /// words; what is as it should be needs none, but for the antenna.
-pub fn receiver_health(antenna: &Option<String>, jamming: &Option<String>, spoofing: &Option<String>) -> String {
+pub fn condition(of: &Condition) -> String {
     let bad = |state: &Option<String>, what: &str| match state.as_deref() {
         None | Some("none") => String::new(),
         Some(state) => format!(", {what} {state}"),
     };
-    let antenna = antenna.as_ref().map_or_else(String::new, |state| format!(", antenna {state}"));
-    antenna + &bad(jamming, "jamming") + &bad(spoofing, "spoofing")
+    let antenna = of.antenna.as_ref().map_or_else(String::new, |state| format!(", antenna {state}"));
+    let failing = of.quality.as_ref().and_then(|quality| quality.failing.as_ref());
+    let failing = failing.map_or_else(String::new, |satellite| format!(", {satellite}'s signal wrong"));
+    let poor = of.quality.as_ref().and_then(|quality| quality.poor_ns);
+    let poor = poor.map_or_else(String::new, |ns| format!(", its time poor ({} at 1σ)", Magnitude(ns as f64 * 1e-9)));
+    let set_up = of.set_up.as_ref().filter(|set_up| !set_up.done || !set_up.not_taken.is_empty());
+    let set_up = set_up.map_or_else(String::new, |set_up| format!("; {}", set_up.text));
+    antenna + &bad(&of.jamming, "jamming") + &bad(&of.spoofing, "spoofing") + &failing + &poor + &set_up
 }
 
 /// The system clock beside the served one, in words; `None` when they agree to the microsecond or

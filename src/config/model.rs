@@ -205,7 +205,7 @@ pub struct PhcInput {
 pub struct Receiver {
     /// The port.
     pub device: PathBuf,
-    /// Its speed, bit/s. `None`: found by trying.
+    /// Its speed, bit/s; where it is set up, the one it is set to. `None`: found by trying.
     pub baud: Option<u32>,
     /// Driver `ubx`: only its UBX messages carry the time.
     pub only_ubx: bool,

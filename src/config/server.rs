@@ -96,6 +96,15 @@ fn exchange(section: &Section<'_, '_>, source: &mut Server, out: &mut Vec<Diagno
     source.version = small("version", 1..=4, out).unwrap_or(source.version);
     source.peer = section.boolean("peer", out).unwrap_or(source.peer);
     source.xleave = section.boolean("xleave", out).unwrap_or(source.xleave);
+    if let (true, true, Some(at)) = (source.peer, source.xleave, section.get("xleave")) {
+        let help = "Delete `xleave`; the kernel's stamps are used on our side as it is.";
+        out.push(Diagnostic::warning(at.span(), "`xleave` is not done between peers", help));
+    }
+    if let (true, None, Some(at)) = (source.peer, source.key, section.get("peer")) {
+        let help = "Add a `key`, the same on both sides.";
+        let title = "`peer` without a `key`: whoever guesses when we send can pass for it";
+        out.push(Diagnostic::warning(at.span(), title, help));
+    }
     let filters = &mut source.filters;
     filters.min_stratum = small("minstratum", 0..=15, out).unwrap_or(filters.min_stratum);
     filters.max_delay = section.duration("maxdelay", 1e-6..=1000.0, out).map_or(filters.max_delay, Span::from_seconds);

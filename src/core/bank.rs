@@ -148,11 +148,11 @@ impl Bank {
     /// One measured phase `z` (s), with its excess delay (s) where the noise model uses one. Both
     /// the bank and the noise model learn.
     pub fn measure(&mut self, noise: &mut Noise, z: f64, excess: f64) {
-        let mut lesson = noise.lesson();
+        let mut lesson = noise.lesson(excess);
         let memory = self.memory();
         for member in &mut self.members {
             let p = member.p[0][0];
-            let posterior = noise.posterior(z - member.state[0], p, excess, member.weight, &mut lesson);
+            let posterior = noise.posterior(z - member.state[0], p, member.weight, &mut lesson);
             member.evidence = member.evidence * (1.0 - 1.0 / memory) + posterior.ln_evidence;
             member.correct(posterior.mean, posterior.variance.max(1e-8 * p));
         }

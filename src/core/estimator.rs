@@ -129,7 +129,7 @@ impl Estimator {
     /// measurement. s.
     pub fn learn_delays(&mut self, source: SourceId, delays: impl Iterator<Item = f64>) {
         let feeder = self.feeders.entry(source).or_default();
-        if !feeder.delays.least().is_finite() {
+        if feeder.delays.is_empty() {
             let mut delays = delays.peekable();
             while let (Some(delay), Some(_)) = (delays.next(), delays.peek()) {
                 feeder.delays.push(delay);
@@ -249,13 +249,14 @@ impl Estimator {
     pub fn remember(&mut self, source: SourceId, known: KnownNoise) {
         let feeder = self.feeders.entry(source).or_default();
         feeder.remembered = Some(known);
-        feeder.delays = DelayRecord::remembering(known.jitter);
+        feeder.delays = DelayRecord::remembering(&known);
     }
 
     /// What is known of a source's noise, once it has fed for a while.
     pub fn known_noise(&self, source: SourceId) -> Option<KnownNoise> {
         let feeder = self.feeders.get(&source).filter(|f| f.history.len() >= START_UP)?;
-        feeder.noise.as_ref().map(Noise::known)
+        let least_delay = Some(feeder.delays.least()).filter(|least| least.is_finite());
+        feeder.noise.as_ref().map(|noise| KnownNoise { least_delay, ..noise.known() })
     }
 
     /// A source has left. What it gave stays in the estimate.
@@ -415,7 +416,7 @@ impl Estimator {
 impl Feeder {
     /// The noise model that the history suggests.
     fn initial_noise(&self, origin: Origin) -> Noise {
-        if self.delays.least().is_finite() {
+        if !self.delays.is_empty() {
             return Noise::Network(NetworkNoise::new(self.delays.mean_excess()));
         }
         let points: Vec<(f64, f64)> = self.history.iter().map(|m| (origin.elapsed(m.raw), origin.phase(m))).collect();

@@ -5,7 +5,7 @@ use refclocks::{LeapIndicator, ReferenceId};
 
 use super::event::Event;
 use super::local::{Kinship, LocalPolicy, Readiness};
-use super::snapshot::{SourceKind, SystemVariables};
+use super::snapshot::{ErrorBound, SourceKind, SystemVariables};
 use super::source::Source;
 use super::state::{State, StateReason};
 
@@ -26,7 +26,7 @@ const NEVER_LOCKED_BUDGET: f64 = 1.0;
 
 /// What the label depends on.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
+pub(super) struct Facts<'a> {
     pub now: Timestamp<Raw>,
     pub bound: f64,
     /// The part of the bound that is there because sources are against the clock, s.
@@ -38,19 +38,20 @@ pub(super) struct Facts {
     /// How long a server may be silent, s.
     pub network_patience: f64,
     /// The pulse that feeds the clock, and its noise, s.
-    pub pulse: Option<(String, f64)>,
-    pub message: Option<String>,
+    pub pulse: Option<(&'a str, f64)>,
+    pub message: Option<&'a str>,
     pub calibrated: bool,
     pub servers: usize,
     pub any_source: bool,
     /// A pulse or message source that delivers, used or not.
-    pub live_pulse: Option<String>,
-    pub live_message: Option<String>,
+    pub live_pulse: Option<&'a str>,
+    pub live_message: Option<&'a str>,
     /// A source that says a time before the last good one of an earlier life.
-    pub date_in_doubt: Option<String>,
+    pub date_in_doubt: Option<&'a str>,
     pub pulse_wait: f64,
     pub budget: f64,
-    pub would_last: Option<f64>,
+    /// The bound from now on, if nothing feeds the clock any more.
+    pub bound_ahead: ErrorBound,
     pub local: Readiness,
     /// The clock follows, or followed last, a clock that nobody checks.
     pub orphan: bool,
@@ -108,7 +109,7 @@ impl Labels {
     }
 
     /// Labels anew. Returns the event when the label changed.
-    pub fn update(&mut self, facts: &Facts) -> Option<Event> {
+    pub fn update(&mut self, facts: &Facts<'_>) -> Option<Event> {
         let (state, reason) = match (self.judge(facts), facts.local) {
             // A source that is only known to within that much is no better than none.
             ((State::Coarse | State::Holdover | State::Network, _), Readiness::Ready { distance })
@@ -130,7 +131,7 @@ impl Labels {
         Some(Event::State { from, to: state, reason: self.reason.clone(), bound: facts.bound })
     }
 
-    fn judge(&self, f: &Facts) -> (State, StateReason) {
+    fn judge(&self, f: &Facts<'_>) -> (State, StateReason) {
         if let Some((offset_s, limit_s)) = f.panic {
             return (State::Unsynchronised, StateReason::Panic { offset_s, limit_s });
         }
@@ -148,7 +149,7 @@ impl Labels {
         };
         match (kind, &f.pulse) {
             (SourceKind::Pulse | SourceKind::NumberedPulse, Some((source, jitter))) if since < PULSE_PATIENCE => {
-                let source = source.clone();
+                let source = (*source).to_owned();
                 let settled = (SETTLED_JITTERS * jitter).max(SETTLED_FLOOR);
                 let range = if self.state == State::Locked { HYSTERESIS * settled } else { settled };
                 // A moment's doubt widens the bound; it takes more to lose the lock.
@@ -166,7 +167,7 @@ impl Labels {
                 (state, reason)
             }
             (SourceKind::Message, _) if since < MESSAGE_PATIENCE => {
-                let source = f.message.clone().unwrap_or_default();
+                let source = f.message.unwrap_or_default().to_owned();
                 (State::Coarse, StateReason::MessagesOnly { source, calibrated: f.calibrated })
             }
             (SourceKind::Manual, _) => (self.fallback(f), StateReason::SetByHand { ago_s: since, bound_s: f.bound }),
@@ -178,7 +179,7 @@ impl Labels {
             _ => {
                 let budget = if self.has_been_locked { f.budget } else { f.budget.max(NEVER_LOCKED_BUDGET) };
                 if f.bound <= budget {
-                    let remaining_s = f.would_last.filter(|_| self.has_been_locked);
+                    let remaining_s = self.has_been_locked.then(|| f.bound_ahead.lasts(f.now, f.budget)).flatten();
                     let reason = match f.disagreement {
                         Some(sources) => StateReason::SourcesDisagree { sources },
                         None => StateReason::NoReference { for_s: since, remaining_s },
@@ -193,24 +194,24 @@ impl Labels {
         }
     }
 
-    fn fallback(&self, f: &Facts) -> State {
+    fn fallback(&self, f: &Facts<'_>) -> State {
         if f.local.is_ready() { State::Local } else { State::Unsynchronised }
     }
 
     /// Why there is no time at all.
-    fn nothing(&self, f: &Facts) -> StateReason {
+    fn nothing(&self, f: &Facts<'_>) -> StateReason {
         if !f.any_source {
             return if f.local.is_ready() { StateReason::Undisciplined } else { without(f, StateReason::NoSources) };
         }
-        if let Some(source) = &f.date_in_doubt {
-            return StateReason::DateInDoubt { source: source.clone() };
+        if let Some(source) = f.date_in_doubt {
+            return StateReason::DateInDoubt { source: source.to_owned() };
         }
-        match (&f.live_pulse, &f.live_message, f.disagreement) {
+        match (f.live_pulse, f.live_message, f.disagreement) {
             (_, _, Some(sources)) if sources > 1 => StateReason::SourcesDisagree { sources },
             (None, Some(source), _) if f.pulse_wait > 0.0 => {
-                StateReason::WaitingForPulse { source: source.clone(), wait_s: f.pulse_wait }
+                StateReason::WaitingForPulse { source: source.to_owned(), wait_s: f.pulse_wait }
             }
-            (Some(source), _, _) => StateReason::PulseNotNumbered { source: source.clone() },
+            (Some(source), _, _) => StateReason::PulseNotNumbered { source: source.to_owned() },
             _ => without(f, StateReason::NothingYet),
         }
     }
@@ -240,7 +241,7 @@ impl Labels {
 }
 
 /// Why there is no time, where `[local]` would serve the clock but for something.
-fn without(f: &Facts, reason: StateReason) -> StateReason {
+fn without(f: &Facts<'_>, reason: StateReason) -> StateReason {
     match f.local {
         Readiness::Off | Readiness::Ready { .. } => reason,
         Readiness::NotActivated { activate } => StateReason::LocalNotActivated { activate_s: activate },

@@ -92,6 +92,8 @@ struct FileNoise {
     /// Probability.
     late: f64,
     lateness_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    least_delay_s: Option<f64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -146,11 +148,12 @@ impl Memory {
             noise: self
                 .noises
                 .iter()
-                .map(|(source, KnownNoise { jitter, late: (late, lateness) })| FileNoise {
+                .map(|(source, KnownNoise { jitter, late: (late, lateness), least_delay })| FileNoise {
                     source: source.clone(),
                     jitter_s: *jitter,
                     late: *late,
                     lateness_s: *lateness,
+                    least_delay_s: *least_delay,
                 })
                 .collect(),
         };
@@ -192,11 +195,12 @@ impl Memory {
                 within(d.sd_s, 10.0, "delay's deviation")?.abs(),
             );
         }
-        for FileNoise { source, jitter_s, late, lateness_s } in &file.noise {
+        for FileNoise { source, jitter_s, late, lateness_s, least_delay_s } in &file.noise {
             let positive = |v: f64, limit: f64| within(v, limit, "noise").map(f64::abs);
             let noise = KnownNoise {
                 jitter: positive(*jitter_s, 10.0)?,
                 late: (positive(*late, 0.4)?, positive(*lateness_s, 10.0)?),
+                least_delay: least_delay_s.map(|delay| positive(delay, 10.0)).transpose()?,
             };
             memory.set_noise(source, noise);
         }
@@ -219,7 +223,7 @@ mod tests {
         };
         memory.set_frequency(-4.25e-6, 1e-9);
         memory.set_delay("GPS", 0.142, 0.004);
-        memory.set_noise("PPS", KnownNoise { jitter: 1e-6, late: (0.02, 20e-6) });
+        memory.set_noise("PPS", KnownNoise { jitter: 1e-6, late: (0.02, 20e-6), least_delay: Some(2e-4) });
         let again = Memory::from_text(&memory.to_text()).unwrap();
         assert_eq!(again.delay("GPS"), memory.delay("GPS"));
         assert_eq!(again.noise("PPS"), memory.noise("PPS"));

@@ -9,6 +9,9 @@ const LN_2PI: f64 = 1.837_877_066_409_345_3;
 /// sqrt(pi).
 const SQRT_PI: f64 = 1.772_453_850_905_516;
 
+/// A smaller mass between two points of a normal is better told by its ln.
+const LEAST_MASS: f64 = 1e-200;
+
 /// ln erfc(x), also where erfc itself underflows. Relative error below 1e-9.
 pub fn ln_erfc(x: f64) -> f64 {
     if x < 20.0 {
@@ -40,24 +43,53 @@ pub fn normal_below(a: f64) -> f64 {
     0.5 * libm::erfc(-a / SQRT_2)
 }
 
-/// ln(exp(a) + exp(b)).
-pub fn ln_add(a: f64, b: f64) -> f64 {
-    let most = a.max(b);
-    let least = if most == a { b } else { a };
-    if most == f64::NEG_INFINITY { most } else { most + libm::log(1.0 + libm::exp(least - most)) }
+/// ln of a sum of terms whose ln are given, one exponential each.
+#[derive(Clone, Copy, Debug)]
+pub struct LnSum {
+    /// ln of the greatest term so far.
+    most: f64,
+    /// The sum in units of that.
+    sum: f64,
 }
 
-/// Mean and variance of N(mean, sd^2) cut to [0, inf).
-pub fn cut_to_positive(mean: f64, sd: f64) -> (f64, f64) {
+impl Default for LnSum {
+    fn default() -> Self {
+        Self { most: f64::NEG_INFINITY, sum: 0.0 }
+    }
+}
+
+impl LnSum {
+    /// Adds exp(`ln_term`).
+    pub fn add(&mut self, ln_term: f64) {
+        if ln_term == f64::NEG_INFINITY {
+            return;
+        }
+        if ln_term <= self.most {
+            self.sum += libm::exp(ln_term - self.most);
+        } else {
+            self.sum = self.sum * libm::exp(self.most - ln_term) + 1.0;
+            self.most = ln_term;
+        }
+    }
+
+    /// ln of the sum; -inf of nothing.
+    pub fn ln(&self) -> f64 {
+        if self.sum > 0.0 { self.most + libm::log(self.sum) } else { f64::NEG_INFINITY }
+    }
+}
+
+/// N(mean, sd^2) cut to [0, inf): ln of the mass that remains, mean, variance.
+pub fn cut_to_positive(mean: f64, sd: f64) -> (f64, f64, f64) {
     let a = -mean / sd;
+    let mass = ln_upper_tail(a);
     if a > 30.0 {
         // So far out that what remains is exponential.
         let scale = sd / a;
-        return (scale, scale * scale);
+        return (mass, scale, scale * scale);
     }
-    let hazard = libm::exp(ln_normal(a) - ln_upper_tail(a));
+    let hazard = libm::exp(ln_normal(a) - mass);
     let variance = 1.0 + a * hazard - hazard * hazard;
-    (mean + sd * hazard, sd * sd * variance.max(1e-6))
+    (mass, mean + sd * hazard, sd * sd * variance.max(1e-6))
 }
 
 /// N(mean, sd^2) cut to [-b, b]: ln of the mass that remains, mean, variance.
@@ -86,26 +118,33 @@ pub fn cut_to_interval(mean: f64, sd: f64, b: f64) -> (f64, f64, f64) {
     }
     let (low, high) = ((-b - mean) / sd, (b - mean) / sd);
     // The mass as a difference of the two tails on the side where they are small.
-    let (near, far) = if high <= 0.0 {
-        (ln_upper_tail(-high), ln_upper_tail(-low))
+    let (near, far) = if high <= 0.0 { (-high, -low) } else { (low, high) };
+    let mass = normal_below(-near) - normal_below(-far);
+    let (mass, at_low, at_high) = if mass > LEAST_MASS {
+        (libm::log(mass), libm::exp(ln_normal(low)) / mass, libm::exp(ln_normal(high)) / mass)
     } else {
-        (ln_upper_tail(low), ln_upper_tail(high))
+        let (near, far) = (ln_upper_tail(near), ln_upper_tail(far));
+        let mass = near + libm::log(1.0 - libm::exp((far - near).min(-1e-12)));
+        (mass, libm::exp(ln_normal(low) - mass), libm::exp(ln_normal(high) - mass))
     };
-    let mass = near + libm::log(1.0 - libm::exp((far - near).min(-1e-12)));
-    let at_low = libm::exp(ln_normal(low) - mass);
-    let at_high = libm::exp(ln_normal(high) - mass);
     let shift = at_low - at_high;
     let variance = sd * sd * (1.0 + low * at_low - high * at_high - shift * shift);
     let widest = sd.min(b) * sd.min(b);
     (mass, (mean + sd * shift).clamp(-b, b), variance.clamp(1e-6 * widest, widest))
 }
 
-/// The median; of an even count, the mean of the middle two. `None` of nothing.
+/// The median; of an even count, the mean of the middle two. `None` of nothing. Leaves the values in
+/// another order.
 pub fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = *values.get(middle)?;
-    if values.len() % 2 == 1 { Some(upper) } else { Some(0.5 * (upper + values.get(middle - 1)?)) }
+    let (middle, is_odd) = (values.len() / 2, values.len() % 2 == 1);
+    if values.is_empty() {
+        return None;
+    }
+    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    if is_odd {
+        return Some(*upper);
+    }
+    below.iter().copied().max_by(f64::total_cmp).map(|lower| 0.5 * (lower + *upper))
 }
 
 #[cfg(test)]
@@ -130,6 +169,20 @@ mod tests {
     }
 
     #[test]
+    fn sums_of_what_underflows_are_exact() {
+        let ln_sum = |terms: &[f64]| {
+            let mut sum = LnSum::default();
+            terms.iter().for_each(|term| sum.add(*term));
+            sum.ln()
+        };
+        assert_eq!(ln_sum(&[]), f64::NEG_INFINITY);
+        assert_eq!(ln_sum(&[f64::NEG_INFINITY]), f64::NEG_INFINITY);
+        for terms in [[-2000.0, -2001.0, f64::NEG_INFINITY], [f64::NEG_INFINITY, -2001.0, -2000.0]] {
+            assert!((ln_sum(&terms) - (-2000.0 + libm::log1p(libm::exp(-1.0)))).abs() < 1e-11);
+        }
+    }
+
+    #[test]
     fn ln_erfc_is_smooth_where_its_forms_meet() {
         assert!((ln_erfc(20.0 - 1e-9) - ln_erfc(20.0 + 1e-9)).abs() < 1e-6);
         assert!((ln_erfc(0.0)).abs() < 1e-15);
@@ -150,8 +203,9 @@ mod tests {
 
         #[test]
         fn positive_moments_match_numerical_integration(mean in -5.0f64..5.0) {
-            let (cut_mean, variance) = cut_to_positive(mean, 1.0);
-            let (_, want_mean, want_variance) = integrate(0.0, 12.0, |u| libm::exp(ln_normal(u - mean)));
+            let (mass, cut_mean, variance) = cut_to_positive(mean, 1.0);
+            let (want_mass, want_mean, want_variance) = integrate(0.0, 12.0, |u| libm::exp(ln_normal(u - mean)));
+            prop_assert!((libm::exp(mass) / want_mass - 1.0).abs() < 1e-4);
             prop_assert!((cut_mean / want_mean - 1.0).abs() < 1e-4);
             prop_assert!((variance / want_variance - 1.0).abs() < 1e-3);
         }
@@ -160,8 +214,8 @@ mod tests {
         fn cuts_are_finite_everywhere(mean in -1e6f64..1e6, sd in 1e-12f64..1e3, b in 1e-12f64..1e3) {
             let (mass, cut_mean, variance) = cut_to_interval(mean, sd, b);
             prop_assert!(!mass.is_nan() && cut_mean.abs() <= b && variance >= 0.0);
-            let (positive, variance) = cut_to_positive(mean, sd);
-            prop_assert!(positive >= 0.0 && variance >= 0.0);
+            let (mass, positive, variance) = cut_to_positive(mean, sd);
+            prop_assert!(!mass.is_nan() && positive >= 0.0 && variance >= 0.0);
         }
     }
 

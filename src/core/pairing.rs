@@ -198,18 +198,20 @@ impl MessageRecord {
         if self.delays.len() < FEWEST {
             return None;
         }
-        let mut sorted: Vec<f64> = self.delays.iter().copied().collect();
-        let middle = median(&mut sorted)?;
+        let mut delays = [0.0; WINDOW];
+        let given = self.delays.iter().zip(&mut delays).map(|(from, to)| *to = *from).count();
+        let middle = median(delays.get_mut(..given)?)?;
         // A message that came whole fractions of a second away from the rest has another cause.
-        let near: Vec<f64> = sorted.iter().copied().filter(|d| (d - middle).abs() < 0.5).collect();
-        if near.is_empty() {
+        let near = || self.delays.iter().copied().filter(|d| (d - middle).abs() < 0.5);
+        let count = near().count();
+        if count == 0 {
             // Half of them name one second and half another.
             return None;
         }
-        let n = near.len() as f64;
-        let mean = near.iter().sum::<f64>() / n;
+        let n = count as f64;
+        let mean = near().sum::<f64>() / n;
         // One prior message with 0.1 s of spread keeps the first few from looking too sure.
-        let spread = near.iter().map(|d| (d - mean) * (d - mean)).sum::<f64>() + 0.01;
+        let spread = near().map(|d| (d - mean) * (d - mean)).sum::<f64>() + 0.01;
         let sd = (spread / (n - 1.0).max(1.0)).sqrt();
         let error = (sd / n.sqrt()).max(LEAST_ERROR);
         let evidence_for = |shift: i64| {
@@ -225,13 +227,15 @@ impl MessageRecord {
             }
         };
         let around = -(mean.floor() as i64);
-        let candidates: Vec<(i64, f64)> =
-            (around - CANDIDATES..=around + CANDIDATES).map(|s| (s, evidence_for(s))).collect();
+        let mut candidates = [(0, 0.0); 2 * CANDIDATES as usize + 1];
+        for (candidate, shift) in candidates.iter_mut().zip(around - CANDIDATES..) {
+            *candidate = (shift, evidence_for(shift));
+        }
         let total: f64 = candidates.iter().map(|c| c.1).sum();
         let (shift, best) = candidates.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a })?;
         let others: f64 = candidates.iter().filter(|c| c.0 != shift).map(|c| c.1).sum();
         // Messages that do not even agree among themselves make no number.
-        let agree = near.len() * 5 >= sorted.len() * 4;
+        let agree = count * 5 >= self.delays.len() * 4;
         let doubt = if !agree || total <= 0.0 || best < 1e-3 { 1.0 } else { others / total };
         Some(Candidate {
             shift,

@@ -148,6 +148,8 @@ pub struct ErrorBound {
     pub residual: f64,
     /// Variance of the estimated phase as a polynomial in seconds since `raw`, s^2.
     pub variance: [f64; 4],
+    /// The model's standard deviation may be short by this factor, 1 or more.
+    pub doubt: f64,
     /// When the clock was last fed, and how far it goes from there by experience.
     pub coasting: Coasting,
     /// Standard deviations in the bound.
@@ -192,6 +194,7 @@ impl ErrorBound {
             path: 0.0,
             residual: 0.0,
             variance: [0.0; 4],
+            doubt: 1.0,
             coasting: Coasting::since(Timestamp::EPOCH),
             factor: 0.0,
         }
@@ -200,7 +203,7 @@ impl ErrorBound {
     /// The bound at a raw instant for all that can be measured, s: it holds if ways there and back
     /// take equally long, apart from their jitter.
     pub fn at(&self, raw: Timestamp<Raw>) -> f64 {
-        self.fixed + self.residual + self.factor * self.sigma(raw)
+        self.fixed + self.residual + self.factor * self.greatest_sigma(raw)
     }
 
     /// The bound at a raw instant whatever the ways do, s: the root distance of RFC 5905.
@@ -214,12 +217,43 @@ impl ErrorBound {
         self.residual + LEFT_OUT * self.sigma(raw)
     }
 
+    /// Seconds from a raw instant on until it reaches `limit`, s, to a hundredth of them; `None` if it is
+    /// infinite already.
+    pub fn lasts(&self, raw: Timestamp<Raw>, limit: f64) -> Option<f64> {
+        let at = |t: f64| self.distance(raw + Span::from_seconds(t));
+        let now = at(0.0);
+        if !now.is_finite() {
+            return None;
+        }
+        if now >= limit {
+            return Some(0.0);
+        }
+        let (mut low, mut high) = (1.0, 30.0 * 86_400.0);
+        if at(high) < limit {
+            return Some(high);
+        }
+        while high > 1.01 * low {
+            let middle = (low * high).sqrt();
+            if at(middle) < limit { low = middle } else { high = middle }
+        }
+        Some(low)
+    }
+
     /// One standard deviation of the estimated phase at a raw instant, s: what the model says or what
     /// experience says, whichever is more.
     pub fn sigma(&self, raw: Timestamp<Raw>) -> f64 {
+        self.doubting(1.0, raw)
+    }
+
+    /// The same, with what the model may be short by, s.
+    pub fn greatest_sigma(&self, raw: Timestamp<Raw>) -> f64 {
+        self.doubting(self.doubt, raw)
+    }
+
+    fn doubting(&self, doubt: f64, raw: Timestamp<Raw>) -> f64 {
         let t = (raw - self.raw).seconds().max(0.0);
         let [a, b, c, d] = self.variance;
-        let by_model = a + t * (b + t * (c + t * d));
+        let by_model = doubt * doubt * (a + t * (b + t * (c + t * d)));
         let by_experience = self.coasting.growth.variance((raw - self.coasting.since).seconds());
         by_model.max(by_experience).max(0.0).sqrt()
     }

@@ -106,6 +106,9 @@ const KEPT: usize = 64;
 /// Measurements that the interval is made of.
 const RECENT: usize = 8;
 
+/// Standard deviations, as a receiver gives them, in a half-width.
+const SIGMAS: f64 = 3.0;
+
 /// A source.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
@@ -308,43 +311,70 @@ impl Source {
         self.delay.map_or(0.5, |d| d.mean)
     }
 
-    /// What it stands for, against a common line from raw instants to local time. `rate_doubt` is how
-    /// far that line may be off in rate, s/s.
-    pub fn interval(
-        &self,
-        now: Timestamp<Raw>,
-        rate_doubt: f64,
-        local: impl Fn(Timestamp<Raw>) -> refclocks::Timestamp<refclocks::Tai>,
-    ) -> Option<Interval> {
+    /// Its last few measurements, the newest first, if they are not too old.
+    fn lately(&self, now: Timestamp<Raw>) -> impl Iterator<Item = &Measurement> {
         // However seldom a server is polled, its last few answers count.
         let (most, oldest) = match self.config.kind {
             SourceKind::Manual => (1, f64::INFINITY),
             _ => (RECENT, (libm::exp2(f64::from(self.poll)) * RECENT as f64).max(4096.0)),
         };
-        let recent: Vec<&Measurement> =
-            self.recent.iter().rev().take(most).take_while(|m| (now - m.raw).seconds() < oldest).collect();
-        let newest = recent.first()?;
+        self.recent.iter().rev().take(most).take_while(move |m| (now - m.raw).seconds() < oldest)
+    }
+
+    /// The one of them whose round trip took the least time.
+    fn quickest(&self, now: Timestamp<Raw>) -> Option<&Measurement> {
+        self.lately(now).min_by(|a, b| a.delay.unwrap_or(0.0).total_cmp(&b.delay.unwrap_or(0.0)))
+    }
+
+    /// The half-width of its interval that averaging does not shrink, and how much of that is its path's, s.
+    /// `poor` is what its receiver's fix is to be doubted by, s.
+    pub fn fixed(&self, now: Timestamp<Raw>, poor: f64) -> Option<(f64, f64)> {
+        let quickest = self.quickest(now)?;
+        let (fixed, path) = match self.config.kind {
+            SourceKind::Pulse | SourceKind::NumberedPulse => (0.0, 0.0),
+            SourceKind::Message => (self.delay_uncertainty(), 0.0),
+            SourceKind::Manual => (FIXED + 4.0 * NOISE, 0.0),
+            SourceKind::Network => {
+                let path = 0.5 * (quickest.delay.unwrap_or(0.0) + self.says.root_delay);
+                (path + self.says.root_dispersion, path)
+            }
+        };
+        Some((fixed + poor, path))
+    }
+
+    /// By its receiver's own word its time is as poor as this, s: half-width; 0 where it is good, or where
+    /// nothing is said.
+    pub fn poor_fix(&self) -> f64 {
+        let doubt = self.receiver.as_ref().and_then(|receiver| receiver.quality?.doubt());
+        SIGMAS * doubt.unwrap_or(0.0)
+    }
+
+    /// What it stands for, against a common line from raw instants to local time. `rate_doubt` is how
+    /// far that line may be off in rate, s/s; `poor` is what its receiver says against itself, s.
+    pub fn interval(
+        &self,
+        now: Timestamp<Raw>,
+        rate_doubt: f64,
+        poor: f64,
+        local: impl Fn(Timestamp<Raw>) -> refclocks::Timestamp<refclocks::Tai>,
+    ) -> Option<Interval> {
+        let recent = || self.lately(now);
+        let off = |m: &Measurement| (local(m.raw) - m.tai).seconds();
+        let newest = recent().next()?;
         let age = (now - newest.raw).seconds();
-        let mut offsets: Vec<f64> = recent.iter().map(|m| (local(m.raw) - m.tai).seconds()).collect();
-        let least = recent.iter().min_by(|a, b| a.delay.unwrap_or(0.0).total_cmp(&b.delay.unwrap_or(0.0)))?;
+        let mut offsets = [0.0; RECENT];
+        let given = recent().zip(&mut offsets).map(|(m, offset)| *offset = off(m)).count();
+        let offsets = offsets.get_mut(..given)?;
+        let least = self.quickest(now)?;
         let offset = match self.config.kind {
-            SourceKind::Network => (local(least.raw) - least.tai).seconds(),
-            _ => median(&mut offsets)?,
+            SourceKind::Network => off(least),
+            _ => median(offsets)?,
         };
-        let mut deviations: Vec<f64> = offsets.iter().map(|o| (o - offset).abs()).collect();
-        // The median deviation of a Gaussian is 0.6745 sd.
-        let jitter = median(&mut deviations)? / 0.6745;
-        let path = match self.config.kind {
-            SourceKind::Network => 0.5 * (least.delay.unwrap_or(0.0) + self.says.root_delay),
-            _ => 0.0,
-        };
-        let fixed = match self.config.kind {
-            SourceKind::Pulse | SourceKind::NumberedPulse => 0.0,
-            SourceKind::Message => self.delay_uncertainty(),
-            SourceKind::Manual => FIXED + 4.0 * NOISE,
-            SourceKind::Network => path + self.says.root_dispersion,
-        };
-        let span = (newest.raw - recent.last()?.raw).seconds() + age;
+        // They are deviations from here on. The median one of a Gaussian is 0.6745 sd.
+        offsets.iter_mut().for_each(|o| *o = (*o - offset).abs());
+        let jitter = median(offsets)? / 0.6745;
+        let (fixed, path) = self.fixed(now, poor)?;
+        let span = (newest.raw - recent().last()?.raw).seconds() + age;
         let width = fixed + 4.0 * jitter + 5e-6 + rate_doubt * span;
         Some(Interval { offset, fixed, path, width, jitter })
     }

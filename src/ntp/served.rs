@@ -12,6 +12,7 @@ use super::limit::Limits;
 use super::passing::{self, Ring};
 use super::smear::Smear;
 use crate::core::snapshot::Snapshot;
+use crate::sys::ports::Ports;
 
 /// The handles. Each is loaded once a batch; none is ever written from here.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Served {
     pub smear: Option<Smear>,
     /// By which keys requests may be signed.
     pub keys: Arc<ArcSwap<KeyTable>>,
+    /// The sockets that are bound to our port.
+    pub ports: Ports,
     /// What is not theirs goes here.
     pub ring: Ring,
 }
@@ -45,6 +48,7 @@ impl Served {
             board: Board::default(),
             smear: None,
             keys: Arc::default(),
+            ports: Ports::default(),
             ring: passing::ring().0,
         }
     }

@@ -15,6 +15,7 @@ use super::counters::{CounterSet, Counters};
 use super::responder::Responder;
 use super::served::Served;
 use crate::sys::batch::Wait;
+use crate::sys::ports::Ports;
 use crate::sys::steering::steer_by_address;
 use crate::sys::udp::UdpSocket;
 
@@ -92,16 +93,25 @@ pub struct Listener {
 ///
 /// [`BindError`], with the reason.
 pub fn bind(address: SocketAddr, workers: usize) -> Result<Listener, BindError> {
+    bind_beside(address, workers, &Ports::default())
+}
+
+/// The same, where peers may have sockets of ours on the port.
+///
+/// # Errors
+///
+/// As of [`bind`].
+pub fn bind_beside(address: SocketAddr, workers: usize, ports: &Ports) -> Result<Listener, BindError> {
     let failed = |source| BindError::new(address, source);
     let shared = workers > 1;
     if shared && address.port() != 0 {
-        UdpSocket::probe(address).map_err(failed)?;
+        UdpSocket::probe(address, ports).map_err(failed)?;
     }
-    let first = UdpSocket::server(address, shared).map_err(failed)?;
+    let first = UdpSocket::server_beside(address, shared, ports).map_err(failed)?;
     let address = first.local_address().map_err(failed)?;
     let mut sockets = vec![first];
     for _ in 1..workers {
-        sockets.push(UdpSocket::server(address, true).map_err(failed)?);
+        sockets.push(UdpSocket::server_beside(address, true, ports).map_err(failed)?);
     }
     if let (true, Some(socket), Ok(count)) = (shared, sockets.first(), u32::try_from(sockets.len())) {
         // A kernel without it spreads one client over all workers: limits are a little wider then.
@@ -133,6 +143,7 @@ impl Listener {
         served.board.add(workers.counters.clone());
         for (index, (socket, counters)) in self.sockets.into_iter().zip(counters).enumerate() {
             let socket = Arc::new(socket);
+            served.ports.add(&socket);
             workers.sockets.push(socket.clone());
             let responder = Responder::new(served.clone(), counters, workers.stop.clone());
             let thread = thread::Builder::new()
@@ -154,7 +165,9 @@ impl Listener {
         let counters: Arc<Counters> = Arc::default();
         let mut watched = Vec::new();
         for socket in self.sockets {
-            watched.push(Arc::new(socket).watch()?);
+            let socket = Arc::new(socket);
+            served.ports.add(&socket);
+            watched.push(socket.watch()?);
         }
         let responder = Responder::new(served.clone(), counters.clone(), Arc::default());
         let counters = CounterSet::new([counters]);

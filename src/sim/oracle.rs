@@ -12,7 +12,7 @@ use super::Scenario;
 use super::scenario::Model;
 use crate::core::measurement::Measurement;
 use crate::core::noise::{LateNoise, Noise};
-use crate::core::numerics::{cut_to_interval, ln_add, ln_gaussian};
+use crate::core::numerics::{LnSum, cut_to_interval, ln_gaussian};
 
 /// Jitter besides the excess delay that a server's samples are given, s^2.
 const LEAST_VARIANCE: f64 = 1e-14;
@@ -76,7 +76,7 @@ impl Oracle {
         let e = z - self.state[0];
         let (mean, variance) = match known {
             Known::Stamps(noise) => {
-                let posterior = noise.posterior(e, p, 0.0, 1.0, &mut noise.lesson());
+                let posterior = noise.posterior(e, p, 1.0, &mut noise.lesson(0.0));
                 (posterior.mean, posterior.variance)
             }
             Known::Packets(least) => packet(e, p, (m.delay.unwrap_or(0.0) - least).max(1e-12)),
@@ -123,7 +123,10 @@ fn packet(e: f64, p: f64, excess: f64) -> (f64, f64) {
     let (ln_mass, cut, cut_variance) = cut_to_interval(e, s.sqrt(), b);
     let broad = 100.0 * (s + excess * excess / 12.0);
     let (ln_good, ln_other) = (ln_mass - libm::log(2.0 * b), LN_SAFETY + ln_gaussian(e, broad));
-    let total = ln_add(ln_good, ln_other);
+    let mut sum = LnSum::default();
+    sum.add(ln_good);
+    sum.add(ln_other);
+    let total = sum.ln();
     let (good, other) = (libm::exp(ln_good - total), libm::exp(ln_other - total));
     let (mean_good, variance_good) = (gain * (e - cut), p * (1.0 - gain) + gain * gain * cut_variance);
     let (mean_other, variance_other) = (p / broad * e, p * (1.0 - p / broad));

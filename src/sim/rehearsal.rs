@@ -14,7 +14,7 @@ use refclocks::{Edge, Health, LocalStamp, Report, Sample};
 
 use super::judge::{Judge, Score};
 use super::scenario::Model;
-use super::{Happening, Scenario, ServerModel, World};
+use super::{Happening, Rng, Scenario, ServerModel, World};
 use crate::clock::{DisciplinedClock, SoftwareClock};
 use crate::core::event::Event;
 use crate::core::leap::UtcMap;
@@ -264,6 +264,7 @@ impl Device {
 pub fn association(server: &ServerModel, seed: u64) -> Association {
     let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 123));
     let ServerModel { iburst, minpoll, maxpoll, .. } = *server;
+    let mut rng = Rng::new(seed);
     Association::new(client::Config {
         address,
         iburst,
@@ -271,10 +272,9 @@ pub fn association(server: &ServerModel, seed: u64) -> Association {
         maxpoll,
         version: 4,
         key: None,
-        peer: false,
         xleave: false,
         filters: client::Filters::default(),
-        seed,
+        seed: std::array::from_fn(|_| rng.bits() as u8),
     })
 }
 

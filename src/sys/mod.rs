@@ -6,5 +6,6 @@ pub mod batch;
 pub mod control_message;
 pub mod departure;
 pub mod kernel_clock;
+pub mod ports;
 pub mod steering;
 pub mod udp;

@@ -11,6 +11,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::address::KernelAddress;
 use super::control_message::SO_TIMESTAMPNS_NEW;
+use super::ports::Ports;
 
 /// Octets of receive buffer a server asks for: about 20 ms of requests at 200 000 a second. The
 /// kernel's default overflows after 1.4 ms.
@@ -34,6 +35,15 @@ impl UdpSocket {
     ///
     /// Those of socket(2), setsockopt(2) and bind(2).
     pub fn server(address: SocketAddr, shared: bool) -> io::Result<Self> {
+        Self::server_beside(address, shared, &Ports::default())
+    }
+
+    /// The same, where others of ours may have the port for one peer each.
+    ///
+    /// # Errors
+    ///
+    /// As of [`UdpSocket::server`].
+    pub fn server_beside(address: SocketAddr, shared: bool, ports: &Ports) -> io::Result<Self> {
         let socket = Self::open(address, 0)?;
         if shared {
             socket.set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
@@ -51,7 +61,7 @@ impl UdpSocket {
         if socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, SERVER_BUFFER).is_err() {
             let _ = socket.set(libc::SOL_SOCKET, libc::SO_RCVBUF, SERVER_BUFFER);
         }
-        socket.bind(address)?;
+        ports.bind(&socket, address)?;
         Ok(socket)
     }
 
@@ -60,12 +70,12 @@ impl UdpSocket {
     /// # Errors
     ///
     /// Those of socket(2) and bind(2); `AddrInUse` if somebody is there already.
-    pub fn probe(address: SocketAddr) -> io::Result<()> {
+    pub fn probe(address: SocketAddr, ports: &Ports) -> io::Result<()> {
         let socket = Self::open(address, 0)?;
         if address.is_ipv6() {
             socket.set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
         }
-        socket.bind(address)
+        ports.bind(&socket, address)
     }
 
     /// A client's socket: an ephemeral port, connected, so that the kernel drops what others send
@@ -85,10 +95,37 @@ impl UdpSocket {
         if let Some(from) = from {
             socket.bind(SocketAddr::new(from, 0))?;
         }
-        let address = KernelAddress::new(server);
-        // SAFETY: the pointer and length describe `address`, which outlives the call.
-        check(unsafe { libc::connect(socket.as_raw_fd(), address.octets.as_ptr().cast(), address.len) })?;
+        socket.connect(server)?;
         Ok(socket)
+    }
+
+    /// The same for a peer, which knows us by our port: it is `from`'s, beside whatever of ours answers there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`UdpSocket::client`]; `AddrInUse` if another program has the port.
+    pub fn peer(peer: SocketAddr, from: SocketAddr, interface: Option<&str>, ports: &Ports) -> io::Result<Arc<Self>> {
+        let socket = Self::open(peer, libc::SOCK_NONBLOCK)?;
+        socket.stamp_arrivals()?;
+        if let Some(interface) = interface {
+            socket.bind_to_interface(interface)?;
+        }
+        if peer.is_ipv6() {
+            socket.set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+        }
+        ports.bind(&socket, from)?;
+        socket.connect(peer)?;
+        let socket = Arc::new(socket);
+        ports.add(&socket);
+        Ok(socket)
+    }
+
+    /// Hears that address alone from now on, and sends to it.
+    fn connect(&self, to: SocketAddr) -> io::Result<()> {
+        let address = KernelAddress::new(to);
+        // SAFETY: the pointer and length describe `address`, which outlives the call.
+        check(unsafe { libc::connect(self.as_raw_fd(), address.octets.as_ptr().cast(), address.len) })?;
+        Ok(())
     }
 
     /// The address it is bound to.
@@ -171,7 +208,7 @@ impl UdpSocket {
     pub fn watch(self: Arc<Self>) -> io::Result<AsyncFd<Arc<Self>>> {
         self.set_nonblocking()?;
         // SAFETY: `as_raw_fd` always names the descriptor that the socket owns, and the runtime drops
-        // its registration before its share of the socket, which is closed with the last one.
+        // its registration before its share of the socket, the last of which closes it.
         let watched = unsafe { AsyncFd::register_with_interest(self, Self::ARRIVALS) };
         watched.map_err(Into::into)
     }
@@ -237,7 +274,7 @@ impl UdpSocket {
         Ok(())
     }
 
-    fn bind(&self, address: SocketAddr) -> io::Result<()> {
+    pub(super) fn bind(&self, address: SocketAddr) -> io::Result<()> {
         let address = KernelAddress::new(address);
         // SAFETY: the pointer and length describe `address`, which outlives the call.
         check(unsafe { libc::bind(self.as_raw_fd(), address.octets.as_ptr().cast(), address.len) })?;

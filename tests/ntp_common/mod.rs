@@ -42,6 +42,7 @@ pub fn made_up_snapshot() -> Snapshot {
             residual: 0.0,
             variance: [0.0; 4],
             coasting: Coasting::since(raw),
+            doubt: 1.0,
             factor: 1.0,
         },
         system: SystemVariables {

@@ -313,7 +313,7 @@ impl Session {
         report.tai_minus_utc = self.leap_gps.and_then(|l| i32::try_from(l.checked_add(19)?).ok());
         if self.told.as_ref() != Some(&report) {
             self.told = Some(report.clone());
-            self.reports.push_back((Stream::Message, Report::Receiver(report)));
+            self.reports.push_back((Stream::Message, Report::Receiver(Box::new(report))));
         }
     }
 

@@ -79,6 +79,22 @@ impl<'a> Fields<'a> {
         text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
     }
 
+    /// A length with its sign, m. What no length on Earth is counts as not told.
+    pub fn length(&self, i: usize) -> Option<f64> {
+        self.get(i).parse().ok().filter(|metres: &f64| metres.abs() < 1e9)
+    }
+
+    /// A standard deviation, m; some give an expected error with a sign. Zero is what receivers send that do
+    /// not know.
+    pub fn deviation(&self, i: usize) -> Option<f64> {
+        self.length(i).map(f64::abs).filter(|metres| *metres > 0.0)
+    }
+
+    /// Three, from this field on.
+    pub fn deviations(&self, i: usize) -> Option<[f64; 3]> {
+        Some([self.deviation(i)?, self.deviation(i + 1)?, self.deviation(i + 2)?])
+    }
+
     pub fn time(&self, i: usize) -> Result<Option<Time>, ParseError> {
         let text = self.get(i);
         if text.is_empty() {

@@ -105,6 +105,20 @@ pub enum Sentence {
         /// The satellites of this part.
         satellites: [Option<Satellite>; 4],
     },
+    /// Standard deviations of the fix (GST), m. They are given with a time of day, and no word on it.
+    Gst {
+        /// Of the distances to the satellites.
+        ranges: Option<f64>,
+        /// Of the position: north, east, up.
+        position: Option<[f64; 3]>,
+    },
+    /// The receiver's own check of the satellites (GBS).
+    Gbs {
+        /// Standard deviations of the position: north, east, up, m.
+        position: Option<[f64; 3]>,
+        /// The satellite whose signal most likely is wrong, and by how much, m.
+        failing: Option<(u16, Option<f64>)>,
+    },
     /// The state of the antenna, in a text of u-blox's.
     Antenna(Option<Antenna>),
     /// Anything else that is well-formed.
@@ -194,6 +208,11 @@ impl Sentence {
             b"GSV" => {
                 let part = |i| f.number(i).and_then(|n| u8::try_from(n).ok()).unwrap_or(1);
                 Self::Gsv { part: (part(1), part(2)), satellites: std::array::from_fn(|i| f.satellite(4 + 4 * i)) }
+            }
+            b"GST" => Self::Gst { ranges: f.deviation(2), position: f.deviations(6) },
+            b"GBS" => {
+                let failing = f.number(5).filter(|number| *number > 0);
+                Self::Gbs { position: f.deviations(2), failing: failing.map(|number| (number, f.length(7))) }
             }
             b"TXT" => match f.get(4).split_once("ANTSTATUS=") {
                 Some((_, "OK")) => Self::Antenna(Some(Antenna::Ok)),
@@ -320,6 +339,24 @@ mod tests {
     }
 
     #[test]
+    fn quality_is_read_where_it_is_told() {
+        assert_eq!(
+            parse("GPGST,131521.00,21,5.1,3.2,67.0,0.70,0.49,1.1"),
+            Ok(Sentence::Gst { ranges: Some(21.0), position: Some([0.70, 0.49, 1.1]) })
+        );
+        assert_eq!(parse("GNGST,131521.00,,,,,,,"), Ok(Sentence::Gst { ranges: None, position: None }));
+        assert_eq!(parse("GNGST,,0.0,,,,0.0,inf,nan"), Ok(Sentence::Gst { ranges: None, position: None }));
+        assert_eq!(
+            parse("GPGBS,131528.00,0.7,0.5,1.0,,,,"),
+            Ok(Sentence::Gbs { position: Some([0.7, 0.5, 1.0]), failing: None })
+        );
+        assert_eq!(
+            parse("GNGBS,131528.00,-3.1,-2.1,1.0,19,,-21.4,3.5,1,0"),
+            Ok(Sentence::Gbs { position: Some([3.1, 2.1, 1.0]), failing: Some((19, Some(-21.4))) })
+        );
+    }
+
+    #[test]
     fn vendors_sentences() {
         let garmin = parse("PGRMF,290,293895,160305,093802,13,5213.1439,N,02100.6511,E,A,2,0,226,2,1").unwrap();
         assert_eq!(garmin.date(), Some(Date { year: 2005, month: 3, day: 16 }));
@@ -355,7 +392,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..120), body in "(GP|GN|P)(RMC|ZDA|GGA|GSV|GSA|GLL|GNS|TXT|ZDG|GRMF|UBX)[,0-9A-Z.-]{0,60}") {
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..120), body in "(GP|GN|P)(RMC|ZDA|GGA|GSV|GSA|GLL|GNS|TXT|ZDG|GST|GBS|GRMF|UBX)[,0-9A-Z.-]{0,60}") {
             let _ = Parsed::from_bytes(&bytes);
             let _ = parse(&body);
         }

@@ -43,8 +43,13 @@ impl Driver {
         self.mind.become_state(phase, reason, now);
     }
 
-    /// The line's speed changed.
+    /// The line's speed changed: the receiver there may be another, or restarted.
     pub fn set_baud(&mut self, baud: Option<u32>) {
+        self.mind.setup = None;
+        self.follow_speed(baud);
+    }
+
+    fn follow_speed(&mut self, baud: Option<u32>) {
         self.framer.restart(baud);
         self.mind.config.baud = baud;
         self.mind.bytes_since_frame = 0;
@@ -69,7 +74,8 @@ impl Driver {
             };
             heard.iter().for_each(&mut tell);
         });
-        if mind.bytes_since_frame > GARBAGE && mind.last_frame.is_none_or(|at| arrived - at > QUIET) {
+        let tries_a_speed = mind.setup.as_ref().is_some_and(Setup::tries_a_speed);
+        if mind.bytes_since_frame > GARBAGE && !tries_a_speed && mind.last_frame.is_none_or(|at| arrived - at > QUIET) {
             let reason = DeviceReason::Garbage { bytes: mind.bytes_since_frame, baud: mind.config.baud };
             mind.become_state(DevicePhase::Faulty, reason, arrived);
         }
@@ -101,6 +107,14 @@ impl Driver {
     /// What to send to the receiver: nothing, unless it is to be set up.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         self.mind.setup.as_mut()?.poll_transmit()
+    }
+
+    /// The speed that the receiver was told to have, bit/s: the line is to follow, once nothing is left to
+    /// send.
+    pub fn poll_speed(&mut self) -> Option<u32> {
+        let speed = self.mind.setup.as_mut()?.poll_speed()?;
+        self.follow_speed(Some(speed));
+        Some(speed)
     }
 
     /// The next report.

@@ -7,7 +7,8 @@ use crate::nmea::write;
 use crate::receiver::{Checksums, SawtoothUse};
 use crate::report::{ComingLeap, Fix, LeapIndicator, Remark, Sample};
 use crate::time::{Span, Utc};
-use crate::ubx::setup::Wishes;
+use crate::ubx::setup::tests::simulated_ublox::Receiver;
+use crate::ubx::setup::{Outcome, Wishes};
 use crate::ubx::write as ubx_write;
 
 const BUILT: &str = "2025-07-01T00:00:00Z";
@@ -305,6 +306,21 @@ fn a_coming_leap_second_is_told_with_the_samples_and_with_the_sky() {
     assert_eq!(last.tai_minus_utc, Some(37));
 }
 
+/// Lets a receiver answer what it is sent, as long as something is sent.
+fn answer(line: &mut Line, receiver: &mut Receiver) -> usize {
+    let mut sent = 0;
+    while let Some(bytes) = line.driver.poll_transmit() {
+        sent += 1;
+        let answers = if line.driver.mind.config.baud.is_none_or(|b| b == receiver.baud) {
+            receiver.hears(&bytes)
+        } else {
+            vec![]
+        };
+        answers.iter().for_each(|answer| line.driver.handle_bytes(answer, line.now));
+    }
+    sent
+}
+
 #[test]
 fn a_receiver_is_set_up_only_if_that_is_asked_for() {
     let second = |k| ubx_write::nav_pvt(&civil("2026-01-01T12:00:00Z", k), 0, true);
@@ -314,18 +330,70 @@ fn a_receiver_is_set_up_only_if_that_is_asked_for() {
     let mut line = Line::new(Config { configure: Some(Wishes::default()), ..Config::default() });
     assert_eq!(line.driver.poll_transmit(), None, "the speed may be wrong");
     line.says(second(0));
-    assert_eq!(line.driver.poll_transmit(), Some(ubx_write::message(0x0a, 4, &[])));
-    let mut version = [0; 70];
-    version[40..53].copy_from_slice(b"PROTVER=18.00");
-    line.says(ubx_write::message(0x0a, 4, &version));
-    let mut sent = 0;
-    while let Some(bytes) = line.driver.poll_transmit() {
-        sent += 1;
-        line.driver.handle_bytes(&ubx_write::message(5, 1, &bytes[2..4]), line.now);
+    let mut receiver = Receiver::new(18);
+    receiver.lacks = vec![256 + 0x35];
+    // The version and the port; each setting asked for, set, and asked for again, but the one it does not have.
+    assert_eq!(answer(&mut line, &mut receiver), 2 + 3 * 8 - 1);
+    let reports: Vec<Report> = std::iter::from_fn(|| line.driver.poll_report()).collect();
+    let [Report::Remark(remark)] = &reports[..] else { panic!("{reports:?}") };
+    assert_eq!(remark.to_string(), "setting up the receiver: it is set up but for NAV-SAT (refused)");
+    let mut told = None;
+    for k in 1..6 {
+        line.driver.handle_bytes(&second(k), line.now);
+        line.now += ONE_SECOND;
+        told = std::iter::from_fn(|| line.driver.poll_report()).fold(told, |told, r| match r {
+            Report::Receiver(r) => r.set_up,
+            _ => told,
+        });
     }
-    assert_eq!(sent, 8);
+    let Some(Outcome::Done(not_taken)) = told else { panic!("{told:?}") };
+    assert_eq!((not_taken.len(), not_taken[0].subject.as_str(), not_taken[0].extra), (1, "NAV-SAT", true));
+}
+
+#[test]
+fn a_receiver_that_was_restarted_is_set_up_again() {
+    let rmc = |k| write::rmc("GP", &civil("2026-01-01T12:00:00Z", k), true).into_bytes();
+    let mut line = Line::new(Config { configure: Some(Wishes::default()), ..Config::default() });
+    let mut receiver = Receiver::new(27);
+    let mut sent = Vec::new();
+    for k in 0..60 {
+        line.says(rmc(k));
+        // From second 20 on it has forgotten that it was to send messages.
+        if (1..20).contains(&k) {
+            line.says_for(&ubx_write::nav_pvt(&civil("2026-01-01T12:00:00Z", k), 0, true), Span::ZERO);
+        }
+        if k == 20 {
+            receiver = Receiver::new(27);
+        }
+        if answer(&mut line, &mut receiver) > 0 {
+            sent.push(k);
+        }
+    }
+    assert_eq!(sent, [0, 31, 43, 55], "once, and as long as it does not speak");
+}
+
+#[test]
+fn the_line_follows_the_receiver_to_its_new_speed() {
+    let wishes = Wishes { baud: Some(115_200), timing: None };
+    let mut line = Line::new(Config { baud: Some(9600), configure: Some(wishes), ..Config::default() });
+    let mut receiver = Receiver::new(18);
+    line.says(write::rmc("GP", &civil("2026-01-01T12:00:00Z", 0), true));
+    let mut speeds = Vec::new();
+    for _ in 0..100 {
+        answer(&mut line, &mut receiver);
+        speeds.extend(line.driver.poll_speed());
+        let Some(due) = line.driver.mind.setup.as_ref().and_then(Setup::poll_timeout) else { break };
+        line.now = line.now.max(due);
+        line.driver.handle_timeout(line.now);
+        // What comes in between, at another speed, makes no sense; that is not the receiver's fault.
+        if line.driver.mind.config.baud != Some(receiver.baud) {
+            line.driver.handle_bytes(&[0xf0; 500], line.now);
+        }
+        assert_ne!(line.phase(), Some(DevicePhase::Faulty));
+    }
+    assert_eq!((speeds, receiver.baud), (vec![115_200], 115_200));
     let remarks: Vec<Report> = std::iter::from_fn(|| line.driver.poll_report()).collect();
-    assert!(matches!(remarks[..], [Report::Remark(Remark::Granted { .. })]), "{remarks:?}");
+    assert!(remarks.iter().any(|r| matches!(r, Report::Remark(Remark::Granted { .. }))), "{remarks:?}");
 }
 
 #[test]

@@ -41,6 +41,8 @@ impl Speaker {
             Sentence::Zdg { .. } => "ZDG",
             Sentence::Pgrmf { .. } => "PGRMF",
             Sentence::Pubx04 { .. } => "PUBX,04",
+            // GST and GBS name a time as well, and some receivers that of the fix before.
+            Sentence::Gst { .. } | Sentence::Gbs { .. } => return None,
             Sentence::Gsa { .. } | Sentence::Gsv { .. } | Sentence::Antenna(_) | Sentence::Other => return None,
         };
         Some(Self::Nmea(talker, name))

@@ -13,13 +13,16 @@ use crate::device::{DevicePhase, DeviceReason, DeviceState, Health};
 use crate::nmea::{Date, DateFold, ParseError, Parsed, Sentence, Time};
 use crate::report::{Fix, LeapIndicator, LocalStamp, Remark, Report, Sample, Sawtooth};
 use crate::time::{Raw, Span, Tai, Timestamp, Utc};
-use crate::ubx::setup::{self, Setup};
+use crate::ubx::setup::{Outcome as SetUp, Setup};
 use crate::ubx::{self, Message, Pulse};
 
 /// Silence after which the device is stale.
 pub(super) const QUIET: Span = Span::from_whole_seconds(4);
 /// A reader that was held up has caught up after this.
 const CATCHING_UP: Span = Span::from_whole_seconds(1);
+/// A receiver that was set up sends messages every second: so long without one, among sentences, and it was
+/// restarted.
+const FORGOTTEN: Span = Span::from_whole_seconds(10);
 /// GPS time in `$GPZDG` names the pulse to come.
 const ONE_SECOND: Span = Span::from_whole_seconds(1);
 
@@ -70,6 +73,8 @@ pub(super) struct Mind {
     pub bytes_since_frame: u64,
     /// Setting the receiver up, where that was asked for; begun as soon as it is understood.
     pub setup: Option<Setup>,
+    /// When the last UBX message came.
+    pub last_message: Option<Timestamp<Raw>>,
 }
 
 impl Mind {
@@ -91,25 +96,33 @@ impl Mind {
             opened: None,
             bytes_since_frame: 0,
             setup: None,
+            last_message: None,
         }
     }
 
     /// Takes a step of the set-up, and tells how it ended when it does.
     pub fn step_setup(&mut self, now: Timestamp<Raw>, step: impl FnOnce(&mut Setup)) {
         if let (None, Some(wishes), Some(_)) = (&self.setup, self.config.configure, self.last_frame) {
-            self.setup = Some(Setup::new(wishes, now));
+            self.setup = Some(Setup::new(wishes, self.config.baud, now));
         }
         let Some(setup) = &mut self.setup else { return };
         step(setup);
         let Some(outcome) = setup.poll_outcome() else { return };
-        let refused = |why| Remark::Refused { what: "setting up the receiver", why };
-        self.reports.push_back(Report::Remark(match outcome {
-            setup::Outcome::Done => Remark::Granted { what: "the receiver is set up" },
-            setup::Outcome::Refused(subjects) => refused(format!("it refuses {}", subjects.join(", "))),
-            setup::Outcome::NoAnswer => {
-                refused("it does not answer: it is no u-blox, or the line to it is not connected".into())
-            }
+        self.reports.push_back(Report::Remark(match &outcome {
+            SetUp::Done(not_taken) if not_taken.is_empty() => Remark::Granted { what: "the receiver is set up" },
+            other => Remark::Refused { what: "setting up the receiver", why: other.to_string() },
         }));
+        self.sky.hear_of_setup(Some(outcome));
+    }
+
+    /// A receiver that was restarted has forgotten what it was set to: it sends sentences as before, and
+    /// messages no more.
+    fn set_up_again_if_forgotten(&mut self, now: Timestamp<Raw>) {
+        let forgotten = self.last_message.is_some_and(|at| now - at > FORGOTTEN);
+        if forgotten && self.setup.as_ref().is_some_and(Setup::made_it_speak) {
+            self.setup = None;
+            self.last_message = None;
+        }
     }
 
     pub fn handle_open(&mut self, now: Timestamp<Raw>) {
@@ -119,6 +132,8 @@ impl Mind {
         self.dating.forget();
         self.checksum_seen = false;
         self.setup = None;
+        self.sky.hear_of_setup(None);
+        self.last_message = None;
         self.last_frame = None;
         self.valid = false;
         self.worded = None;
@@ -162,6 +177,7 @@ impl Mind {
         // At a wrong speed, bytes that look like an unknown sentence come by chance.
         let counts = checked || (without && sentence != Sentence::Other);
         if counts {
+            self.set_up_again_if_forgotten(place.arrived);
             self.understood(place);
             self.sky.push(talker, &sentence);
         } else {
@@ -209,6 +225,7 @@ impl Mind {
                 return None;
             }
         };
+        self.last_message = Some(place.arrived);
         self.understood(place);
         self.sky.push_message(&message);
         let (name, instant, valid, resolved) = match message {
@@ -230,6 +247,10 @@ impl Mind {
             }
             Message::Ack { of, taken } => {
                 self.step_setup(place.arrived, |setup| setup.handle_answer(of, taken, place.arrived));
+                return None;
+            }
+            Message::Setting { id, payload } => {
+                self.step_setup(place.arrived, |setup| setup.handle_setting(id, payload, place.arrived));
                 return None;
             }
             Message::TimTp(m) => {
@@ -340,7 +361,7 @@ impl Mind {
         if self.cycle.note(utc)
             && let Some(report) = self.sky.finish_cycle()
         {
-            self.reports.push_back(Report::Receiver(report));
+            self.reports.push_back(Report::Receiver(Box::new(report)));
         }
         match self.cycle.carries(said.speaker) {
             Err(Unsteady) => return Outcome::Unsteady,
@@ -405,7 +426,7 @@ impl Mind {
         self.health.no_fix += 1;
         self.cycle.restart();
         if let Some(report) = self.sky.finish_cycle() {
-            self.reports.push_back(Report::Receiver(report));
+            self.reports.push_back(Report::Receiver(Box::new(report)));
         }
         let reason = DeviceReason::NoFix { satellites_used: self.sky.used_without_fix() };
         self.become_state(DevicePhase::WaitingForFix, reason, now);

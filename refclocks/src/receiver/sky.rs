@@ -2,8 +2,10 @@
 //! from UBX messages.
 
 use crate::nmea::Sentence;
+use crate::quality::{Failing, Quality};
 use crate::report::{Antenna, ComingLeap, Constellation, Fix, Jamming, ReceiverReport, Satellite, Spoofing};
 use crate::time::{Timestamp, Utc};
+use crate::ubx::setup::Outcome;
 use crate::ubx::{Message, NavTimeLs};
 
 /// Satellites kept of a list, and numbers of satellites used: more than any receiver sees. A line
@@ -11,6 +13,8 @@ use crate::ubx::{Message, NavTimeLs};
 const MOST: usize = 64;
 /// Lists kept: one of each talker.
 const LISTS: usize = 16;
+/// Cycles after which what was said of the fix is of another fix: some say it every fifth second only.
+const UNSAID: u8 = 20;
 /// TAI - GPS, s: for ever.
 const TAI_MINUS_GPS: i32 = 19;
 
@@ -34,6 +38,9 @@ pub(super) struct Sky {
     /// By MON-HW or MON-RF, and by SEC-SIG, which knows better.
     jamming: [Option<Jamming>; 2],
     spoofing: [Option<Spoofing>; 2],
+    /// What it says of its fix, and for how many cycles it has not.
+    quality: Quality,
+    unsaid: u8,
     /// The report under construction, and the last one told.
     next: ReceiverReport,
     told: ReceiverReport,
@@ -71,6 +78,17 @@ impl Sky {
                     }
                 }
             }
+            Sentence::Gst { ranges, position } => {
+                (self.quality.ranges_m, self.unsaid) = (*ranges, 0);
+                self.quality.position_m = *position;
+            }
+            Sentence::Gbs { position, failing } => {
+                self.unsaid = 0;
+                // What it expects; GST knows better.
+                self.quality.position_m = self.quality.position_m.or(*position);
+                self.quality.failing =
+                    failing.map(|(number, bias_m)| Failing { constellation: system(talker, number), number, bias_m });
+            }
             Sentence::Antenna(antenna) => self.antenna = *antenna,
             Sentence::Pgrmf { valid: true, leap_seconds: Some(leap), .. }
             | Sentence::Pubx04 { leap_seconds: Some(leap), .. } => self.hear_of_gps_minus_utc(i32::from(*leap)),
@@ -85,6 +103,13 @@ impl Sky {
                 self.fix = m.fix;
                 self.satellites_used = Some(m.satellites.into());
                 self.used_without_fix = (!m.valid).then_some(m.satellites.into());
+                let [horizontal, up] = m.position_accuracy.map(|mm| f64::from(mm) * 1e-3);
+                if m.valid && horizontal > 0.0 {
+                    let each = horizontal * std::f64::consts::FRAC_1_SQRT_2;
+                    self.quality.position_m = Some([each, each, up]);
+                    self.quality.time_s = Some(f64::from(m.accuracy) * 1e-9);
+                    self.unsaid = 0;
+                }
             }
             Message::NavTimeGps(m) if m.resolved => self.hear_of_gps_minus_utc(m.leap_seconds.into()),
             Message::NavStatus(m) => {
@@ -144,6 +169,11 @@ impl Sky {
         self.leap
     }
 
+    /// How the set-up of the receiver ended, if it did.
+    pub fn hear_of_setup(&mut self, outcome: Option<Outcome>) {
+        self.next.set_up = outcome;
+    }
+
     /// The cycle is over: what the receiver sees, if it changed.
     pub fn finish_cycle(&mut self) -> Option<ReceiverReport> {
         let satellites = &mut self.next.satellites;
@@ -154,6 +184,7 @@ impl Sky {
             satellites.extend(listed.map(|s| Satellite { used: self.used.contains(&s.number), ..*s }));
         }
         self.used.clear();
+        self.next.quality = self.finish_quality();
         self.next.fix = self.fix;
         self.next.satellites_used = self.satellites_used;
         self.next.tai_minus_utc = self.tai_minus_utc;
@@ -166,6 +197,18 @@ impl Sky {
         }
         self.told.clone_from(&self.next);
         Some(self.next.clone())
+    }
+
+    /// What it says of its fix, as long as it has one and goes on saying so.
+    fn finish_quality(&mut self) -> Option<Quality> {
+        self.unsaid = self.unsaid.saturating_add(1);
+        if self.unsaid > UNSAID {
+            self.quality = Quality::default();
+        }
+        if !self.has_fix() || self.quality == Quality::default() {
+            return None;
+        }
+        self.told.quality.filter(|told| told.is_like(&self.quality)).or(Some(self.quality))
     }
 
     /// Satellites used when the receiver last said that it has no fix.
@@ -211,6 +254,27 @@ mod tests {
             }
         }
         assert_eq!((sky.growing.len(), sky.used.len()), (MOST, MOST));
+    }
+
+    #[test]
+    fn what_it_says_of_its_fix_is_told_as_long_as_it_says_so() {
+        let mut sky = Sky::default();
+        let hear = |sky: &mut Sky, body: &str| {
+            let parsed = Parsed::from_bytes(sentence(body).trim_end().as_bytes()).unwrap();
+            sky.push(parsed.talker, &parsed.sentence);
+        };
+        hear(&mut sky, "GPGBS,131528.00,0.8,0.6,1.2,70,,-150.5,3.5");
+        hear(&mut sky, "GPGST,131528.00,21,,,,0.70,0.50,1.1");
+        let told = sky.finish_cycle().unwrap().quality.unwrap();
+        assert_eq!((told.position_m, told.ranges_m), (Some([0.70, 0.50, 1.1]), Some(21.0)));
+        let failing = Failing { constellation: Constellation::Glonass, number: 70, bias_m: Some(-150.5) };
+        assert_eq!(told.failing, Some(failing));
+        hear(&mut sky, "GPGST,131529.00,22,,,,0.75,0.52,1.1");
+        assert_eq!(sky.finish_cycle(), None, "no news");
+        hear(&mut sky, "GPGST,131530.00,22,,,,4100,3900,9000");
+        assert!(sky.finish_cycle().unwrap().quality.unwrap().doubt().is_some_and(|doubt| doubt > 30e-6));
+        let last = (0..30).filter_map(|_| sky.finish_cycle()).last();
+        assert_eq!(last.unwrap().quality, None);
     }
 
     #[test]

@@ -63,7 +63,9 @@ async fn listen(
     sink: &mut impl FnMut(Delivery),
 ) -> DeviceReason {
     let mut buffer = [0; 4096];
-    let mut hunt = Hunt::new(config.baud.is_none() && !tty.get_ref().is_pty(), raw_now());
+    // A receiver that is to be set to a speed has another one perhaps.
+    let may_differ = config.baud.is_none() || config.receiver.configure.is_some();
+    let mut hunt = Hunt::new(may_differ && !tty.get_ref().is_pty(), raw_now());
     loop {
         let due = driver.poll_timeout().into_iter().chain(hunt.poll_timeout()).min();
         let wait = due.map(|at| (at - raw_now()).to_duration());
@@ -97,6 +99,10 @@ async fn listen(
         while let Some(bytes) = driver.poll_transmit() {
             // What does not go out is not answered, and then sent again or given up.
             let _ = tty.get_ref().write(&bytes);
+        }
+        if let Some(speed) = driver.poll_speed() {
+            // Where the port cannot follow, the receiver is not heard, and asked to come back.
+            let _ = tty.get_ref().set_baud(speed);
         }
         if let Some(speed) = hunt.next_speed(raw_now())
             && tty.get_ref().set_baud(speed).is_ok()

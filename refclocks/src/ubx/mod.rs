@@ -58,6 +58,13 @@ pub enum Message<'a> {
         /// Or did it refuse it?
         taken: bool,
     },
+    /// How something is set, in answer to a question.
+    Setting {
+        /// Which: the message's number.
+        id: u8,
+        /// As the setting's own message has it.
+        payload: &'a [u8],
+    },
     /// Anything else.
     Other,
 }
@@ -125,6 +132,7 @@ impl<'a> Message<'a> {
                 let p = of_length("ACK", length == 2)?;
                 Self::Ack { of: (p.u8(0), p.u8(1)), taken: taken == 1 }
             }
+            (0x06, id) => Self::Setting { id, payload: frame.payload },
             _ => Self::Other,
         })
     }

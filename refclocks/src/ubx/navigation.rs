@@ -10,7 +10,7 @@ const WORST_ACCURACY: u32 = 10_000_000;
 /// A leap second is announced half a year before at most, and receivers count down from less, s.
 const LONGEST_NOTICE: i32 = 200 * 86_400;
 
-/// NAV-PVT. Time only; the position is no business of a clock.
+/// NAV-PVT. Time, and how well the position is known, which is no business of a clock itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NavPvt {
     /// UTC; `None` where the fields hold no date or time.
@@ -25,6 +25,8 @@ pub struct NavPvt {
     pub fix: Option<Fix>,
     /// Satellites used.
     pub satellites: u8,
+    /// Standard deviations of the position, horizontal and vertical, mm; 0 where it does not say.
+    pub position_accuracy: [u32; 2],
 }
 
 /// An instant as UBX has it: whole seconds, which may be second 60, and signed nanoseconds from there.
@@ -70,6 +72,7 @@ impl NavPvt {
             accuracy,
             fix: fix_type(fix),
             satellites: p.u8(23),
+            position_accuracy: [p.u32(40), p.u32(44)],
         })
     }
 }

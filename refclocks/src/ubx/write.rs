@@ -26,6 +26,9 @@ pub fn nav_pvt(at: &CivilTime, nanos: i32, valid: bool) -> Vec<u8> {
     put(&mut p, 12, &accuracy.to_le_bytes());
     put(&mut p, 16, &nanos.to_le_bytes());
     put(&mut p, 20, if valid { &[3, 1, 0xea, 9] } else { &[0, 0, 0, 0] });
+    let [horizontal, vertical]: [u32; 2] = if valid { [1414, 2000] } else { [u32::MAX; 2] };
+    put(&mut p, 40, &horizontal.to_le_bytes());
+    put(&mut p, 44, &vertical.to_le_bytes());
     message(0x01, 0x07, &p)
 }
 

@@ -10,10 +10,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Borders, Chart, Dataset, GraphType, Paragraph, Wrap};
 
 use super::trace::{SPAN, Trace};
-use crate::cli::satellites::{bar, short_name};
+use crate::cli::satellites::bar;
 use crate::cli::words::{self, Charset, Role, Style, cut, left, right};
 use crate::core::state::{Bound, Magnitude, Signed, direction};
-use crate::observe::report::{ReceiverSky, SatellitesReport, SourcesReport, StatusReport};
+use crate::observe::report::{ReceiverSky, SatellitesReport, SourcesReport, StatusReport, short_name};
 
 /// Rows that the chart needs before it says anything.
 const LEAST_CHART: u16 = 5;
@@ -181,7 +181,7 @@ fn sky_lines(shown: &Shown, width: usize) -> Vec<Line<'static>> {
                 let signal = satellite.cn0_dbhz.map_or_else(|| "—".into(), |signal| signal.to_string());
                 let bar = left(&"█".repeat(bar(satellite.cn0_dbhz, BAR)), BAR);
                 let role = if satellite.used { Role::Good } else { Role::Mute };
-                spans.push(Span::raw(format!("{} ", short_name(satellite))));
+                spans.push(Span::raw(format!("{} ", short_name(&satellite.gnss, satellite.number))));
                 spans.push(Span::styled(bar, look_of(role)));
                 spans.push(Span::raw(left(&format!(" {signal}"), SATELLITE - BAR - 4)));
             }
@@ -197,7 +197,7 @@ fn receiver_words(receiver: &ReceiverSky) -> String {
         text.push_str(&format!(", {used} satellites used"));
         text.push_str(&receiver.seen.map_or_else(String::new, |seen| format!(" of {seen}")));
     }
-    text.push_str(&words::receiver_health(&receiver.antenna, &receiver.jamming, &receiver.spoofing));
+    text.push_str(&words::condition(&receiver.condition));
     if !receiver.current {
         text.push_str(" (it is silent now)");
     }

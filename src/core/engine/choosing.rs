@@ -1,5 +1,6 @@
 //! Which sources agree, and which of them feed the clock.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use refclocks::time::{Raw, Tai, Timestamp};
@@ -35,7 +36,7 @@ impl Engine {
         };
         let intervals: BTreeMap<SourceId, Interval> = {
             let line = |raw| self.line_at(raw);
-            let interval = |s: &Source| s.interval(now.raw, rate_doubt, line);
+            let interval = |s: &Source| s.interval(now.raw, rate_doubt, self.poor_fix(s), line);
             self.sources.iter().filter_map(|(i, s)| Some((*i, interval(s)?))).collect()
         };
         let mut claims = Vec::new();
@@ -53,7 +54,7 @@ impl Engine {
             }
         }
         self.keep_orphans_apart(&mut claims);
-        let own = estimated.then(|| (0.0, self.bound(0.0).distance(now.raw))).filter(|own| own.1.is_finite());
+        let own = || estimated.then(|| (0.0, self.bound(0.0).distance(now.raw))).filter(|own| own.1.is_finite());
         let outcome = select(&claims, own);
         let agreeing: Vec<SourceId> =
             outcome.truechimers.iter().filter_map(|c| claims.get(*c)).map(|c| c.source).collect();
@@ -148,18 +149,28 @@ impl Engine {
         let allowed: Vec<SourceId> =
             survivors.iter().copied().filter(|i| self.may_feed(&self.sources[i], now)).collect();
         let best = allowed.iter().map(|i| doubt(*i)).fold(f64::INFINITY, f64::min);
-        let own = if self.estimator.estimate().is_some() { self.bound(0.0).distance(now.raw) } else { f64::INFINITY };
+        let own = LazyCell::new(|| match self.estimator.estimate() {
+            Some(_) => self.bound(0.0).distance(now.raw),
+            None => f64::INFINITY,
+        });
         // A source that knows less than our coasting clock waits until the clock knows as little.
         let feeding: Vec<SourceId> = allowed
             .into_iter()
             .filter(|i| doubt(*i) <= 2.0 * best + 1e-6)
-            .filter(|i| doubt(*i) <= own || self.feeding.contains(i))
+            .filter(|i| self.feeding.contains(i) || doubt(*i) <= *own)
             .collect();
         if !feeding.is_empty() {
             self.feeding = feeding;
         } else {
             self.feeding.retain(|i| survivors.contains(i) || self.sources[i].config.kind == SourceKind::Manual);
         }
+    }
+
+    /// What the receiver behind a source says against its own time, s: half-width. A pulse has nobody to speak
+    /// for it but the messages that number it.
+    pub(super) fn poor_fix(&self, s: &Source) -> f64 {
+        let numbered_by = s.numbered_by.and_then(|by| self.sources.get(&by));
+        s.poor_fix().max(numbered_by.map_or(0.0, Source::poor_fix))
     }
 
     /// Is this source one that may feed the clock at all now?
@@ -342,11 +353,10 @@ impl Engine {
     /// What averaging does not remove of the best of those that feed the clock, s, and how much of that
     /// is its path's.
     fn feeders_fixed(&self, now: Now) -> (f64, f64) {
-        let line = |raw| self.line_at(raw);
         self.feeding
             .iter()
-            .filter_map(|i| self.sources.get(i)?.interval(now.raw, 0.0, line))
-            .map(|v| (v.fixed, v.path))
+            .filter_map(|i| self.sources.get(i))
+            .filter_map(|s| s.fixed(now.raw, self.poor_fix(s)))
             .fold((f64::INFINITY, 0.0), |best, v| if v.0 < best.0 { v } else { best })
     }
 }

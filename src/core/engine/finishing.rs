@@ -93,7 +93,8 @@ impl Engine {
             fixed: self.fixed - self.path,
             path: self.path,
             residual: (offset.abs() - e.phase_variance.sqrt()).max(0.0) + self.doubted(),
-            variance: self.estimator.bank().variance_ahead().map(|v| doubt * doubt * v),
+            variance: self.estimator.bank().variance_ahead(),
+            doubt,
             coasting: Coasting { since: self.last_feed.map_or(at, |(fed, _)| fed), growth: self.record.growth() },
             factor,
         }
@@ -101,7 +102,9 @@ impl Engine {
 
     fn label(&mut self, now: Now) {
         let offset = self.offset(now);
-        let bound = self.bound(offset.unwrap_or(0.0)).distance(now.raw);
+        let bound = self.bound(offset.unwrap_or(0.0));
+        let bound_ahead = ErrorBound { residual: self.doubted(), ..bound };
+        let bound = bound.distance(now.raw);
         let feeder = |kinds: &[SourceKind]| {
             let of_these =
                 |i: &SourceId| self.sources.get(i).filter(|s| kinds.contains(&s.config.kind)).map(|s| (*i, s));
@@ -113,7 +116,7 @@ impl Engine {
                 .sources
                 .values()
                 .find(|s| s.config.kind == kind && s.last.is_some_and(|l| (now.raw - l).seconds() < 4.0));
-            s.map(|s| s.config.name.clone())
+            s.map(|s| &*s.config.name)
         };
         if let Some(s) = self.feeding.first().and_then(|i| self.sources.get(i)) {
             self.reference = Some(Reference::to(s, self.local.kinship(&s.says)));
@@ -132,19 +135,19 @@ impl Engine {
                     .filter_map(|i| self.sources.get(i))
                     .map(|s| libm::exp2(f64::from(s.poll.max(3))))
                     .fold(8.0, f64::max),
-            pulse: pulse.map(|(i, s)| (s.config.name.clone(), self.estimator.jitter(i).unwrap_or(f64::INFINITY))),
-            message: feeder(&[SourceKind::Message]).map(|(_, s)| s.config.name.clone()),
+            pulse: pulse.map(|(i, s)| (&*s.config.name, self.estimator.jitter(i).unwrap_or(f64::INFINITY))),
+            message: feeder(&[SourceKind::Message]).map(|(_, s)| &*s.config.name),
             calibrated: self.feeding.iter().all(|i| self.sources.get(i).is_some_and(Source::is_calibrated)),
             servers: self.feeding.iter().filter(|i| self.sources[i].config.kind == SourceKind::Network).count(),
             any_source: !self.sources.is_empty(),
             date_in_doubt: (self.sources.values())
                 .find(|s| self.date_in_doubt(s, now).is_some())
-                .map(|s| s.config.name.clone()),
+                .map(|s| &*s.config.name),
             live_pulse: live(SourceKind::Pulse),
             live_message: live(SourceKind::Message),
             pulse_wait: self.pulse_wait(now),
             budget: self.config.holdover_budget,
-            would_last: self.would_last(now),
+            bound_ahead,
             orphan: self.reference.is_some_and(|r| r.orphan),
             local: self.local.readiness(since_fed, (now.raw - self.started.raw).seconds()),
             panic: self.panic.map(|offset| (offset, self.config.step.panic)),
@@ -161,28 +164,5 @@ impl Engine {
     /// Best estimate of clock - true time, s.
     pub(super) fn offset(&self, now: Now) -> Option<f64> {
         self.estimator.tai_at(now.raw).map(|tai| (now.clock - tai).seconds())
-    }
-
-    /// Seconds until a clock without reference reaches the holdover budget.
-    pub(super) fn would_last(&self, now: Now) -> Option<f64> {
-        let bound = self.bound(0.0);
-        let at = |t: f64| bound.distance(now.raw + Span::from_seconds(t));
-        let budget = self.config.holdover_budget;
-        if !at(0.0).is_finite() {
-            return None;
-        }
-        if at(0.0) >= budget {
-            return Some(0.0);
-        }
-        let (mut low, mut high) = (1.0, 30.0 * 86_400.0);
-        if at(high) < budget {
-            return Some(high);
-        }
-        // To a hundredth of it.
-        while high > 1.01 * low {
-            let middle = (low * high).sqrt();
-            if at(middle) < budget { low = middle } else { high = middle }
-        }
-        Some(low)
     }
 }

@@ -153,10 +153,10 @@ impl Engine {
         let kind = self.sources.get(&source)?.config.kind;
         let jitter = self.estimator.jitter(source)?;
         let bound = self.bound(0.0);
-        let own = self.fixed + bound.factor * bound.sigma(m.raw);
+        let own = self.fixed + bound.factor * bound.greatest_sigma(m.raw);
         let beyond = BEYOND + 0.5 * m.delay.unwrap_or(0.0) + BEYOND_BOUNDS * (4.0 * jitter + own);
         let settled = self.estimator.bank().measurements() >= SETTLED;
-        let sigma = bound.sigma(m.raw);
+        let sigma = bound.greatest_sigma(m.raw);
         if settled && self.is_on_a_new_line(source, m, offset, jitter, FAR_IN_SIGMAS * sigma) {
             return Some(Course::Moved(offset));
         }
@@ -208,7 +208,7 @@ impl Engine {
         let (mut stay, mut go) = (0, 1);
         for (i, s) in &self.sources {
             let heard = s.recent.back().filter(|m| *i != source && m.raw > since && s.is_fresh(now.raw));
-            let Some((m, interval)) = heard.zip(s.interval(now.raw, 0.0, line)) else { continue };
+            let Some((m, interval)) = heard.zip(s.interval(now.raw, 0.0, self.poor_fix(s), line)) else { continue };
             let offset = (self.line_at(m.raw) - m.tai).seconds();
             let width = interval.width.max(0.5 * m.delay.unwrap_or(0.0));
             stay += u32::from(offset.abs() <= width && (offset - by).abs() > width);

@@ -158,7 +158,7 @@ impl Engine {
             prior.frequency = (frequency.value, frequency.sd.clamp(1e-7, 200e-6));
         }
         if let Some(lg_wander) = memory.lg_wander {
-            prior.wander = (lg_wander, 1.0);
+            prior.wander = (lg_wander, 0.7);
         }
         let rate = memory.frequency.map_or(now.rate, |f| -f.value);
         let sources = std::mem::take(&mut config.sources);
@@ -266,7 +266,7 @@ impl Engine {
                     Event::Device { source: s.config.name.clone(), phase: state.phase, reason: state.reason.clone() };
                 self.events.push_back(event);
             }
-            Report::Receiver(receiver) => s.receiver = Some(receiver.clone()),
+            Report::Receiver(receiver) => s.receiver = Some((**receiver).clone()),
             Report::Remark(remark) => {
                 let (source, remark) = (s.config.name.clone(), remark.clone());
                 self.events.push_back(Event::Remark { source, remark });
@@ -407,8 +407,11 @@ impl Engine {
         let bound = self.bound(offset.unwrap_or(0.0));
         let rate_doubt = estimated.map_or(200e-6, |(_, e)| 3.0 * e.frequency_variance.sqrt());
         let line = |raw| self.line_at(raw);
-        let sources: Arc<[_]> =
-            self.sources.values().map(|s| s.report(s.interval(now.raw, rate_doubt, line), now.raw)).collect();
+        let sources: Arc<[_]> = self
+            .sources
+            .values()
+            .map(|s| s.report(s.interval(now.raw, rate_doubt, self.poor_fix(s), line), now.raw))
+            .collect();
         let reference_time: Option<Timestamp<Utc>> = self.last_feed.map(|(at, _)| {
             let since = now.raw - at;
             self.config.utc.utc(now.clock - since).0
@@ -448,7 +451,7 @@ impl Engine {
                 .temperature(now.raw)
                 .map(|celsius| CrystalTemperature { celsius, coefficient: self.record.compensation() }),
             holdover_budget: self.config.holdover_budget,
-            would_last_s: self.would_last(now),
+            would_last_s: self.bound(0.0).lasts(now.raw, self.config.holdover_budget),
             rival_seen: self.rival_seen,
             sources,
         }

@@ -6,10 +6,10 @@
 //! online expectation-maximisation.
 
 use super::{Component, KnownNoise, Posterior, moments};
-use crate::core::numerics::{cut_to_positive, ln_erfc, ln_gaussian};
+use crate::core::numerics::{cut_to_positive, ln_gaussian};
 
-/// Prior probability of the safety component.
-const SAFETY: f64 = 1e-4;
+/// ln of the prior probability of the safety component, 1e-4.
+const LN_SAFETY: f64 = -9.210_340_371_976_182;
 /// Memory of the learning, samples.
 const MEMORY: f64 = 2000.0;
 /// What an earlier life knew counts as so many samples, if variances differ by less than this factor.
@@ -36,9 +36,12 @@ pub struct LateNoise {
     unexplained: f64,
 }
 
-/// What one measurement taught.
+/// What one measurement taught, over the members of a bank, and what is the same for all of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lesson {
+    /// ln of the probability that it was prompt, and of the density of lateness at its beginning, 1/s.
+    ln_prompt: f64,
+    ln_late: f64,
     weight: f64,
     noise_squared: f64,
     responsibility: f64,
@@ -75,38 +78,35 @@ impl LateNoise {
         self.unexplained
     }
 
+    pub(super) fn lesson(&self) -> Lesson {
+        Lesson { ln_prompt: libm::log(1.0 - self.p), ln_late: libm::log(self.p / self.mu), ..Lesson::default() }
+    }
+
     pub(super) fn posterior(&self, e: f64, p: f64, weight: f64, lesson: &mut Lesson) -> Posterior {
         let Self { r, mu, .. } = *self;
         let s = p + r;
         let sd = s.sqrt();
         let gain = p / s;
 
-        let prompt = Component {
-            ln_weight: libm::log(1.0 - self.p) + ln_gaussian(e, s),
-            mean: gain * e,
-            variance: p * (1.0 - gain),
-        };
+        let prompt =
+            Component { ln_weight: lesson.ln_prompt + ln_gaussian(e, s), mean: gain * e, variance: p * (1.0 - gain) };
 
         // Given that it was late, its lateness is N(e - s/mu, s) cut to what is positive.
-        let ln_evidence = -libm::log(2.0 * mu) + s / (2.0 * mu * mu) - e / mu
-            + ln_erfc((s / mu - e) / (std::f64::consts::SQRT_2 * sd));
-        let (lateness, lateness_variance) = cut_to_positive(e - s / mu, sd);
+        let (ln_mass, lateness, lateness_variance) = cut_to_positive(e - s / mu, sd);
         let late = Component {
-            ln_weight: libm::log(self.p) + ln_evidence,
+            ln_weight: lesson.ln_late + s / (2.0 * mu * mu) - e / mu + ln_mass,
             mean: gain * (e - lateness),
             variance: p * (1.0 - gain) + gain * gain * lateness_variance,
         };
 
         let broad = 100.0 * s + 25.0 * mu * mu;
         let safety = Component {
-            ln_weight: libm::log(SAFETY) + ln_gaussian(e, broad),
+            ln_weight: LN_SAFETY + ln_gaussian(e, broad),
             mean: p / broad * e,
             variance: p * (1.0 - p / broad),
         };
 
-        let posterior = moments(&[prompt, late, safety]);
-        let share = |c: &Component| libm::exp(c.ln_weight - posterior.ln_evidence);
-        let (prompt, late, safety) = (share(&prompt), share(&late), share(&safety));
+        let (posterior, [prompt, late, safety]) = moments(&[prompt, late, safety]);
 
         // E[n^2] of the Gaussian part n, given the total Gaussian g = e - lateness.
         let g_late = e - lateness;
@@ -149,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn posterior(noise: &LateNoise, e: f64, p: f64) -> Posterior {
-        noise.posterior(e, p, 1.0, &mut Lesson::default())
+        noise.posterior(e, p, 1.0, &mut noise.lesson())
     }
 
     #[test]

@@ -10,8 +10,6 @@ mod network;
 pub use late::LateNoise;
 pub use network::{DelayRecord, NetworkNoise};
 
-use super::numerics::ln_add;
-
 /// One way to explain an innovation.
 #[derive(Clone, Copy, Debug)]
 struct Component {
@@ -34,16 +32,19 @@ pub struct Posterior {
     pub variance: f64,
 }
 
-/// Folds components to their first two moments.
-fn moments(components: &[Component]) -> Posterior {
-    let ln_evidence = components.iter().fold(f64::NEG_INFINITY, |sum, c| ln_add(sum, c.ln_weight));
+/// Folds components to their first two moments. Returns each one's share as well.
+fn moments<const N: usize>(components: &[Component; N]) -> (Posterior, [f64; N]) {
+    let most = components.iter().map(|c| c.ln_weight).fold(f64::NEG_INFINITY, f64::max);
+    let mut shares = components.map(|c| libm::exp(c.ln_weight - most));
+    let sum: f64 = shares.iter().sum();
     let (mut mean, mut second) = (0.0, 0.0);
-    for c in components {
-        let share = libm::exp(c.ln_weight - ln_evidence);
-        mean += share * c.mean;
-        second += share * (c.variance + c.mean * c.mean);
+    for (share, c) in shares.iter_mut().zip(components) {
+        *share /= sum;
+        mean += *share * c.mean;
+        second += *share * (c.variance + c.mean * c.mean);
     }
-    Posterior { ln_evidence, mean, variance: (second - mean * mean).max(0.0) }
+    let posterior = Posterior { ln_evidence: most + libm::log(sum), mean, variance: (second - mean * mean).max(0.0) };
+    (posterior, shares)
 }
 
 /// A model of one source's noise.
@@ -62,10 +63,13 @@ pub struct KnownNoise {
     pub jitter: f64,
     /// Probability that a stamp is late, and by how much on the average, s.
     pub late: (f64, f64),
+    /// Servers: the least round-trip delay, s.
+    pub least_delay: Option<f64>,
 }
 
 /// What one measurement taught, collected over the members of the bank.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a measurement, on the stack")]
 pub enum Lesson {
     /// For [`LateNoise`].
     Late(late::Lesson),
@@ -74,20 +78,20 @@ pub enum Lesson {
 }
 
 impl Noise {
-    /// An empty lesson to collect into.
-    pub fn lesson(&self) -> Lesson {
+    /// An empty lesson to collect into, for a measurement with this excess delay, s.
+    pub fn lesson(&self, excess: f64) -> Lesson {
         match self {
-            Self::Late(_) => Lesson::Late(late::Lesson::default()),
-            Self::Network(_) => Lesson::Network(NetworkNoise::lesson()),
+            Self::Late(noise) => Lesson::Late(noise.lesson()),
+            Self::Network(noise) => Lesson::Network(noise.lesson(excess)),
         }
     }
 
     /// The posterior of a filter that predicted the phase with variance `p` (s^2) and was off by
     /// `innovation` (s). `weight` is the filter's share of the bank, for the lesson.
-    pub fn posterior(&self, innovation: f64, p: f64, excess: f64, weight: f64, lesson: &mut Lesson) -> Posterior {
+    pub fn posterior(&self, innovation: f64, p: f64, weight: f64, lesson: &mut Lesson) -> Posterior {
         match (self, lesson) {
             (Self::Late(noise), Lesson::Late(lesson)) => noise.posterior(innovation, p, weight, lesson),
-            (Self::Network(noise), Lesson::Network(lesson)) => noise.posterior(innovation, p, excess, weight, lesson),
+            (Self::Network(noise), Lesson::Network(lesson)) => noise.posterior(innovation, p, weight, lesson),
             // A lesson is always made by the model that it is for.
             _ => Posterior { ln_evidence: 0.0, mean: 0.0, variance: p },
         }
@@ -108,7 +112,7 @@ impl Noise {
             Self::Late(noise) => (noise.p, noise.mu),
             Self::Network(_) => (0.0, 0.0),
         };
-        KnownNoise { jitter: self.jitter(), late }
+        KnownNoise { jitter: self.jitter(), late, least_delay: None }
     }
 
     /// One standard deviation of a good measurement, s.

@@ -7,8 +7,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Component, Posterior, moments};
-use crate::core::numerics::{cut_to_interval, ln_add, ln_gaussian};
+use super::{Component, KnownNoise, Posterior, moments};
+use crate::core::numerics::{LnSum, cut_to_interval, ln_gaussian};
 
 /// Memory of the hypothesis weights, samples.
 const MEMORY: f64 = 1000.0;
@@ -20,8 +20,14 @@ const LN_SAFETY: f64 = -6.907_755_278_982_137;
 /// Fewer delays do not tell how much they spread.
 const MEASURE_OF_SPREAD: f64 = 15.0;
 
+/// A remembered least delay counts as so many samples, and until as many have come...
+const REMEMBERED: f64 = 128.0;
+/// ...or those that have are less probable than this, of its ln: giving it up costs little.
+const LN_ANOTHER_ROUTE: f64 = -8.0;
+
 /// Hypotheses: of asymmetry and jitter where the excess delay bounds the error...
-const TILTS: [f64; 3] = [0.0, -4.0, 4.0];
+const TILT: f64 = 4.0;
+const TILTS: [f64; 3] = [0.0, -TILT, TILT];
 const BOUNDED_RHOS: [f64; 5] = [0.005, 0.03, 0.12, 0.4, 1.5];
 /// ...and of a Gaussian's width and jitter.
 const KAPPAS: [f64; 2] = [0.25, 1.0];
@@ -61,11 +67,15 @@ pub struct NetworkNoise {
     n: u64,
 }
 
-/// What one measurement taught.
+/// What one measurement taught, over the members of a bank, and what is the same for all of them.
 #[derive(Clone, Debug)]
 pub struct Lesson {
-    ln_evidence: [f64; HYPOTHESES],
+    ln_evidence: [LnSum; HYPOTHESES],
+    /// Excess delay, s.
     excess: f64,
+    /// ln of the norms of what is bounded by half of it: flat and tilted.
+    flat: f64,
+    tilted: f64,
 }
 
 impl NetworkNoise {
@@ -93,14 +103,16 @@ impl NetworkNoise {
         self.mean_excess = mean_excess.max(1e-9);
     }
 
-    pub(super) fn lesson() -> Lesson {
-        Lesson { ln_evidence: [f64::NEG_INFINITY; HYPOTHESES], excess: 0.0 }
+    pub(super) fn lesson(&self, excess: f64) -> Lesson {
+        let b = 0.5 * excess;
+        let (flat, tilted) = (ln_norm(0.0, b), ln_norm(TILT / self.mean_excess, b));
+        Lesson { ln_evidence: [LnSum::default(); HYPOTHESES], excess, flat, tilted }
     }
 
-    pub(super) fn posterior(&self, e: f64, p: f64, excess: f64, weight: f64, lesson: &mut Lesson) -> Posterior {
+    pub(super) fn posterior(&self, e: f64, p: f64, weight: f64, lesson: &mut Lesson) -> Posterior {
         let m = self.mean_excess;
         let ln_weight = libm::log(weight.max(1e-300));
-        lesson.excess = excess;
+        let Lesson { excess, flat, tilted, .. } = *lesson;
         let broad = 100.0 * (p + m * m + excess * excess);
         let safety = Component {
             ln_weight: LN_SAFETY + ln_gaussian(e, broad),
@@ -111,23 +123,24 @@ impl NetworkNoise {
         let mut components = [safety; HYPOTHESES + 1];
         let hypotheses = self.hypotheses.iter().zip(&mut lesson.ln_evidence);
         for ((hypothesis, ln_evidence), component) in hypotheses.zip(&mut components) {
-            let c = hypothesis.component(e, p, excess, m);
-            *ln_evidence = ln_add(*ln_evidence, c.ln_weight + ln_weight);
+            let c = hypothesis.component(e, p, excess, m, (flat, tilted));
+            ln_evidence.add(c.ln_weight + ln_weight);
             *component = Component { ln_weight: c.ln_weight + hypothesis.ln_weight, ..c };
         }
-        moments(&components)
+        moments(&components).0
     }
 
     pub(super) fn learn(&mut self, lesson: &Lesson) {
         self.n += 1;
         let m = self.mean_excess;
-        let best = lesson.ln_evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let ln_evidence = lesson.ln_evidence.map(|sum| sum.ln());
+        let best = ln_evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if best == f64::NEG_INFINITY {
             return;
         }
         // Everything may be an outlier: below this level no hypothesis is blamed further.
         let outlier = LN_SAFETY - 0.5 * libm::log(100.0 * (m * m + lesson.excess * lesson.excess)) - 2.0;
-        for (hypothesis, ln_evidence) in self.hypotheses.iter_mut().zip(&lesson.ln_evidence) {
+        for (hypothesis, ln_evidence) in self.hypotheses.iter_mut().zip(&ln_evidence) {
             hypothesis.evidence =
                 hypothesis.evidence * (1.0 - 1.0 / MEMORY) + ln_evidence.max(outlier).max(best - 6.0) - best;
         }
@@ -163,8 +176,9 @@ impl Hypothesis {
     }
 
     /// What the hypothesis makes of innovation `e` (s) against phase variance `p` (s^2), excess delay
-    /// `excess` and mean excess delay `m` (s). The weight holds the evidence alone.
-    fn component(&self, e: f64, p: f64, excess: f64, m: f64) -> Component {
+    /// `excess` and mean excess delay `m` (s). The weight holds the evidence alone. `norms`: those of a
+    /// flat and of a tilted density within half the excess delay.
+    fn component(&self, e: f64, p: f64, excess: f64, m: f64, norms: (f64, f64)) -> Component {
         let jitter = self.rho * m;
         match self.shape {
             Shape::Gaussian { kappa } => {
@@ -179,12 +193,11 @@ impl Hypothesis {
                 let b = 0.5 * excess.max(1e-3 * sd);
                 let theta = tilt / m;
                 let (ln_mass, mean, variance) = cut_to_interval(e + theta * s, sd, b);
-                let c = (theta * b).abs();
-                // ln of the tilted density's norm, 2 sinh(theta b) / theta.
-                let ln_norm = if c < 1e-4 {
-                    libm::log(2.0 * b)
-                } else {
-                    c + libm::log1p(-libm::exp(-2.0 * c)) - libm::log(theta.abs())
+                let ln_norm = match norms {
+                    // The interval is a slit in the Gaussian, and was made wider.
+                    _ if b > 0.5 * excess => ln_norm(theta, b),
+                    (flat, _) if tilt == 0.0 => flat,
+                    (_, tilted) => tilted,
                 };
                 Component {
                     ln_weight: ln_mass + theta * e + 0.5 * theta * theta * s - ln_norm,
@@ -194,6 +207,12 @@ impl Hypothesis {
             }
         }
     }
+}
+
+/// ln of the integral of exp(theta u) over [-b, b], 2 sinh(theta b) / theta.
+fn ln_norm(theta: f64, b: f64) -> f64 {
+    let c = (theta * b).abs();
+    if c < 1e-4 { libm::log(2.0 * b) } else { c + libm::log1p(-libm::exp(-2.0 * c)) - libm::log(theta.abs()) }
 }
 
 /// The delays of one server: their minimum, how much they exceed it, and when the route changed.
@@ -207,6 +226,8 @@ pub struct DelayRecord {
     first: Option<f64>,
     /// The mean excess that an earlier life knew, s.
     remembered: Option<f64>,
+    /// The least delay that it knew, until the ones that come say otherwise, s.
+    remembered_least: Option<f64>,
 }
 
 /// What remains of 64 samples.
@@ -231,9 +252,14 @@ impl Block {
 }
 
 impl DelayRecord {
-    /// An earlier life knew the mean excess, s.
-    pub fn remembering(mean_excess: f64) -> Self {
-        Self { remembered: Some(mean_excess), ..Self::default() }
+    /// An earlier life knew the mean excess and perhaps the least delay, s.
+    pub fn remembering(known: &KnownNoise) -> Self {
+        Self { remembered: Some(known.jitter), remembered_least: known.least_delay, ..Self::default() }
+    }
+
+    /// Has none come yet?
+    pub fn is_empty(&self) -> bool {
+        self.recent.is_empty()
     }
 
     /// Notes a round-trip delay, s.
@@ -254,10 +280,16 @@ impl DelayRecord {
         }
         self.follow_route();
         self.doubt_least();
+        self.doubt_remembered();
     }
 
     /// The minimum delay, s; infinite before the first.
     pub fn least(&self) -> f64 {
+        self.seen().min(self.remembered_least.unwrap_or(f64::INFINITY))
+    }
+
+    /// The least of those that came, s.
+    fn seen(&self) -> f64 {
         self.blocks.iter().map(|b| b.least).fold(f64::INFINITY, f64::min)
     }
 
@@ -273,8 +305,23 @@ impl DelayRecord {
     /// What a delay exceeds the minimum by, with what the minimum itself probably still exceeds the
     /// true one by (Rayleigh law for two exponentials: mean + 1 sd), s.
     pub fn excess(&self, delay: f64) -> f64 {
-        let n: f64 = self.blocks.iter().map(|b| b.count).sum();
+        // What is remembered is the least of very many.
+        let remembered = if self.remembered_least.is_some() { REMEMBERED } else { 0.0 };
+        let n: f64 = self.blocks.iter().map(|b| b.count).sum::<f64>() + remembered;
         (delay - self.least()) + 1.5 * 0.5 * self.mean_excess() * 1.25 / n.max(1.0).sqrt()
+    }
+
+    /// A least delay that an earlier life knew is of that route: it is given up as soon as those that come
+    /// are improbable under it, and becomes one of them when enough have come that are not.
+    fn doubt_remembered(&mut self) {
+        let (Some(least), Some(spread)) = (self.remembered_least, self.remembered) else { return };
+        let samples = self.recent.len() as f64;
+        if ln_chance((self.seen() - least).max(0.0), spread, samples) < LN_ANOTHER_ROUTE {
+            self.remembered_least = None;
+        } else if samples >= REMEMBERED {
+            self.remembered_least = None;
+            self.blocks.push_front(Block::new(least, 64.0));
+        }
     }
 
     /// A least delay that nothing came near before or since was a clock's mistake, and would make all
@@ -326,11 +373,17 @@ impl DelayRecord {
     }
 }
 
-/// Can so many delays all lie beyond a gap above the least, s, when `spread` is what delays exceed it
-/// by on the average, s? Each exceeds it by two independent exponentials, of half the spread each.
-fn is_improbable(gap: f64, spread: f64, samples: f64) -> bool {
+/// ln of the chance that so many delays all lie beyond a gap above the least, s, when `spread` is what
+/// delays exceed it by on the average, s. Each exceeds it by two independent exponentials, of half the
+/// spread each.
+fn ln_chance(gap: f64, spread: f64, samples: f64) -> f64 {
     let gap = gap / (0.5 * spread + 1e-12);
-    samples * (libm::log1p(gap) - gap) < -25.0
+    samples * (libm::log1p(gap) - gap)
+}
+
+/// Is it too little to be believed?
+fn is_improbable(gap: f64, spread: f64, samples: f64) -> bool {
+    ln_chance(gap, spread, samples) < -25.0
 }
 
 #[cfg(test)]
@@ -341,7 +394,7 @@ mod tests {
     fn a_sample_at_the_minimum_delay_is_trusted_more() {
         let noise = NetworkNoise::new(40e-6);
         let (p, e) = (1e-8, 50e-6);
-        let at = |excess: f64| noise.posterior(e, p, excess, 1.0, &mut NetworkNoise::lesson());
+        let at = |excess: f64| noise.posterior(e, p, 1.0, &mut noise.lesson(excess));
         let (good, bad) = (at(1e-6), at(400e-6));
         assert!(good.variance < 0.2 * bad.variance, "{good:?} {bad:?}");
         assert!((good.mean - e).abs() < 10e-6, "{good:?}");
@@ -359,6 +412,27 @@ mod tests {
         assert!(record.least() >= 500e-6, "{}", record.least());
         record.push(190e-6);
         assert!(record.least() < 191e-6);
+    }
+
+    #[test]
+    fn a_remembered_least_delay_is_kept_while_the_route_is_the_same() {
+        let known = KnownNoise { jitter: 40e-6, late: (0.0, 0.0), least_delay: Some(200e-6) };
+        let mut same = DelayRecord::remembering(&known);
+        let mut another = DelayRecord::remembering(&known);
+        for i in 0..20 {
+            same.push(210e-6 + f64::from(i * 7 % 20) * 5e-6);
+            another.push(310e-6 + f64::from(i * 7 % 20) * 5e-6);
+            assert_eq!(same.least(), 200e-6);
+        }
+        assert_eq!(another.least(), 310e-6);
+        same.push(190e-6);
+        assert_eq!(same.least(), 190e-6);
+        // What is remembered is forgotten as anything else.
+        let mut longer = DelayRecord::remembering(&known);
+        for i in 0..1100 {
+            longer.push(205e-6 + f64::from(i * 7 % 20) * 5e-6);
+            assert_eq!(longer.least(), if i < 960 { 200e-6 } else { 205e-6 }, "{i}");
+        }
     }
 
     #[test]

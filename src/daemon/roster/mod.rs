@@ -22,10 +22,10 @@ use crate::core::snapshot::{Snapshot, SourceKind};
 use crate::core::source::SourceConfig;
 use crate::daemon::Inbox;
 use crate::daemon::privileges::Taken;
-use crate::ntp::access::Access;
 use crate::ntp::client::names::{Names, ResolveError};
 use crate::ntp::client::{ClientEvent, Order, ServerState};
 use crate::ntp::keys::Key;
+use crate::ntp::served::Served;
 use crate::recording::write::Tape;
 
 use pools::RunningPool;
@@ -47,8 +47,8 @@ pub struct Roster {
     last_good: Timestamp<Utc>,
     /// The keys that requests are signed with.
     keys: Option<Keys>,
-    /// Whose replies are heeded.
-    access: Arc<ArcSwap<Access>>,
+    /// What peers are told, and whose replies are heeded.
+    served: Served,
     clocks: Vec<RunningClock>,
     servers: Vec<RunningServer>,
     pools: Vec<RunningPool>,
@@ -79,14 +79,14 @@ struct RunningServer {
 
 impl Roster {
     /// Nobody is there yet. `taken` is what root left us, `last_good` the last good time known,
-    /// and `access` whose replies are heeded.
+    /// and `served` what peers are told, and whose replies are heeded.
     pub fn new(
         inbox: Inbox,
         names: Names,
         taken: Taken,
         last_good: Timestamp<Utc>,
         published: Arc<ArcSwap<Snapshot>>,
-        access: Arc<ArcSwap<Access>>,
+        served: Served,
     ) -> Self {
         let (clocks, servers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let look_at_pools = Timestamp::EPOCH;
@@ -96,7 +96,7 @@ impl Roster {
             taken,
             published,
             tape: None,
-            access,
+            served,
             last_good,
             keys: None,
             clocks,

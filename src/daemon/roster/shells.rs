@@ -119,11 +119,11 @@ impl Roster {
             maxpoll: server.maxpoll,
             version: server.version,
             key: key.clone(),
-            peer: server.peer,
+            peer: server.peer.then(|| self.served.clone()),
             xleave: server.xleave,
             filters: server.filters,
             origin: server.origin.clone(),
-            access: Some(Arc::clone(&self.access)),
+            access: Some(Arc::clone(&self.served.access)),
             ..ClientConfig::new(server.host.clone())
         };
         let inbox = self.inbox.clone();

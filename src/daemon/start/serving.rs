@@ -93,9 +93,9 @@ impl Serving {
         port.ok_or(io::ErrorKind::NotConnected)?.send(octets, to)
     }
 
-    /// The access rules in force.
-    pub fn access(&self) -> Arc<ArcSwap<Access>> {
-        Arc::clone(&self.served.access)
+    /// What is served, and to whom: as peers are told it, too.
+    pub fn served(&self) -> Served {
+        self.served.clone()
     }
 
     /// What came on the NTP port.
@@ -207,7 +207,7 @@ impl Place {
 }
 
 fn serve_on(address: SocketAddr, threads: usize, served: &Served) -> Result<Answering, String> {
-    let listener = worker::bind(address, threads).map_err(|e| match e.action() {
+    let listener = worker::bind_beside(address, threads, &served.ports).map_err(|e| match e.action() {
         Some(action) => format!("{e}. {action}"),
         None => e.to_string(),
     })?;

@@ -10,21 +10,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use refclocks::LeapIndicator;
-use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
+use refclocks::time::{NtpTimestamp, Raw, Timestamp};
 
-use super::measurement::{Measurement, measure};
+use super::checks::{is_signed, is_vouched_for, kiss_of};
+use super::filters::{Filters, Judge};
+use super::measurement::{Measurement, departure_is_credible, measure};
 use super::poll::Poll;
+use super::random::{Random, Seed};
 use super::rejection::{KissCode, Rejected};
-use crate::ntp::extension::Authenticator;
-use crate::ntp::keys::{KEY_ID_LEN, Key, MAX_DIGEST_LEN};
-use crate::ntp::packet::{HEADER_LEN, Header, Mode, NtpShort, Packet, PacketError};
-
-/// A server further from its reference than this is useless (RFC 5905: MAXDISP), s.
-const MAX_ROOT_DISTANCE: f64 = 16.0;
-
-/// Exchanges among which the shortest delay is looked for.
-const DELAYS: usize = 64;
+use super::request::Request;
+use super::tally::Tally;
+use crate::ntp::keys::Key;
+use crate::ntp::packet::{Header, Mode, Packet, PacketError};
 
 /// What an association needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,85 +38,13 @@ pub struct Config {
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
     pub key: Option<Arc<Key>>,
-    /// Ask as a peer (symmetric active), not as a client.
-    pub peer: bool,
     /// Ask in interleaved mode (RFC 9769): when replies really left is told in the next ones.
     pub xleave: bool,
     /// Which replies are not good enough.
     pub filters: Filters,
-    /// Seed of the numbers that replies have to repeat. Each association needs one of its own that
-    /// nobody can guess.
-    pub seed: u64,
-}
-
-/// Which replies of a server are not good enough.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Filters {
-    /// The least stratum.
-    pub min_stratum: u8,
-    /// The longest delay.
-    pub max_delay: Span,
-    /// The longest delay, as a multiple of the shortest of the last 64 exchanges.
-    pub max_delay_ratio: f64,
-}
-
-impl Default for Filters {
-    fn default() -> Self {
-        Self { min_stratum: 0, max_delay: Span::from_whole_seconds(3), max_delay_ratio: f64::INFINITY }
-    }
-}
-
-/// Octets of the longest request.
-const MAX_REQUEST_LEN: usize = HEADER_LEN + KEY_ID_LEN + MAX_DIGEST_LEN;
-
-/// A request to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    bytes: [u8; MAX_REQUEST_LEN],
-    len: usize,
-}
-
-impl Request {
-    fn new(header: &Header, key: Option<&Key>) -> Self {
-        let mut bytes = [0; MAX_REQUEST_LEN];
-        for (to, octet) in bytes.iter_mut().zip(header.to_octets()) {
-            *to = octet;
-        }
-        let signed = key.and_then(|key| key.sign(&mut bytes, HEADER_LEN, key.digest_len(header.version)));
-        Self { bytes, len: signed.unwrap_or(HEADER_LEN) }
-    }
-
-    /// Its octets.
-    pub fn octets(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or(&self.bytes)
-    }
-}
-
-/// Counts of what came of the requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Tally {
-    /// Requests.
-    pub sent: u64,
-    /// Datagrams that came.
-    pub received: u64,
-    /// Measurements.
-    pub good: u64,
-    /// Not NTP, or not a reply.
-    pub malformed: u64,
-    /// Replies to nothing we asked.
-    pub bogus: u64,
-    /// Replies that came twice.
-    pub duplicate: u64,
-    /// Replies that are not signed by our key, or say that our signature is wrong.
-    pub not_signed: u64,
-    /// Kiss codes.
-    pub kissed: u64,
-    /// Replies of a server without time, or too far from it.
-    pub unsynchronised: u64,
-    /// Replies that the configuration calls not good enough.
-    pub filtered: u64,
-    /// Replies whose timestamps contradict each other.
-    pub impossible: u64,
+    /// What the numbers follow from that replies have to repeat. Each association needs one of its own
+    /// that nobody can guess.
+    pub seed: Seed,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,8 +53,10 @@ struct Outstanding {
     cookie: NtpTimestamp,
     /// What a reply in interleaved mode repeats, and the exchange it tells of.
     interleaved: Option<(NtpTimestamp, Exchange)>,
-    /// T1; until told otherwise, when the request was made.
+    /// T1 by our own reading of the clock; until told otherwise, when the request was made.
     transmitted: Timestamp<Raw>,
+    /// T1 by the kernel's stamp.
+    departed: Option<Timestamp<Raw>>,
 }
 
 /// An exchange of which all but when the reply left is known for good.
@@ -146,7 +73,7 @@ struct Exchange {
 }
 
 /// An association with one server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Association {
     config: Config,
     random: Random,
@@ -156,9 +83,7 @@ pub struct Association {
     last: Option<Exchange>,
     /// The transmit timestamp of the last reply, to know it again.
     last_transmit: NtpTimestamp,
-    /// The delays of the last exchanges, and where the next one goes.
-    delays: [Option<Span>; DELAYS],
-    next_delay: usize,
+    judge: Judge,
     reach: u8,
     tally: Tally,
     refused: Option<KissCode>,
@@ -170,13 +95,12 @@ impl Association {
         let version = config.version.clamp(1, 4);
         Self {
             config: Config { version, ..config },
-            random: Random(config.seed),
+            random: Random::new(config.seed),
             poll: Poll::new(config.minpoll, config.maxpoll, config.iburst),
             outstanding: None,
             last: None,
             last_transmit: NtpTimestamp::UNKNOWN,
-            delays: [None; DELAYS],
-            next_delay: 0,
+            judge: Judge::new(config.filters),
             reach: 0,
             tally: Tally::default(),
             refused: None,
@@ -202,15 +126,12 @@ impl Association {
         self.poll.sent(now, noise);
         let cookie = self.random.cookie();
         let mut header = Header::request(self.config.version, cookie);
-        if self.config.peer {
-            header.mode = Mode::SymmetricActive;
-        }
         // A request that was not answered leaves nothing to ask about: the next one is a basic one.
         let interleaved = self.last.take().map(|last| (self.random.cookie(), last));
         if let Some((other, last)) = interleaved {
             (header.origin, header.receive) = (last.receive, other);
         }
-        self.outstanding = Some(Outstanding { cookie, interleaved, transmitted: now });
+        self.outstanding = Some(Outstanding { cookie, interleaved, transmitted: now, departed: None });
         Some(Request::new(&header, self.config.key.as_deref()))
     }
 
@@ -224,10 +145,19 @@ impl Association {
         self.poll.burst(now);
     }
 
-    /// When the request left (T1): the best stamp there is, taken before or after.
+    /// When the request was handed to the system, by our own reading of the clock just before: T1, unless the
+    /// kernel knows better.
     pub fn handle_transmitted(&mut self, stamp: Timestamp<Raw>) {
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.transmitted = stamp;
+        }
+    }
+
+    /// When the request left (T1), as the kernel stamped it. It is believed if that is between our handing it
+    /// over and the reply's coming.
+    pub fn handle_departed(&mut self, stamp: Timestamp<Raw>) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.departed = Some(stamp);
         }
     }
 
@@ -243,28 +173,16 @@ impl Association {
         now: Timestamp<Raw>,
     ) -> Result<Measurement, Rejected> {
         self.tally.received += 1;
-        let result = self.judge(bytes, received, now);
-        let tally = &mut self.tally;
-        *match &result {
-            Ok(_) | Err(Rejected::Measured) => &mut tally.good,
-            Err(Rejected::Malformed(_) | Rejected::NotAReply { .. }) => &mut tally.malformed,
-            Err(Rejected::Bogus) => &mut tally.bogus,
-            Err(Rejected::Duplicate) => &mut tally.duplicate,
-            Err(Rejected::NotSigned { .. } | Rejected::CryptoNak { .. }) => &mut tally.not_signed,
-            Err(Rejected::Kiss(_)) => &mut tally.kissed,
-            Err(Rejected::Unsynchronised { .. } | Rejected::RootDistance { .. }) => &mut tally.unsynchronised,
-            Err(Rejected::StratumTooLow { .. } | Rejected::DelayTooLong { .. }) => &mut tally.filtered,
-            Err(Rejected::ImpossibleTimes) => &mut tally.impossible,
-        } += 1;
+        let result = self.hear(bytes, received, now);
+        self.tally.count(&result);
         result
     }
 
-    fn judge(&mut self, bytes: &[u8], received: Timestamp<Raw>, now: Timestamp<Raw>) -> Result<Measurement, Rejected> {
+    fn hear(&mut self, bytes: &[u8], received: Timestamp<Raw>, now: Timestamp<Raw>) -> Result<Measurement, Rejected> {
         let packet = Packet::new_checked(bytes)?;
         let tail = packet.tail().map_err(PacketError::from)?;
         let reply = Header::parse(&packet);
-        let mode = if self.config.peer { Mode::SymmetricPassive } else { Mode::Server };
-        if reply.mode != mode || !(1..=4).contains(&reply.version) {
+        if reply.mode != Mode::Server || !(1..=4).contains(&reply.version) {
             return Err(Rejected::NotAReply { mode: reply.mode });
         }
         let repeated = |asked: &Outstanding| {
@@ -274,22 +192,20 @@ impl Association {
             let again = reply.transmit != NtpTimestamp::UNKNOWN && reply.transmit == self.last_transmit;
             return Err(if again { Rejected::Duplicate } else { Rejected::Bogus });
         };
-        if let Some(key) = &self.config.key {
-            let covered = bytes.get(..bytes.len() - tail.mac().len()).unwrap_or_default();
-            match tail.authenticator() {
-                Authenticator::Mac { key: id, digest } if id == key.id() && key.verifies(covered, digest) => {}
-                // Whoever is on the path can say so: the right reply may still come.
-                Authenticator::CryptoNak => return Err(Rejected::CryptoNak { key: key.id() }),
-                _ => return Err(Rejected::NotSigned { key: key.id() }),
-            }
-        }
+        is_signed(self.config.key.as_deref(), bytes, &tail)?;
         // From here on it is the server that speaks. One request has one reply.
         self.outstanding = None;
         self.last_transmit = reply.transmit;
+        let transmitted = match asked.departed {
+            None => asked.transmitted,
+            Some(departed) if departure_is_credible(departed, asked.transmitted, received) => departed,
+            Some(_) => {
+                self.tally.astray += 1;
+                asked.transmitted
+            }
+        };
 
-        if reply.stratum == 0
-            && let Some(kiss) = KissCode::from_refid(reply.refid)
-        {
+        if let Some(kiss) = kiss_of(&reply) {
             match kiss {
                 KissCode::Rate => self.poll.slow_down(now, reply.poll),
                 KissCode::Deny | KissCode::Restrict => {
@@ -299,28 +215,19 @@ impl Association {
             }
             return Err(Rejected::Kiss(kiss));
         }
-        if reply.leap == LeapIndicator::Unsynchronised || !(1..=15).contains(&reply.stratum) {
-            let Header { leap, stratum, refid, .. } = reply;
-            return Err(Rejected::Unsynchronised { leap, stratum, refid });
-        }
-        let distance_s = reply.root_delay.seconds() / 2.0 + reply.root_dispersion.seconds();
-        if distance_s >= MAX_ROOT_DISTANCE || reply.root_delay == NtpShort::MAX {
-            return Err(Rejected::RootDistance { distance_s });
-        }
+        is_vouched_for(&reply)?;
         let told_of = asked.interleaved.map(|(_, exchange)| exchange).filter(|_| asked.cookie != reply.origin);
         if self.config.xleave {
-            let Outstanding { transmitted, .. } = asked;
             self.last = Some(Exchange { transmitted, receive: reply.receive, received, measured: told_of.is_none() });
         }
         let measurement = match told_of {
-            None => measure(&reply, asked.transmitted, received),
+            None => measure(&reply, transmitted, received),
             Some(exchange) => {
                 let reply = Header { receive: exchange.receive, ..reply };
                 measure(&reply, exchange.transmitted, exchange.received)
             }
-        };
-        let measurement = measurement.ok_or(Rejected::ImpossibleTimes)?;
-        self.filter(&measurement)?;
+        }?;
+        self.judge.admit(&measurement)?;
         if self.reach == 0 {
             self.poll.returned();
         }
@@ -329,24 +236,6 @@ impl Association {
             return Err(Rejected::Measured);
         }
         Ok(measurement)
-    }
-
-    fn filter(&mut self, measurement: &Measurement) -> Result<(), Rejected> {
-        let Filters { min_stratum, max_delay, max_delay_ratio } = self.config.filters;
-        if measurement.stratum < min_stratum {
-            return Err(Rejected::StratumTooLow { stratum: measurement.stratum, least: min_stratum });
-        }
-        let shortest = self.delays.iter().flatten().min().copied();
-        if let Some(slot) = self.delays.get_mut(self.next_delay % DELAYS) {
-            *slot = Some(measurement.delay);
-        }
-        self.next_delay = self.next_delay.wrapping_add(1);
-        let ratio = shortest.map_or(f64::INFINITY, |shortest| shortest.seconds() * max_delay_ratio);
-        let longest_s = max_delay.seconds().min(if ratio.is_nan() { f64::INFINITY } else { ratio });
-        if measurement.delay.seconds() > longest_s {
-            return Err(Rejected::DelayTooLong { delay_s: measurement.delay.seconds(), longest_s });
-        }
-        Ok(())
     }
 
     /// The server.
@@ -382,31 +271,6 @@ impl Association {
     /// Is a request under way that has not been answered?
     pub fn awaits_reply(&self) -> bool {
         self.outstanding.is_some()
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014). Nobody off the path sees a single output, and whoever is on
-/// the path needs no guess.
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to 1.
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// A number to repeat; never zero, which would mean "unknown".
-    fn cookie(&mut self) -> NtpTimestamp {
-        NtpTimestamp(self.next().max(1))
     }
 }
 

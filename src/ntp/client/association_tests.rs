@@ -1,9 +1,10 @@
 use proptest::prelude::*;
-use refclocks::ReferenceId;
 use refclocks::time::{Span, Utc};
+use refclocks::{LeapIndicator, ReferenceId};
 
 use super::*;
 use crate::ntp::keys::Algorithm;
+use crate::ntp::packet::NtpShort;
 
 const START: Timestamp<Raw> = Timestamp::from_parts(500, 0);
 const SERVER: Timestamp<Utc> = Timestamp::from_parts(1_800_000_000, 250_000_000);
@@ -16,10 +17,9 @@ fn config() -> Config {
         maxpoll: 10,
         version: 4,
         key: None,
-        peer: false,
         xleave: false,
         filters: Filters::default(),
-        seed: 7,
+        seed: [7; 32],
     }
 }
 
@@ -157,7 +157,10 @@ fn bad_replies_are_told_apart() {
             |r| *r == Rejected::ImpossibleTimes,
         ),
         // Longer in the server than there and back.
-        (|h| Header { transmit: NtpTimestamp(h.receive.0 + (1 << 32)), ..h }, |r| *r == Rejected::ImpossibleTimes),
+        (
+            |h| Header { transmit: NtpTimestamp(h.receive.0 + (1 << 32)), ..h },
+            |r| matches!(r, Rejected::TooShort { .. }),
+        ),
         (
             |h| Header { reference_time: NtpTimestamp(h.transmit.0 + (5 << 32)), ..h },
             |r| *r == Rejected::ImpossibleTimes,
@@ -198,6 +201,50 @@ fn a_short_wire_may_come_out_a_little_below_nothing() {
     let transmit = NtpTimestamp::from_utc(SERVER + ms(32) + Span::from_nanos(50_000));
     let measurement = answer(&mut association, &Header { transmit, ..good }).unwrap();
     assert_eq!(measurement.delay, Span::ZERO);
+}
+
+#[test]
+fn a_reply_that_came_too_soon_is_refused_with_its_reason() {
+    // No time under way at all, and less than none.
+    for waited in [Span::ZERO, -Span::from_nanos(1)] {
+        let (mut association, request) = asked();
+        let came = START + ms(1) + waited;
+        let served = Header { transmit: reply(&request).receive, ..reply(&request) };
+        let refused = association.handle_receive(&served.to_octets(), came, came);
+        assert_eq!(refused, Err(Rejected::TooShort { waited_s: waited.seconds(), served_s: 0.0 }));
+    }
+    // The server says that it had it longer than we waited: by what no clock's precision explains.
+    let (mut association, request) = asked();
+    let transmit = NtpTimestamp::from_utc(SERVER + ms(32) + Span::from_nanos(90_000));
+    let refused = answer(&mut association, &Header { transmit, ..reply(&request) }).unwrap_err();
+    assert!(matches!(refused, Rejected::TooShort { .. }), "{refused}");
+    let words =
+        "it came back sooner than it can have: after 32.000 ms, of which it says that it was served for 32.090 ms";
+    assert_eq!(refused.to_string(), words);
+    assert_eq!((association.tally().impossible, association.reach()), (1, 0));
+}
+
+#[test]
+fn a_stamp_of_departure_is_believed_where_it_can_be_right() {
+    let with = |departed: Timestamp<Raw>| {
+        let (mut association, request) = asked();
+        association.handle_departed(departed);
+        let measurement = answer(&mut association, &reply(&request)).unwrap();
+        (measurement.delay, association.tally().astray)
+    };
+    let (handed_over, came) = (START + ms(1), START + ms(33));
+    let delay = |departed| came - departed - ms(2);
+    let near = |a: Span, b: Span| (a - b).abs() < Span::from_nanos(3);
+    // Between handing over and the reply, and a little before: two clocks are read one after the other.
+    for departed in [handed_over, handed_over + ms(3), handed_over - Span::from_nanos(30_000)] {
+        let (measured, astray) = with(departed);
+        assert!(near(measured, delay(departed)) && astray == 0, "{departed:?} {measured:?} {astray}");
+    }
+    // Before it was handed over; as it came, or later; of another day. Our own reading stands in, and it is counted.
+    for departed in [handed_over - ms(1), came, came + ms(1), START - Span::from_whole_seconds(86_400)] {
+        let (measured, astray) = with(departed);
+        assert!(near(measured, delay(handed_over)) && astray == 1, "{departed:?} {measured:?} {astray}");
+    }
 }
 
 #[test]
@@ -371,15 +418,4 @@ fn replies_that_are_not_good_enough_are_counted_and_not_measured() {
         association.handle_receive(&reply(&request).to_octets(), now + ms(2 + delay), now + ms(2 + delay)).is_ok()
     };
     assert_eq!([ask(30), ask(20), ask(59), ask(61), ask(20)], [true, true, true, false, true]);
-}
-
-#[test]
-fn a_peer_is_asked_actively_and_answers_passively() {
-    let mut association = Association::new(Config { peer: true, ..config() });
-    let request = association.poll_transmit(START).unwrap();
-    association.handle_transmitted(START + ms(1));
-    assert_eq!(request.octets()[0], 0x21);
-    let passive = Header { mode: Mode::SymmetricPassive, ..reply(&request) };
-    assert!(matches!(answer(&mut association, &reply(&request)), Err(Rejected::NotAReply { .. })));
-    assert!(answer(&mut association, &passive).is_ok());
 }

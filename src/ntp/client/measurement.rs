@@ -3,6 +3,7 @@
 use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
 
+use super::rejection::Rejected;
 use crate::ntp::packet::Header;
 
 /// Server timestamps carry no era. They are taken for instants within 136 years after this one,
@@ -14,6 +15,12 @@ const ERA_PIVOT: Timestamp<Utc> = Timestamp::from_parts(ERA_FLOOR.whole_seconds(
 
 /// No server's stamps are believed to be coarser than this, whatever it says: log2 of 1 ms, s.
 const COARSEST_PRECISION: i8 = -10;
+
+/// A server writes when its reply leaves before it does. It can be so much too late, s.
+const PREDICTION: f64 = 50e-6;
+
+/// How much the rates of its clock and of our raw counter may differ.
+const RATES: f64 = 1e-3;
 
 /// What one exchange with a server says.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,44 +54,119 @@ impl Measurement {
     }
 }
 
-/// The four timestamps as a measurement; `None` if they contradict each other.
-pub(super) fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<Raw>) -> Option<Measurement> {
-    if reply.receive == NtpTimestamp::UNKNOWN || reply.transmit == NtpTimestamp::UNKNOWN {
-        return None;
+/// How well a stamp of the kernel's clock is placed among readings of the raw one, s.
+const STAMP_READING: f64 = 5e-6;
+
+/// A stamp that the kernel took of something else, or before a step of its clock, is told by its place: a request
+/// leaves after we hand it over and before its reply comes. The stamp comes by another clock, whose rate may differ
+/// by 1000 ppm.
+pub(super) fn departure_is_credible(
+    departed: Timestamp<Raw>,
+    handed_over: Timestamp<Raw>,
+    received: Timestamp<Raw>,
+) -> bool {
+    let tolerated = Span::from_seconds(STAMP_READING + (received - handed_over).seconds().max(0.0) * 1e-3);
+    departed >= handed_over - tolerated && departed < received
+}
+
+/// The rate by which our raw counter is compared with a server's clock over the time that the server had our packet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// How much slower than true time the counter runs, s/s.
+    pub correction: f64,
+    /// One standard deviation of it, s/s.
+    pub deviation: f64,
+}
+
+/// The four timestamps, which do not contradict each other.
+struct Exchange {
+    receive: Timestamp<Utc>,
+    transmit: Timestamp<Utc>,
+    there_and_back: Span,
+    served_for: Span,
+    /// 0 or more.
+    delay: Span,
+}
+
+impl Exchange {
+    fn new(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<Raw>, rate: f64) -> Result<Self, Rejected> {
+        if reply.receive == NtpTimestamp::UNKNOWN || reply.transmit == NtpTimestamp::UNKNOWN {
+            return Err(Rejected::ImpossibleTimes);
+        }
+        let (receive, transmit) = (reply.receive.to_utc(ERA_PIVOT), reply.transmit.to_utc(ERA_PIVOT));
+        let waited = received - sent;
+        let there_and_back = waited + Span::from_seconds(waited.seconds() * rate);
+        let served_for = transmit - receive;
+        // Servers fill what is finer than their precision with random bits: two stamps of nearly the same
+        // instant can come out in the wrong order.
+        let quantum = libm::exp2(f64::from(reply.precision.clamp(-32, COARSEST_PRECISION)));
+        if served_for < -Span::from_seconds(2.0 * quantum) {
+            return Err(Rejected::ImpossibleTimes);
+        }
+        // Nothing was longer under way than we waited for it. On a short wire the server's clock and ours,
+        // of different rates and quanta, can make the delay come out a little below nothing.
+        let delay = (there_and_back - served_for).min(there_and_back);
+        let tolerated_s = 2.0 * quantum + PREDICTION + there_and_back.seconds() * RATES;
+        if there_and_back <= Span::ZERO || delay.seconds() < -tolerated_s {
+            return Err(Rejected::TooShort { waited_s: there_and_back.seconds(), served_s: served_for.seconds() });
+        }
+        // A reference time after the reply was made is a server that does not know what it says. A second
+        // is left to servers that write the two from different clocks.
+        if reply.reference_time != NtpTimestamp::UNKNOWN
+            && reply.reference_time.to_utc(ERA_PIVOT) > transmit + Span::from_whole_seconds(1)
+        {
+            return Err(Rejected::ImpossibleTimes);
+        }
+        Ok(Self { receive, transmit, there_and_back, served_for, delay: delay.max(Span::ZERO) })
     }
-    let (t2, t3) = (reply.receive.to_utc(ERA_PIVOT), reply.transmit.to_utc(ERA_PIVOT));
-    let there_and_back = received - sent;
-    let served_for = t3 - t2;
-    // Servers fill what is finer than their precision with random bits: two stamps of nearly the same
-    // instant can come out in the wrong order.
-    let quantum = libm::exp2(f64::from(reply.precision.clamp(-32, COARSEST_PRECISION)));
-    if served_for < -Span::from_seconds(2.0 * quantum) || there_and_back < Span::ZERO {
-        return None;
+}
+
+impl Measurement {
+    /// What a header says of its sender, beside a comparison of clocks.
+    pub(super) fn new(at: Timestamp<Raw>, reference: Timestamp<Utc>, delay: Span, says: &Header) -> Self {
+        Self {
+            at,
+            reference,
+            delay,
+            root_delay: says.root_delay.seconds(),
+            root_dispersion: says.root_dispersion.seconds(),
+            stratum: says.stratum,
+            refid: says.refid,
+            leap: says.leap,
+            precision: says.precision,
+        }
     }
-    // Nothing was longer under way than we waited for it. On a short wire the server's clock and ours,
-    // of different rates and quanta, can make the delay come out a little below nothing.
-    let delay = (there_and_back - served_for).min(there_and_back);
-    let tolerated = Span::from_seconds(100e-6 + there_and_back.seconds() * 1e-3);
-    if delay < -tolerated {
-        return None;
-    }
-    // A reference time after the reply was made is a server that does not know what it says. A second
-    // is left to servers that write the two from different clocks.
-    if reply.reference_time != NtpTimestamp::UNKNOWN
-        && reply.reference_time.to_utc(ERA_PIVOT) > t3 + Span::from_whole_seconds(1)
-    {
-        return None;
-    }
-    let half = |span: Span| Span::from_seconds(span.seconds() / 2.0);
-    Some(Measurement {
-        at: sent + half(there_and_back),
-        reference: t2 + half(served_for),
-        delay: delay.max(Span::ZERO),
-        root_delay: reply.root_delay.seconds(),
-        root_dispersion: reply.root_dispersion.seconds(),
-        stratum: reply.stratum,
-        refid: reply.refid,
-        leap: reply.leap,
-        precision: reply.precision,
-    })
+}
+
+fn half(span: Span) -> Span {
+    Span::from_seconds(span.seconds() / 2.0)
+}
+
+/// The four timestamps as a measurement.
+///
+/// # Errors
+///
+/// [`Rejected::ImpossibleTimes`] and [`Rejected::TooShort`], if they contradict each other.
+pub(super) fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<Raw>) -> Result<Measurement, Rejected> {
+    let exchange = Exchange::new(reply, sent, received, 0.0)?;
+    let (at, reference) = (sent + half(exchange.there_and_back), exchange.receive + half(exchange.served_for));
+    Ok(Measurement::new(at, reference, exchange.delay, reply))
+}
+
+/// The same where the packet lay at the other end until its next poll, perhaps for minutes. The measurement is of the
+/// moment when theirs came; what the rate is uncertain by over that time counts as delay.
+///
+/// # Errors
+///
+/// As of [`measure`].
+pub(super) fn measure_slowly(
+    packet: &Header,
+    sent: Timestamp<Raw>,
+    received: Timestamp<Raw>,
+    rate: Rate,
+) -> Result<Measurement, Rejected> {
+    let exchange = Exchange::new(packet, sent, received, rate.correction)?;
+    let doubt = Span::from_seconds(exchange.served_for.seconds().max(0.0) * 2.0 * rate.deviation);
+    let reference = exchange.transmit + half(exchange.delay);
+    Ok(Measurement::new(received, reference, exchange.delay + doubt, packet))
 }

@@ -3,10 +3,14 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`association`] | requests, replies, reach, validation: pure |
+//! | [`symmetric`], [`ours`] | the same between peers; what we say of ourselves: pure |
+//! | `dialogue` | either of them, as the shell drives it |
+//! | [`request`], `checks`, [`filters`], [`tally`] | what is sent; what a reply is held against; counts |
 //! | [`measurement`], [`rejection`] | what a reply is worth, or why it is worth nothing |
 //! | `handover` | an exchange as the core takes it |
 //! | [`poll`] | when the next request is due: pure |
 //! | [`pool`] | one name, several servers: pure |
+//! | [`random`] | numbers that nobody can guess |
 //! | [`once`] | a few quick exchanges, then an end: for `refclockd query` |
 //! | [`names`] | host names, resolved on a thread of their own |
 //! | [`standing`] | how a server stands, in words |
@@ -14,21 +18,33 @@
 //! | [`shell`], [`socket`] | timers; the socket, with the kernel's stamps |
 
 pub mod association;
+mod checks;
+mod dialogue;
+pub mod filters;
 mod handover;
 pub mod measurement;
 pub mod names;
 pub mod once;
 pub mod order;
+pub mod ours;
 pub mod poll;
 pub mod pool;
+pub mod random;
 pub mod rejection;
+pub mod request;
 pub mod shell;
 pub mod socket;
 pub mod standing;
+pub mod symmetric;
+pub mod tally;
 
-pub use association::{Association, Config, Filters, Request, Tally};
+pub use association::{Association, Config};
+pub use filters::Filters;
 pub use measurement::Measurement;
 pub use order::{Order, Orders};
 pub use rejection::{KissCode, Rejected};
+pub use request::Request;
 pub use shell::{ClientConfig, ClientEvent};
 pub use standing::ServerState;
+pub use symmetric::Symmetric;
+pub use tally::Tally;

@@ -8,11 +8,12 @@ use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::association::{Association, Config, Filters};
+use super::association::{Association, Config};
+use super::filters::Filters;
 use super::measurement::Measurement;
 use super::names::{Names, ResolveError};
+use super::random::seed;
 use super::rejection::Rejected;
-use super::shell::seed;
 use super::socket::{ClientSocket, Origin};
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
@@ -138,10 +139,9 @@ async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: 
             maxpoll: 6,
             version: config.version,
             key: None,
-            peer: false,
             xleave: false,
             filters: Filters::default(),
-            seed: seed(),
+            seed: seed().map_err(unreachable)?,
         });
         let asked_at = Instant::now();
         let Some(request) = association.poll_transmit(clock::raw_now()) else { break };
@@ -184,7 +184,7 @@ async fn reply(
         let count = socket.arrivals(batch).await.map_err(ReplyError::Io)?;
         let relation = Relation::from_bracket(&clock::bracket());
         if let Some(left) = socket.last_departure(&relation) {
-            association.handle_transmitted(left);
+            association.handle_departed(left);
         }
         for index in 0..count {
             let Some((datagram, _)) = batch.datagram(index) else { continue };

@@ -53,6 +53,12 @@ pub enum Rejected {
     /// The same reply again.
     #[error("it is the last reply again")]
     Duplicate,
+    /// It is older than the last one.
+    #[error("it is older than the last one")]
+    Old,
+    /// A peer that has not heard us yet, so that it says nothing of the way.
+    #[error("it has not heard us yet")]
+    Unheard,
     /// It is fine, and tells of an exchange that was measured already, in basic mode: the first that is
     /// interleaved.
     #[error("it tells of an exchange that was measured already")]
@@ -107,4 +113,16 @@ pub enum Rejected {
     /// The timestamps contradict each other.
     #[error("its timestamps contradict each other")]
     ImpossibleTimes,
+    /// It came back sooner than it can have.
+    #[error(
+        "it came back sooner than it can have: after {:.3} ms, of which it says that it was served for {:.3} ms",
+        waited_s * 1e3,
+        served_s * 1e3
+    )]
+    TooShort {
+        /// From its leaving until the reply came, s.
+        waited_s: f64,
+        /// How long the server says that it had it, s.
+        served_s: f64,
+    },
 }

@@ -1,7 +1,6 @@
 //! The shell around an [`Association`]: name, socket, stamps and timers. It comes back whenever the
 //! network does, and never ends.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,16 +9,21 @@ use arc_swap::ArcSwap;
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 
-use super::association::{Association, Config, Filters, Tally};
+use super::association::Config;
+use super::dialogue::Dialogue;
+use super::filters::Filters;
 use super::measurement::Measurement;
 use super::names::Names;
 use super::order::{Order, Orders};
+use super::random::seed;
 use super::rejection::{KissCode, Rejected};
 use super::socket::{ClientSocket, Origin};
 use super::standing::ServerState;
+use super::tally::Tally;
 use crate::ntp::access::{Access, Flags};
 use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
+use crate::ntp::served::Served;
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
 
@@ -47,8 +51,8 @@ pub struct ClientConfig {
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
     pub key: Option<Arc<Key>>,
-    /// Ask as a peer, not as a client.
-    pub peer: bool,
+    /// Have it for a peer, which is told what is served.
+    pub peer: Option<Served>,
     /// Ask in interleaved mode.
     pub xleave: bool,
     /// Which replies are not good enough.
@@ -70,7 +74,7 @@ impl ClientConfig {
             maxpoll: 10,
             version: 4,
             key: None,
-            peer: false,
+            peer: None,
             xleave: false,
             filters: Filters::default(),
             origin: Origin::default(),
@@ -127,7 +131,7 @@ pub enum ClientEvent {
 /// Polls a server for ever. Dropping the future closes its socket.
 pub async fn run(config: ClientConfig, names: Names, mut orders: Orders, mut sink: impl FnMut(ClientEvent)) {
     let mut tell = Teller { sink: &mut sink, last: None };
-    tokio::time::sleep(start_after(seed())).await;
+    tokio::time::sleep(start_after()).await;
     let mut next = 0usize;
     loop {
         let address = tokio::select! {
@@ -147,8 +151,9 @@ pub async fn run(config: ClientConfig, names: Names, mut orders: Orders, mut sin
 }
 
 /// How long to wait before the first request: machines that start together do not ask together.
-fn start_after(seed: u64) -> std::time::Duration {
-    std::time::Duration::from_millis(50 + seed % 100)
+fn start_after() -> std::time::Duration {
+    let noise = seed().map_or(0, |[noise, ..]| u64::from(noise));
+    std::time::Duration::from_millis(50 + noise * 100 / 256)
 }
 
 /// The address to use: round those of the name, one at each return. Names that have none are tried
@@ -196,18 +201,27 @@ async fn associate<S: FnMut(ClientEvent)>(
     orders: &mut Orders,
     tell: &mut Teller<'_, S>,
 ) -> End {
-    let mut association = Association::new(Config {
+    let seed = match seed() {
+        Ok(seed) => seed,
+        Err(error) => {
+            // Requests that can be guessed are not sent.
+            tell.state(ServerState::Unreachable { address, error: error.to_string() });
+            tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+            return End::Anew;
+        }
+    };
+    let config_of = Config {
         address,
         iburst: config.iburst,
         minpoll: config.minpoll,
         maxpoll: config.maxpoll,
         version: config.version,
         key: config.key.clone(),
-        peer: config.peer,
         xleave: config.xleave,
         filters: config.filters,
-        seed: seed(),
-    });
+        seed,
+    };
+    let mut association = Dialogue::new(config_of, config.peer.as_ref());
     let mut socket: Option<ClientSocket> = None;
     let mut batch = Batch::new(4);
     let mut unanswered = 0;
@@ -225,7 +239,7 @@ async fn associate<S: FnMut(ClientEvent)>(
             arrived = arrivals(socket.as_ref(), &mut batch) => {
                 match arrived {
                     Ok(count) => {
-                        if digest(&mut batch, count, (socket.as_ref(), config), &mut association, tell) {
+                        if digest(&mut batch, count, (socket.as_mut(), config), &mut association, tell) {
                             unanswered = 0;
                         }
                     }
@@ -260,7 +274,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         }
         let Some(request) = association.poll_transmit(clock::raw_now()) else { continue };
         unanswered += 1;
-        if let Err(error) = transmit(&mut socket, (address, &config.origin), request.octets(), &mut association) {
+        if let Err(error) = transmit(&mut socket, (address, config), request.octets(), &mut association) {
             tell.state(ServerState::Unreachable { address, error: error.to_string() });
             socket = None;
         } else if !matches!(
@@ -283,13 +297,16 @@ async fn arrivals(socket: Option<&ClientSocket>, batch: &mut Batch) -> io::Resul
 
 fn transmit(
     socket: &mut Option<ClientSocket>,
-    (address, origin): (SocketAddr, &Origin),
+    (address, config): (SocketAddr, &ClientConfig),
     request: &[u8],
-    association: &mut Association,
+    association: &mut Dialogue,
 ) -> io::Result<()> {
     let open = match socket {
         Some(open) => open,
-        None => socket.insert(ClientSocket::open(address, origin)?),
+        None => socket.insert(match &config.peer {
+            None => ClientSocket::open(address, &config.origin)?,
+            Some(served) => ClientSocket::open_beside(address, &config.origin, &served.ports)?,
+        }),
     };
     association.handle_transmitted(clock::raw_now());
     open.send(request)
@@ -299,22 +316,27 @@ fn transmit(
 fn digest<S: FnMut(ClientEvent)>(
     batch: &mut Batch,
     count: usize,
-    (socket, config): (Option<&ClientSocket>, &ClientConfig),
-    association: &mut Association,
+    (mut socket, config): (Option<&mut ClientSocket>, &ClientConfig),
+    association: &mut Dialogue,
     tell: &mut Teller<'_, S>,
 ) -> bool {
     let address = association.address();
-    let local = socket.and_then(ClientSocket::local);
+    let local = socket.as_deref().and_then(ClientSocket::local);
     let mut spoken = false;
     let relation = Relation::from_bracket(&clock::bracket());
     // When our last request really left: the driver said so before the reply came.
-    if let Some(left) = socket.and_then(|socket| socket.last_departure(&relation)) {
-        association.handle_transmitted(left);
+    if let Some(left) = socket.as_deref().and_then(|socket| socket.last_departure(&relation)) {
+        association.handle_departed(left);
     }
     for index in 0..count {
-        let Some((datagram, _)) = batch.datagram(index) else { continue };
+        let Some((datagram, reply)) = batch.datagram(index) else { continue };
         let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
         let at = relation.raw;
+        if let (Some(len), Some(socket)) = (association.answer(&datagram, arrived, reply), &mut socket) {
+            // What the kernel does not take is lost, as on the way.
+            let _ = socket.answer(reply.get(..len).unwrap_or_default());
+            continue;
+        }
         let version = datagram.octets.first().map_or(0, |octet| FirstOctet(*octet).version());
         let flags = config.access.as_ref().map_or(Flags::empty(), |access| access.load().flags(address));
         if !flags.heeds_reply(version, config.key.is_some()) {
@@ -339,7 +361,11 @@ fn digest<S: FnMut(ClientEvent)>(
                         tell.state(ServerState::Refused { address, kiss });
                     }
                     // Not the server's words, or nothing new.
-                    Rejected::Malformed(_) | Rejected::NotAReply { .. } | Rejected::Bogus | Rejected::Duplicate => {}
+                    Rejected::Malformed(_)
+                    | Rejected::NotAReply { .. }
+                    | Rejected::Bogus
+                    | Rejected::Duplicate
+                    | Rejected::Old => {}
                     _ => {
                         spoken = true;
                         tell.state(ServerState::Unusable { address, reason });
@@ -366,7 +392,7 @@ impl<S: FnMut(ClientEvent)> Teller<'_, S> {
         }
     }
 
-    fn polled(&mut self, association: &Association) {
+    fn polled(&mut self, association: &Dialogue) {
         (self.sink)(ClientEvent::Polled {
             at: clock::raw_now(),
             address: association.address(),
@@ -375,11 +401,6 @@ impl<S: FnMut(ClientEvent)> Teller<'_, S> {
             tally: association.tally(),
         });
     }
-}
-
-/// A number nobody can guess: the standard library keys its hashers from the system's random source.
-pub fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 /// Seconds until a raw instant, none if it has passed.

@@ -179,6 +179,7 @@ pub(crate) fn locked() -> Snapshot {
             residual: 0.0,
             variance: [(90e-9f64).powi(2), 0.0, 1e-20, 0.0],
             coasting: Coasting::since(NOW),
+            doubt: 1.0,
             factor: 3.3488,
         },
         system: SystemVariables {

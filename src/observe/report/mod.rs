@@ -19,7 +19,7 @@ mod tests;
 
 pub use clients::{ClientEntry, ClientsReport, MOST_CLIENTS};
 pub use numbers::{nanos, nanos_up};
-pub use satellites::{ReceiverSky, SatelliteSeen, SatellitesReport};
+pub use satellites::{Condition, QualityReport, ReceiverSky, SatelliteSeen, SatellitesReport, short_name};
 pub use sources::{DeviceWords, ServerWords, SourceEntry, SourcesReport, VerdictWords};
 pub use status::{
     Accuracy, ClockReport, CrystalReport, HoldoverReport, LeapReport, Notice, NtpReport, OffsetReport, PulseReport,

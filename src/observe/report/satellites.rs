@@ -1,10 +1,12 @@
 //! What the receivers see of the sky.
 
-use refclocks::DevicePhase;
+use refclocks::quality::Quality;
 use refclocks::time::{Raw, Timestamp};
+use refclocks::ubx::setup::{NotTaken, Outcome};
+use refclocks::{DevicePhase, ReceiverReport};
 use serde::{Deserialize, Serialize};
 
-use super::numbers::{name_of, utc_text};
+use super::numbers::{name_of, nanos_up, utc_text};
 use crate::core::snapshot::{Snapshot, SourceReport};
 use crate::observe::plain::plain;
 
@@ -38,14 +40,109 @@ pub struct ReceiverSky {
     pub tai_minus_utc_s: Option<i32>,
     /// The coming leap second, if the sky has told it of one.
     pub coming_leap: Option<ComingLeapSecond>,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub condition: Condition,
+    /// The satellites: used ones first, the strongest first.
+    pub satellites: Vec<SatelliteSeen>,
+}
+
+/// What a receiver says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
     /// Its antenna: `ok`, `open` or `short`; unknown where it does not measure it.
     pub antenna: Option<String>,
     /// Interference, as it judges it: `none`, `warning` or `critical`.
     pub jamming: Option<String>,
     /// Counterfeit signals, as it judges them: `none`, `indicated` or `affirmed`.
     pub spoofing: Option<String>,
-    /// The satellites: used ones first, the strongest first.
-    pub satellites: Vec<SatelliteSeen>,
+    /// How good its fix is, by its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityReport>,
+    /// How it took what it was to be set to, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_up: Option<SetUp>,
+}
+
+/// How good a receiver's fix is, by its own word: standard deviations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QualityReport {
+    /// The position: north, east, up.
+    pub position_m: Option<[f64; 3]>,
+    /// The distances to the satellites.
+    pub ranges_m: Option<f64>,
+    /// The time.
+    pub time_ns: Option<u64>,
+    /// Its time as it follows from these, where it is poor: what it stands for is widened by thrice that.
+    pub poor_ns: Option<u64>,
+    /// The satellite whose signal most likely is wrong, e.g. `G07`, and by how much.
+    pub failing: Option<String>,
+    /// By how much that one's distance is wrong.
+    pub failing_bias_m: Option<f64>,
+    /// In words.
+    pub text: String,
+}
+
+impl QualityReport {
+    fn of(quality: &Quality) -> Self {
+        Self {
+            position_m: quality.position_m,
+            ranges_m: quality.ranges_m,
+            time_ns: quality.time_s.and_then(nanos_up),
+            poor_ns: quality.doubt().and_then(nanos_up),
+            failing: quality.failing.as_ref().map(|f| short_name(&name_of(&f.constellation), f.number)),
+            failing_bias_m: quality.failing.and_then(|f| f.bias_m),
+            text: quality.to_string(),
+        }
+    }
+}
+
+/// One letter for the system, as RINEX has it, and the number: `G05`.
+pub fn short_name(gnss: &str, number: u16) -> String {
+    let letter = match gnss {
+        "gps" => 'G',
+        "glonass" => 'R',
+        "galileo" => 'E',
+        "bei_dou" => 'C',
+        "qzss" => 'J',
+        "nav_ic" => 'I',
+        "sbas" => 'S',
+        _ => '?',
+    };
+    format!("{letter}{number:02}")
+}
+
+/// How a receiver took what it was to be set to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetUp {
+    /// Was it set up? If not, it does not answer, or not any more.
+    pub done: bool,
+    /// What it did not take.
+    pub not_taken: Vec<NotTaken>,
+    /// In words.
+    pub text: String,
+}
+
+impl SetUp {
+    fn of(outcome: &Outcome) -> Self {
+        let (done, not_taken) = match outcome {
+            Outcome::Done(not_taken) => (true, not_taken.clone()),
+            Outcome::NoAnswer | Outcome::Lost(_) => (false, Vec::new()),
+        };
+        Self { done, not_taken, text: outcome.to_string() }
+    }
+}
+
+impl Condition {
+    fn of(receiver: &ReceiverReport) -> Self {
+        Self {
+            antenna: receiver.antenna.as_ref().map(name_of),
+            jamming: receiver.jamming.as_ref().map(name_of),
+            spoofing: receiver.spoofing.as_ref().map(name_of),
+            quality: receiver.quality.as_ref().map(QualityReport::of),
+            set_up: receiver.set_up.as_ref().map(SetUp::of),
+        }
+    }
 }
 
 /// A leap second that a receiver announces.
@@ -117,9 +214,7 @@ impl ReceiverSky {
             seen: (seen > 0).then_some(seen),
             tai_minus_utc_s: receiver.tai_minus_utc,
             coming_leap: receiver.leap.map(|l| ComingLeapSecond { at_utc: l.at.to_string(), change: l.change }),
-            antenna: receiver.antenna.as_ref().map(name_of),
-            jamming: receiver.jamming.as_ref().map(name_of),
-            spoofing: receiver.spoofing.as_ref().map(name_of),
+            condition: Condition::of(receiver),
             satellites,
         })
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::numbers::{civil_text, code_and_data, finite, name_of, nanos, nanos_up, utc_text};
-use super::satellites::ReceiverSky;
+use super::satellites::{Condition, ReceiverSky};
 use crate::core::snapshot::{ClockKind, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason, Verdict, direction};
 use crate::ntp::counters::Totals;
@@ -207,12 +207,9 @@ pub struct ReceiverSummary {
     pub sats_seen: Option<u16>,
     /// Median signal of the satellites used, or of all when it does not say which are.
     pub cn0_median_dbhz: Option<u8>,
-    /// Its antenna: `ok`, `open` or `short`; unknown where it does not measure it.
-    pub antenna: Option<String>,
-    /// Interference, as it judges it: `none`, `warning` or `critical`.
-    pub jamming: Option<String>,
-    /// Counterfeit signals, as it judges them: `none`, `indicated` or `affirmed`.
-    pub spoofing: Option<String>,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub condition: Condition,
 }
 
 /// The pulse.
@@ -456,9 +453,7 @@ pub(super) fn receiver(source: &SourceReport) -> Option<ReceiverSummary> {
         fix: sky.fix,
         sats_used: sky.used,
         sats_seen: sky.seen,
-        antenna: sky.antenna,
-        jamming: sky.jamming,
-        spoofing: sky.spoofing,
+        condition: sky.condition,
     })
 }
 

@@ -1,6 +1,9 @@
 //! Reports of made-up snapshots, frozen; and read back.
 
+use refclocks::Constellation;
+use refclocks::quality::{Failing, Quality};
 use refclocks::time::{Realtime, Span, Timestamp};
+use refclocks::ubx::setup::{NotTaken, Outcome, Why};
 use refclocks::{DevicePhase, DeviceReason, DeviceState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -149,10 +152,57 @@ fn what_devices_say_cannot_move_a_cursor() {
 fn what_a_receiver_says_of_antenna_and_interference_is_told() {
     let report = StatusReport::new(&holdover(), NOW);
     let receiver = report.receiver.unwrap();
-    assert_eq!(receiver.antenna.as_deref(), Some("open"));
-    assert_eq!(receiver.jamming.as_deref(), Some("critical"));
-    assert_eq!(receiver.spoofing.as_deref(), Some("indicated"));
+    assert_eq!(receiver.condition.antenna.as_deref(), Some("open"));
+    assert_eq!(receiver.condition.jamming.as_deref(), Some("critical"));
+    assert_eq!(receiver.condition.spoofing.as_deref(), Some("indicated"));
     for code in ["antenna_open", "jamming", "spoofing"] {
         assert!(report.notices.iter().any(|n| n.code == code), "{code}");
     }
+}
+
+#[test]
+fn what_a_receiver_did_not_take_is_told_and_what_it_only_lacks_is_no_matter() {
+    let report = |outcome: Outcome| {
+        let mut snapshot = locked();
+        let mut sources = snapshot.sources.to_vec();
+        let source = sources.iter_mut().find(|s| s.receiver.is_some()).unwrap();
+        source.receiver.as_mut().unwrap().set_up = Some(outcome);
+        snapshot.sources = sources.into();
+        StatusReport::new(&snapshot, NOW)
+    };
+    let lacks = |subject: &str, extra| NotTaken { subject: subject.into(), why: Why::Refused, extra };
+    let noticed = |report: &StatusReport| report.notices.iter().find(|n| n.code == "set_up").map(|n| n.text.clone());
+    let said = |report: &StatusReport| report.receiver.clone().unwrap().condition.set_up.unwrap();
+
+    let all = report(Outcome::Done(vec![]));
+    assert_eq!((noticed(&all), said(&all).done), (None, true));
+    let sky = report(Outcome::Done(vec![lacks("SEC-SIG", true)]));
+    assert_eq!((noticed(&sky), said(&sky).not_taken), (None, vec![lacks("SEC-SIG", true)]));
+    let survey = report(Outcome::Done(vec![lacks("survey-in", false)]));
+    assert_eq!(noticed(&survey).unwrap(), "GPS's receiver: it is set up but for survey-in (refused).");
+    let text = crate::cli::status::render(&survey, crate::cli::words::Style::PLAIN);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(words.join(" ").contains("antenna ok; it is set up but for survey-in (refused)"), "{text}");
+    let mute = report(Outcome::NoAnswer);
+    assert!(noticed(&mute).unwrap().contains("does not answer") && !said(&mute).done);
+}
+
+#[test]
+fn what_a_receiver_says_against_its_fix_is_told() {
+    let mut snapshot = locked();
+    let mut sources = snapshot.sources.to_vec();
+    let receiver = sources.iter_mut().find_map(|s| s.receiver.as_mut()).unwrap();
+    let failing = Failing { constellation: Constellation::Gps, number: 7, bias_m: Some(-121.4) };
+    let far = [3e3, 4e3, 0.0];
+    receiver.quality = Some(Quality { position_m: Some(far), failing: Some(failing), ..Quality::default() });
+    snapshot.sources = sources.into();
+    let report = StatusReport::new(&snapshot, NOW);
+    let text = |code: &str| report.notices.iter().find(|n| n.code == code).map(|n| n.text.as_str()).unwrap();
+    assert!(text("poor_fix").starts_with("GPS has a poor fix, by its own word, and its time may be wrong by 16.7 µs"));
+    assert_eq!(text("failing_satellite"), "GPS finds the signal of satellite G07 wrong by 121 m.");
+    let quality = report.receiver.clone().unwrap().condition.quality.unwrap();
+    assert_eq!((quality.poor_ns, quality.failing.as_deref()), (Some(16_679), Some("G07")));
+    let shown = crate::cli::satellites::render(&SatellitesReport::new(&snapshot, NOW), crate::cli::words::Style::PLAIN);
+    assert!(shown.contains("Its fix: position 3000 m north, 4000 m east, 0.0 m up (1σ)."), "{shown}");
+    assert!(shown.contains("G07's signal wrong"), "{shown}");
 }

@@ -1,10 +1,12 @@
 //! Why things are as they are, in sentences.
 
 use refclocks::time::{Raw, Timestamp};
+use refclocks::ubx::setup::Outcome;
 use refclocks::{Antenna, DevicePhase, Jamming, ReceiverReport, Spoofing};
 use serde::{Deserialize, Serialize};
 
-use super::numbers::{code_and_data, utc_text};
+use super::numbers::{code_and_data, name_of, utc_text};
+use super::satellites::short_name;
 use super::status::{Notice, Severity, reason, reason_at};
 use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Duration, Magnitude, State, StateReason, Verdict, direction};
@@ -319,6 +321,14 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
                 .then(|| "Mend the wiring: a pull-down, a shorter or shielded wire.".to_owned());
             add("pulse_count", Severity::Notice, text, action);
         }
+        if let Some(outcome) = source.receiver.as_ref().and_then(|receiver| receiver.set_up.as_ref())
+            && let Some(action) = set_up_action(outcome)
+        {
+            add("set_up", Severity::Notice, format!("{name}'s receiver: {outcome}."), Some(action.into()));
+        }
+        for (code, severity, text, action) in source.receiver.iter().flat_map(fix_notices) {
+            add(code, severity, format!("{name}{text}."), Some(action.into()));
+        }
         for said in source.receiver.iter().flat_map(receiver_notices) {
             add(said.code, said.severity, format!("{name} reports {}.", said.what), Some(said.action.into()));
         }
@@ -334,6 +344,41 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
     }
     notices.sort_by_key(|notice| std::cmp::Reverse(notice.severity));
     notices
+}
+
+/// What to do about a receiver that did not take what it was to be set to. One that does not tell all that
+/// others tell needs nothing.
+fn set_up_action(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Done(not_taken) if not_taken.iter().all(|n| n.extra) => None,
+        Outcome::Done(_) => {
+            Some("Delete from its section what this receiver does not have, or set it with its maker's program.")
+        }
+        Outcome::NoAnswer => Some("Connect our TXD to its RXD, or delete `configure`."),
+        Outcome::Lost(_) => Some("It is looked for at other speeds; set `baud` to one that it has."),
+    }
+}
+
+/// What a receiver says against its fix.
+fn fix_notices(receiver: &ReceiverReport) -> impl Iterator<Item = (&'static str, Severity, String, &'static str)> {
+    let quality = receiver.quality;
+    let poor = quality.and_then(|q| q.doubt()).map(|doubt| {
+        let text = format!(
+            " has a poor fix, by its own word, and its time may be wrong by {} (1σ): what it and its pulse stand for is \
+             widened by thrice that",
+            Magnitude(doubt)
+        );
+        ("poor_fix", Severity::Caution, text, "Give the antenna a better view of the sky; look for interference.")
+    });
+    let failing = quality.and_then(|q| q.failing).map(|satellite| {
+        let name = short_name(&name_of(&satellite.constellation), satellite.number);
+        let bias = satellite.bias_m.map_or_else(String::new, |bias| format!(" by {:.0} m", bias.abs()));
+        let text = format!(" finds the signal of satellite {name} wrong{bias}");
+        let action =
+            "One satellite may fail, and is left out; if it goes on, look for what reflects signals near the antenna.";
+        ("failing_satellite", Severity::Notice, text, action)
+    });
+    [poor, failing].into_iter().flatten()
 }
 
 /// What a receiver says of itself that a person should know.
