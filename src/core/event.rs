@@ -51,6 +51,15 @@ pub enum Event {
         /// The source's name.
         source: String,
     },
+    /// A receiver's date is whole days off, as others agree, and is repaired; 0 days: it needs that no more.
+    DateMoved {
+        /// The source's name.
+        source: String,
+        /// What is added from now on.
+        days: i64,
+        /// Who agrees on it.
+        by: Vec<String>,
+    },
     /// A server stands differently.
     Server {
         /// The source's name.
@@ -146,6 +155,19 @@ pub enum Event {
     },
 }
 
+/// Days, and weeks where they are whole periods that receivers lose.
+pub(crate) struct Days(pub i64);
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("a day"),
+            days if days % 7168 == 0 => write!(f, "{} weeks", days / 7),
+            days => write!(f, "{days} days"),
+        }
+    }
+}
+
 impl Event {
     /// Does it deserve a warning?
     pub fn is_warning(&self) -> bool {
@@ -168,6 +190,7 @@ impl Event {
             | Self::LeapTakenBack { .. }
             | Self::Panic { .. }
             | Self::DateRepaired { .. }
+            | Self::DateMoved { .. }
             | Self::Slept { .. }
             | Self::Moved { .. } => true,
             Self::ClockTaken { .. }
@@ -199,6 +222,16 @@ impl fmt::Display for Event {
             Self::DateRepaired { source } => write!(
                 f,
                 "{source}: its date is 1024 weeks off (its week counter rolled over); repaired. A firmware update may mend it for good."
+            ),
+            Self::DateMoved { source, days: 0, by } => {
+                write!(f, "{source}: its date is right again, as {} say, and taken as it is", by.join(" and "))
+            }
+            Self::DateMoved { source, days, by } => write!(
+                f,
+                "{source}: its date is {} {}, as {} agree; repaired. A firmware update may mend it for good.",
+                Days(days.abs()),
+                if *days > 0 { "behind" } else { "ahead" },
+                by.join(" and ")
             ),
             Self::Server { source, text } => write!(f, "{source}: {text}"),
             Self::Numbered { pulse, messages: Some(messages), delay: Some(delay) } => {

@@ -5,6 +5,7 @@
 pub mod bank;
 mod bias;
 pub mod by_hand;
+pub mod day;
 pub mod delays;
 pub mod engine;
 pub mod estimator;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::bias::Bias;
 use super::by_hand::{FIXED, NOISE};
+use super::day::Repair;
 use super::delays::DelayHistogram;
 use super::measurement::{Measurement, SourceId};
 use super::numerics::median;
@@ -137,6 +138,8 @@ pub(super) struct Source {
     pub sawtooth: Sawtooth,
     /// Since when the numbering is contradicted.
     pub contradicted_since: Option<Timestamp<Raw>>,
+    /// What is added to its dates, since others agree that it is wrong by whole days.
+    pub repair: Option<Repair>,
     /// What it says of a leap second to come.
     pub leap: Option<LeapIndicator>,
     /// Network.
@@ -193,6 +196,7 @@ impl Source {
             numbered_by: None,
             sawtooth: Sawtooth::default(),
             contradicted_since: None,
+            repair: None,
             leap: None,
             says: ServerSays::default(),
             bias: None,
@@ -202,6 +206,19 @@ impl Source {
             last_answer: None,
             config,
         }
+    }
+
+    /// What is added to its dates: whole days.
+    pub fn days_added(&self) -> Span {
+        Span::from_whole_seconds(86_400 * self.repair.as_ref().map_or(0, |repair| repair.days))
+    }
+
+    /// What it says is taken as it is again, and what it said is forgotten.
+    pub fn forget_repair(&mut self) -> Option<Repair> {
+        let repair = self.repair.take()?;
+        self.recent.clear();
+        self.records.clear();
+        Some(repair)
     }
 
     /// Notes a measurement.
@@ -408,6 +425,7 @@ impl Source {
             health: self.health,
             receiver: self.receiver.clone(),
             sawtooth: self.sawtooth.state(),
+            repair: self.repair.clone(),
         }
     }
 }

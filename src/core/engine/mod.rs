@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
-use refclocks::{Health, LocalStamp, Report};
+use refclocks::{DevicePhase, Health, LocalStamp, Report};
 
 use self::jumps::Astray;
 use crate::core::bank::Prior;
@@ -261,6 +261,10 @@ impl Engine {
         s.health = *health;
         match report {
             Report::State(state) => {
+                if matches!(state.phase, DevicePhase::Absent | DevicePhase::Opening) {
+                    // The next one may be another, that knows the day.
+                    s.forget_repair();
+                }
                 s.device = Some(state.clone());
                 let event =
                     Event::Device { source: s.config.name.clone(), phase: state.phase, reason: state.reason.clone() };

@@ -95,6 +95,18 @@ pub struct SourceEntry {
     pub server: Option<ServerWords>,
     /// How the correction of the receiver's sawtooth stands, for a pulse of which the receiver tells it.
     pub sawtooth: Option<SawtoothState>,
+    /// What is added to its dates, since others agree that it is wrong by whole days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date_repair: Option<DateRepair>,
+}
+
+/// What is added to a receiver's dates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DateRepair {
+    /// Days; negative where the receiver is ahead.
+    pub days: i64,
+    /// Who agrees on that.
+    pub by: Vec<String>,
 }
 
 /// A verdict: its code and numbers, and its words.
@@ -183,6 +195,10 @@ impl SourceEntry {
                 action: action.as_deref().map(|text| plain(text).into_owned()),
             }),
             sawtooth: source.sawtooth,
+            date_repair: source.repair.as_ref().map(|repair| DateRepair {
+                days: repair.days,
+                by: repair.by.iter().map(|name| plain(name).into_owned()).collect(),
+            }),
         }
     }
 
