@@ -3,7 +3,7 @@
 use std::fmt;
 
 use refclocks::time::{Timestamp, Utc};
-use refclocks::{DevicePhase, DeviceReason, Remark};
+use refclocks::{DevicePhase, DeviceReason, Edge, Remark};
 
 use super::sawtooth::SawtoothState;
 use super::snapshot::ClockRefusal;
@@ -75,6 +75,15 @@ pub enum Event {
         messages: Option<String>,
         /// Mean delay of those messages, s.
         delay: Option<f64>,
+    },
+    /// It is found which edge of a pulse is on the second, and it is another than was thought.
+    EdgeFound {
+        /// The pulse source.
+        pulse: String,
+        /// The edge in use from now on.
+        edge: Edge,
+        /// Who knows where the second is.
+        by: String,
     },
     /// How the correction of a pulse's sawtooth stands from now on.
     Sawtooth {
@@ -191,6 +200,7 @@ impl Event {
             | Self::Panic { .. }
             | Self::DateRepaired { .. }
             | Self::DateMoved { .. }
+            | Self::EdgeFound { .. }
             | Self::Slept { .. }
             | Self::Moved { .. } => true,
             Self::ClockTaken { .. }
@@ -238,6 +248,10 @@ impl fmt::Display for Event {
                 write!(f, "{pulse}: each pulse is the second that {messages} names {:.0} ms later", delay * 1e3)
             }
             Self::Numbered { pulse, .. } => write!(f, "{pulse}: numbered by our own clock"),
+            Self::EdgeFound { pulse, edge, by } => write!(
+                f,
+                "{pulse}: its {edge} edge is on the second, by {by}, and is used from now on; name it: `edge = \"{edge}\"`"
+            ),
             Self::Sawtooth { pulse, state } => write!(f, "{pulse}: {state}"),
             Self::LastGoodRefuted { last_good, witnesses: [a, b], now } => write!(
                 f,

@@ -12,6 +12,7 @@ use super::bias::Bias;
 use super::by_hand::{FIXED, NOISE};
 use super::day::Repair;
 use super::delays::DelayHistogram;
+use super::edge::Edges;
 use super::measurement::{Measurement, SourceId};
 use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
@@ -134,6 +135,8 @@ pub(super) struct Source {
     pub train: PulseTrain,
     pub numbering: Numbering,
     pub numbered_by: Option<SourceId>,
+    /// Pulses: which edge counts, where both are reported.
+    pub edges: Edges,
     /// Pulses: what the receiver says of each.
     pub sawtooth: Sawtooth,
     /// Since when the numbering is contradicted.
@@ -194,6 +197,7 @@ impl Source {
             train: PulseTrain::default(),
             numbering: Numbering::Nothing,
             numbered_by: None,
+            edges: Edges::default(),
             sawtooth: Sawtooth::default(),
             contradicted_since: None,
             repair: None,
@@ -425,6 +429,7 @@ impl Source {
             health: self.health,
             receiver: self.receiver.clone(),
             sawtooth: self.sawtooth.state(),
+            edge: self.edges.told().map(|(edge, by)| (edge, by.map(str::to_owned))),
             repair: self.repair.clone(),
         }
     }

@@ -321,6 +321,8 @@ pub enum Verdict {
     },
     /// At a start, its date is near nothing that we know, and the servers are about to say what they know.
     DateWaits,
+    /// At a start, it is not known which edge of the pulse is on the second, and the servers are about to say.
+    EdgeWaits,
     /// Too few samples so far.
     TooFewSamples {
         /// Have.
@@ -391,6 +393,7 @@ impl Verdict {
             Self::NoMajority { .. } => "no majority",
             Self::DateInDoubt { .. } => "date doubted",
             Self::DateWaits => "date waits",
+            Self::EdgeWaits => "edge waits",
             Self::TooFewSamples { .. } => "few samples",
             Self::NothingNumbersIt => "not numbered",
             Self::NumberingUndecided { .. } => "undecided",
@@ -416,7 +419,7 @@ impl Verdict {
                  `drift.toml` from its state folder."
                     .into()
             }
-            Self::DateWaits => "Wait a few seconds for the servers.".into(),
+            Self::DateWaits | Self::EdgeWaits => "Wait a few seconds for the servers.".into(),
             Self::TooFewSamples { have, need } => {
                 format!("Wait for {} more.", need.saturating_sub(*have).max(1))
             }
@@ -476,6 +479,9 @@ impl fmt::Display for Verdict {
             }
             Self::DateWaits => f.write_str(
                 "not used yet: its date is near neither the last good time nor the system clock, and the servers are asked",
+            ),
+            Self::EdgeWaits => f.write_str(
+                "not used yet: its shape does not tell which of its edges is on the second, and the servers are asked",
             ),
             Self::TooFewSamples { have, need } => write!(f, "not used yet: sample {have} of {need}"),
             Self::NothingNumbersIt => f.write_str("not used: no time message says which second each pulse is"),

@@ -117,7 +117,7 @@ impl Engine {
     /// Messages that number a pulse of ours are one voice with it; servers speak once they have given
     /// a few samples, and the first few wait for each other. Nobody does whose date is in doubt.
     fn may_vote(&self, i: SourceId, s: &Source, now: Now) -> bool {
-        if self.date_is_open(s, now) {
+        if self.date_is_open(s, now) || self.edge_waits(s, now) {
             return false;
         }
         if s.config.kind == SourceKind::Network {
@@ -260,6 +260,9 @@ impl Engine {
         }
         if self.date_waits(s, now) {
             return Verdict::DateWaits;
+        }
+        if self.edge_waits(s, now) {
+            return Verdict::EdgeWaits;
         }
         if self.feeding.contains(&i) {
             return Verdict::Selected;

@@ -59,18 +59,38 @@ impl Engine {
     /// At a start, before anything else is known, a receiver's date that is near neither the last good time nor
     /// the system clock waits for the servers that are configured: they may be about to say that it is wrong.
     pub(super) fn date_waits(&self, s: &Source, now: Now) -> bool {
-        let is_asked = |s: &&Source| s.config.kind == SourceKind::Network && !s.config.options.noselect && !s.offline;
-        let since = |at: Timestamp<Raw>| (now.raw - at).seconds();
-        let early = self.first_message.is_none_or(|first| since(first) < SERVERS_PATIENCE);
-        if !is_receiver(s) || !early || s.repair.is_some() || self.estimator.estimate().is_some() {
+        let first = self.first_message.unwrap_or(now.raw);
+        if !is_receiver(s)
+            || !self.servers_may_speak(first, now)
+            || s.repair.is_some()
+            || self.estimator.estimate().is_some()
+        {
             return false;
         }
         let Some(says) = said_by(s, now) else { return false };
         let utc = self.config.utc.utc(says).0;
         let confirmed = self.last_good.is_near(says)
             || self.system_clock(now).is_some_and(|system| (system - utc).abs() < OTHER_DAY);
-        let mut servers = self.sources.values().filter(is_asked).peekable();
-        !confirmed && servers.peek().is_some() && servers.any(|s| s.samples < SERVER_SAMPLES)
+        !confirmed
+    }
+
+    /// Are there servers that have not said yet what they know, so early after that?
+    pub(super) fn servers_may_speak(&self, since: Timestamp<Raw>, now: Now) -> bool {
+        let is_asked = |s: &&Source| s.config.kind == SourceKind::Network && !s.config.options.noselect && !s.offline;
+        let early = (now.raw - since).seconds() < SERVERS_PATIENCE;
+        early && self.sources.values().filter(is_asked).any(|s| s.samples < SERVER_SAMPLES)
+    }
+
+    /// Forgets what time it is, where a source had deceived us; what servers say was right all along.
+    pub(super) fn start_anew_with_servers(&mut self) {
+        let servers = self.sources.iter_mut().filter(|(_, s)| s.config.kind == SourceKind::Network);
+        let said: Vec<_> = servers.map(|(i, s)| (*i, std::mem::take(&mut s.recent))).collect();
+        self.start_anew();
+        for (i, recent) in said {
+            if let Some(s) = self.sources.get_mut(&i) {
+                s.recent = recent;
+            }
+        }
     }
 
     /// A receiver that is wrong by whole days is put right where others agree on the day.
@@ -121,15 +141,8 @@ impl Engine {
         }
         let ours = self.estimator.tai_at(now.raw);
         if ours.zip(wrong).is_some_and(|(ours, wrong)| (ours - wrong).abs() < OTHER_DAY) {
-            // We had believed it. What servers say was right all along.
-            let servers = self.sources.iter_mut().filter(|(_, s)| s.config.kind == SourceKind::Network);
-            let said: Vec<_> = servers.map(|(i, s)| (*i, std::mem::take(&mut s.recent))).collect();
-            self.start_anew();
-            for (i, recent) in said {
-                if let Some(s) = self.sources.get_mut(&i) {
-                    s.recent = recent;
-                }
-            }
+            // We had believed it.
+            self.start_anew_with_servers();
         }
     }
 

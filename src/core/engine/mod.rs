@@ -9,6 +9,7 @@ mod choosing;
 mod coasting;
 mod coming;
 mod dating;
+mod edges;
 mod finishing;
 mod jumps;
 mod leaping;
@@ -282,7 +283,7 @@ impl Engine {
             }
             Report::Pulse(pulse) => {
                 if let Some(raw) = self.raw(source, pulse.local, bracket) {
-                    self.handle_pulse(source, raw, now);
+                    self.handle_pulse(source, raw, pulse.edge, now);
                 }
             }
             Report::Sample(sample) if !is_a_date(sample.reference) => s.health.malformed += 1,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use refclocks::time::{Raw, Span, Tai, Timestamp};
-use refclocks::{Sample, Sawtooth};
+use refclocks::{Edge, Sample, Sawtooth};
 
 use super::{Engine, Now};
 use crate::core::event::Event;
@@ -24,7 +24,10 @@ const CONTRADICTION_PATIENCE: f64 = 60.0;
 const YOUNG_NUMBER: f64 = 900.0;
 
 impl Engine {
-    pub(super) fn handle_pulse(&mut self, source: SourceId, raw: Timestamp<Raw>, now: Now) {
+    pub(super) fn handle_pulse(&mut self, source: SourceId, raw: Timestamp<Raw>, edge: Edge, now: Now) {
+        if !self.hear_edge(source, raw, edge, now) {
+            return;
+        }
         let rate = self.estimator.estimate().map_or(-self.rate, |(_, e)| e.frequency);
         let Some(s) = self.sources.get_mut(&source) else { return };
         s.arrived(raw);

@@ -21,7 +21,7 @@ mod tests;
 pub use clients::{ClientEntry, ClientsReport, MOST_CLIENTS};
 pub use numbers::{nanos, nanos_up};
 pub use satellites::{Condition, QualityReport, ReceiverSky, SatelliteSeen, SatellitesReport, short_name};
-pub use sources::{DateRepair, DeviceWords, ServerWords, SourceEntry, SourcesReport, VerdictWords};
+pub use sources::{DateRepair, DeviceWords, EdgeInUse, ServerWords, SourceEntry, SourcesReport, VerdictWords};
 pub use status::{
     Accuracy, ClockReport, CrystalReport, HoldoverReport, LeapReport, Notice, NtpReport, OffsetReport, PulseReport,
     ReasonWords, ReceiverSummary, Severity, StatusReport,
