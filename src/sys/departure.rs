@@ -42,8 +42,10 @@ impl UdpSocket {
     ///
     /// Those of setsockopt(2).
     pub fn stamp_departures(&self, which: Stamped) -> io::Result<()> {
+        // Between the driver's stamp and the wire the kernel files that stamp, by a way that it has not gone
+        // for a second: 1.6 us. It has just gone it for another stamp, on the way to the driver: 0.7 us.
         let asked = match which {
-            Stamped::All => REPORTED | libc::SOF_TIMESTAMPING_TX_SOFTWARE,
+            Stamped::All => REPORTED | libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SCHED,
             Stamped::OnRequest => REPORTED,
         };
         // On 32-bit machines the old option's seconds end in 2038.
