@@ -3,7 +3,7 @@
 use std::fmt;
 
 use refclocks::time::{Timestamp, Utc};
-use refclocks::{DevicePhase, DeviceReason, Remark};
+use refclocks::{DevicePhase, DeviceReason, Edge, Remark};
 
 use super::sawtooth::SawtoothState;
 use super::snapshot::ClockRefusal;
@@ -51,6 +51,15 @@ pub enum Event {
         /// The source's name.
         source: String,
     },
+    /// A receiver's date is whole days off, as others agree, and is repaired; 0 days: it needs that no more.
+    DateMoved {
+        /// The source's name.
+        source: String,
+        /// What is added from now on.
+        days: i64,
+        /// Who agrees on it.
+        by: Vec<String>,
+    },
     /// A server stands differently.
     Server {
         /// The source's name.
@@ -66,6 +75,15 @@ pub enum Event {
         messages: Option<String>,
         /// Mean delay of those messages, s.
         delay: Option<f64>,
+    },
+    /// It is found which edge of a pulse is on the second, and it is another than was thought.
+    EdgeFound {
+        /// The pulse source.
+        pulse: String,
+        /// The edge in use from now on.
+        edge: Edge,
+        /// Who knows where the second is.
+        by: String,
     },
     /// How the correction of a pulse's sawtooth stands from now on.
     Sawtooth {
@@ -146,6 +164,19 @@ pub enum Event {
     },
 }
 
+/// Days, and weeks where they are whole periods that receivers lose.
+pub(crate) struct Days(pub i64);
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("a day"),
+            days if days % 7168 == 0 => write!(f, "{} weeks", days / 7),
+            days => write!(f, "{days} days"),
+        }
+    }
+}
+
 impl Event {
     /// Does it deserve a warning?
     pub fn is_warning(&self) -> bool {
@@ -168,6 +199,8 @@ impl Event {
             | Self::LeapTakenBack { .. }
             | Self::Panic { .. }
             | Self::DateRepaired { .. }
+            | Self::DateMoved { .. }
+            | Self::EdgeFound { .. }
             | Self::Slept { .. }
             | Self::Moved { .. } => true,
             Self::ClockTaken { .. }
@@ -200,11 +233,25 @@ impl fmt::Display for Event {
                 f,
                 "{source}: its date is 1024 weeks off (its week counter rolled over); repaired. A firmware update may mend it for good."
             ),
+            Self::DateMoved { source, days: 0, by } => {
+                write!(f, "{source}: its date is right again, as {} say, and taken as it is", by.join(" and "))
+            }
+            Self::DateMoved { source, days, by } => write!(
+                f,
+                "{source}: its date is {} {}, as {} agree; repaired. A firmware update may mend it for good.",
+                Days(days.abs()),
+                if *days > 0 { "behind" } else { "ahead" },
+                by.join(" and ")
+            ),
             Self::Server { source, text } => write!(f, "{source}: {text}"),
             Self::Numbered { pulse, messages: Some(messages), delay: Some(delay) } => {
                 write!(f, "{pulse}: each pulse is the second that {messages} names {:.0} ms later", delay * 1e3)
             }
             Self::Numbered { pulse, .. } => write!(f, "{pulse}: numbered by our own clock"),
+            Self::EdgeFound { pulse, edge, by } => write!(
+                f,
+                "{pulse}: its {edge} edge is on the second, by {by}, and is used from now on; name it: `edge = \"{edge}\"`"
+            ),
             Self::Sawtooth { pulse, state } => write!(f, "{pulse}: {state}"),
             Self::LastGoodRefuted { last_good, witnesses: [a, b], now } => write!(
                 f,

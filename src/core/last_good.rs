@@ -7,6 +7,9 @@ use refclocks::time::{Span, Tai, Timestamp};
 /// Witnesses that are no further apart say the same date.
 const SAME_DATE: Span = Span::from_whole_seconds(86_400);
 
+/// A daemon is not away for longer as a rule.
+const AWAY: Span = Span::from_whole_seconds(31 * 86_400);
+
 /// Somebody who says what time it is now. All receivers are one witness: they hear the same sky.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Witness {
@@ -31,6 +34,11 @@ impl LastGood {
     /// The last good time, where it is believed to be before this one.
     pub fn after(&self, says: Timestamp<Tai>) -> Option<Timestamp<Tai>> {
         self.0.filter(|last| says < *last - MARGIN)
+    }
+
+    /// Does it confirm this time: is it a little later, as for a daemon that was away for a while?
+    pub fn is_near(&self, says: Timestamp<Tai>) -> bool {
+        self.0.is_some_and(|last| says >= last - MARGIN && says < last + AWAY)
     }
 
     /// The operator says what time it is, and is believed.
@@ -93,6 +101,9 @@ mod tests {
         assert!(last.hear(&[witness("a", false, 991), witness("b", false, 991)]).is_some());
         assert_eq!(last.after(at(0)), None);
         assert_eq!(LastGood::default().after(at(0)), None);
+        let last = LastGood::new(Some(at(999)));
+        assert_eq!([990, 993, 999, 1029, 1031].map(|day| last.is_near(at(day))), [false, true, true, true, false]);
+        assert!(!LastGood::default().is_near(at(999)));
         let mut last = LastGood::new(Some(at(999)));
         last.overrule(at(1000));
         assert!(last.after(at(991)).is_some());

@@ -5,7 +5,9 @@
 pub mod bank;
 mod bias;
 pub mod by_hand;
+pub mod day;
 pub mod delays;
+pub mod edge;
 pub mod engine;
 pub mod estimator;
 pub mod event;

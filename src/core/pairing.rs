@@ -92,6 +92,11 @@ impl PulseTrain {
         self.last = Some((at, index));
     }
 
+    /// What comes next is another train.
+    pub fn restart(&mut self) {
+        *self = Self { last: None, generation: self.generation + 1 };
+    }
+
     /// The last pulse and its index in the train.
     pub fn last(&self) -> Option<(Timestamp<Raw>, i64)> {
         self.last

@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
-use refclocks::{DeviceState, Health, LeapIndicator, ReceiverReport, ReferenceId};
+use refclocks::{DeviceState, Edge, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
+use super::day::Repair;
 use super::delays::DelayHistogram;
 use super::holdover::Growth;
 use super::leap::UtcMap;
@@ -354,6 +355,10 @@ pub struct SourceReport {
     pub receiver: Option<ReceiverReport>,
     /// Pulses: how the correction of the receiver's sawtooth stands, if it tells of one.
     pub sawtooth: Option<SawtoothState>,
+    /// Pulses: the edge in use where the shape does not tell it, and who said that it is on the second.
+    pub edge: Option<(Edge, Option<String>)>,
+    /// What is added to its dates, since others agree that it is wrong by whole days.
+    pub repair: Option<Repair>,
 }
 
 impl Snapshot {

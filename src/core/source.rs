@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::bias::Bias;
 use super::by_hand::{FIXED, NOISE};
+use super::day::Repair;
 use super::delays::DelayHistogram;
+use super::edge::Edges;
 use super::measurement::{Measurement, SourceId};
 use super::numerics::median;
 use super::pairing::{LearnedDelay, MessageRecord, Numbering, PulseTrain};
@@ -133,10 +135,14 @@ pub(super) struct Source {
     pub train: PulseTrain,
     pub numbering: Numbering,
     pub numbered_by: Option<SourceId>,
+    /// Pulses: which edge counts, where both are reported.
+    pub edges: Edges,
     /// Pulses: what the receiver says of each.
     pub sawtooth: Sawtooth,
     /// Since when the numbering is contradicted.
     pub contradicted_since: Option<Timestamp<Raw>>,
+    /// What is added to its dates, since others agree that it is wrong by whole days.
+    pub repair: Option<Repair>,
     /// What it says of a leap second to come.
     pub leap: Option<LeapIndicator>,
     /// Network.
@@ -191,8 +197,10 @@ impl Source {
             train: PulseTrain::default(),
             numbering: Numbering::Nothing,
             numbered_by: None,
+            edges: Edges::default(),
             sawtooth: Sawtooth::default(),
             contradicted_since: None,
+            repair: None,
             leap: None,
             says: ServerSays::default(),
             bias: None,
@@ -202,6 +210,19 @@ impl Source {
             last_answer: None,
             config,
         }
+    }
+
+    /// What is added to its dates: whole days.
+    pub fn days_added(&self) -> Span {
+        Span::from_whole_seconds(86_400 * self.repair.as_ref().map_or(0, |repair| repair.days))
+    }
+
+    /// What it says is taken as it is again, and what it said is forgotten.
+    pub fn forget_repair(&mut self) -> Option<Repair> {
+        let repair = self.repair.take()?;
+        self.recent.clear();
+        self.records.clear();
+        Some(repair)
     }
 
     /// Notes a measurement.
@@ -408,6 +429,8 @@ impl Source {
             health: self.health,
             receiver: self.receiver.clone(),
             sawtooth: self.sawtooth.state(),
+            edge: self.edges.told().map(|(edge, by)| (edge, by.map(str::to_owned))),
+            repair: self.repair.clone(),
         }
     }
 }

@@ -319,6 +319,10 @@ pub enum Verdict {
         /// That last good time, RFC 3339.
         last_good: String,
     },
+    /// At a start, its date is near nothing that we know, and the servers are about to say what they know.
+    DateWaits,
+    /// At a start, it is not known which edge of the pulse is on the second, and the servers are about to say.
+    EdgeWaits,
     /// Too few samples so far.
     TooFewSamples {
         /// Have.
@@ -388,6 +392,8 @@ impl Verdict {
             Self::Falseticker { .. } => "disagrees",
             Self::NoMajority { .. } => "no majority",
             Self::DateInDoubt { .. } => "date doubted",
+            Self::DateWaits => "date waits",
+            Self::EdgeWaits => "edge waits",
             Self::TooFewSamples { .. } => "few samples",
             Self::NothingNumbersIt => "not numbered",
             Self::NumberingUndecided { .. } => "undecided",
@@ -413,6 +419,7 @@ impl Verdict {
                  `drift.toml` from its state folder."
                     .into()
             }
+            Self::DateWaits | Self::EdgeWaits => "Wait a few seconds for the servers.".into(),
             Self::TooFewSamples { have, need } => {
                 format!("Wait for {} more.", need.saturating_sub(*have).max(1))
             }
@@ -470,6 +477,12 @@ impl fmt::Display for Verdict {
                     "not used: it says a time before {last_good}, the last good one we know, and nobody else does"
                 )
             }
+            Self::DateWaits => f.write_str(
+                "not used yet: its date is near neither the last good time nor the system clock, and the servers are asked",
+            ),
+            Self::EdgeWaits => f.write_str(
+                "not used yet: its shape does not tell which of its edges is on the second, and the servers are asked",
+            ),
             Self::TooFewSamples { have, need } => write!(f, "not used yet: sample {have} of {need}"),
             Self::NothingNumbersIt => f.write_str("not used: no time message says which second each pulse is"),
             Self::NumberingUndecided { messages, have, delay_s, error_s } => write!(

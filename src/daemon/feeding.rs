@@ -133,6 +133,8 @@ fn of_pulse(
     now: &Bracket,
 ) -> Option<Comparison> {
     let stamp = match report {
+        // Where both edges are reported, only one of them is on the second.
+        Report::Pulse(pulse) if source.edge.as_ref().is_some_and(|(edge, _)| *edge != pulse.edge) => return None,
         Report::Pulse(pulse) => realtime(pulse.local)?,
         Report::Sample(sample) if source.kind == SourceKind::NumberedPulse => realtime(sample.local)?,
         _ => return None,

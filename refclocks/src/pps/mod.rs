@@ -39,6 +39,16 @@ pub struct PpsInfo {
     pub clear: Timestamp<Realtime>,
 }
 
+impl PpsInfo {
+    /// Count and stamp of an edge.
+    fn of(&self, edge: Edge) -> (u32, Timestamp<Realtime>) {
+        match edge {
+            Edge::Assert => (self.assert_sequence, self.assert),
+            Edge::Clear => (self.clear_sequence, self.clear),
+        }
+    }
+}
+
 impl Default for PpsInfo {
     fn default() -> Self {
         Self { assert_sequence: 0, clear_sequence: 0, assert: Timestamp::EPOCH, clear: Timestamp::EPOCH }
@@ -52,6 +62,8 @@ pub struct Tracker {
     wanted: Option<Edge>,
     shape: Shape,
     sequence: Option<u32>,
+    /// The last sequence number of the edge that is not in use, where that is reported as well.
+    other: Option<u32>,
     last_edge: Option<Timestamp<Raw>>,
     next_fetch: Option<Timestamp<Raw>>,
     tries: u8,
@@ -68,6 +80,7 @@ impl Tracker {
             wanted: edge,
             shape: Shape::default(),
             sequence: None,
+            other: None,
             last_edge: None,
             next_fetch: None,
             tries: 0,
@@ -83,7 +96,7 @@ impl Tracker {
         self.health.opened += 1;
         self.shape = Shape::default();
         self.too_many = 0;
-        self.sequence = None;
+        (self.sequence, self.other) = (None, None);
         self.last_edge = None;
         self.next_fetch = Some(now);
         self.become_state(DevicePhase::Opening, DeviceReason::Silent, now);
@@ -105,10 +118,7 @@ impl Tracker {
             self.look_again(now.raw_after);
             return;
         };
-        let (sequence, stamp) = match edge {
-            Edge::Assert => (info.assert_sequence, info.assert),
-            Edge::Clear => (info.clear_sequence, info.clear),
-        };
+        let (sequence, stamp) = info.of(edge);
         let raw = now.raw_after - (now.realtime - stamp);
         let age = now.raw_after - raw;
         let is_credible = stamp != Timestamp::EPOCH && age >= Span::from_millis(-1) && age < OLD;
@@ -141,8 +151,25 @@ impl Tracker {
         self.last_edge = Some(raw);
         self.next_fetch = Some(raw + Span::from_whole_seconds(1) + AFTER_EDGE);
         self.become_state(DevicePhase::Good, DeviceReason::Delivering, now.raw_after);
+        self.tell_other(edge, info, now);
         let pulse = Pulse { local: LocalStamp::Realtime(stamp), edge, sequence, missed };
         self.reports.push_back(Report::Pulse(pulse));
+    }
+
+    /// Where the shape does not tell which edge is on the second, the other one is told as well, from the second
+    /// pulse on, so that the likelier one is first: who knows where the second is decides.
+    fn tell_other(&mut self, used: Edge, info: &PpsInfo, now: &Bracket) {
+        if self.wanted.is_some() || !self.shape.is_doubtful() {
+            self.other = None;
+            return;
+        }
+        let edge = if used == Edge::Assert { Edge::Clear } else { Edge::Assert };
+        let (sequence, stamp) = info.of(edge);
+        let is_new = self.other.replace(sequence).is_some_and(|last| last != sequence);
+        if is_new && stamp != Timestamp::EPOCH && now.realtime - stamp < OLD {
+            let pulse = Pulse { local: LocalStamp::Realtime(stamp), edge, sequence, missed: 0 };
+            self.reports.push_back(Report::Pulse(pulse));
+        }
     }
 
     /// The edge in use; `None` while it is not known which begins the pulse.
@@ -343,6 +370,33 @@ mod tests {
         assert!(given.iter().all(|(edge, _)| *edge == Edge::Clear));
         assert!(given.iter().any(|(_, local)| *local == LocalStamp::Realtime(realtime(9000))));
         assert_eq!(tracker.health().pulse_width_us, 900_000);
+    }
+
+    #[test]
+    fn both_edges_of_a_square_wave_are_told_unless_one_is_named() {
+        let told = |edge: Option<Edge>, high: i64| {
+            let mut tracker = Tracker::new(edge);
+            tracker.handle_open(Timestamp::EPOCH);
+            let mut given = Vec::new();
+            for k in 2..12i64 {
+                let info = PpsInfo {
+                    assert_sequence: k as u32,
+                    assert: realtime(1000 * k),
+                    clear_sequence: k as u32 - 1,
+                    clear: realtime(1000 * (k - 1) + high),
+                };
+                tracker.handle_fetch(&info, &bracket(1000 * k + 2));
+                given.extend(pulses(&mut tracker).iter().map(|p| (p.edge, p.sequence)));
+            }
+            given
+        };
+        let both = told(None, 500);
+        assert_eq!(
+            both.first_chunk(),
+            Some(&[(Edge::Assert, 5), (Edge::Clear, 5), (Edge::Assert, 6), (Edge::Clear, 6)])
+        );
+        assert!(told(None, 100).iter().all(|(edge, _)| *edge == Edge::Assert));
+        assert!(told(Some(Edge::Clear), 500).iter().all(|(edge, _)| *edge == Edge::Clear));
     }
 
     #[test]

@@ -16,6 +16,9 @@ const SQUARE: Span = Span::from_millis(50);
 /// Two edges further apart are not of one second.
 const SECOND: Span = Span::from_millis(1100);
 
+/// Where both parts of the second are as long as this, the shape does not tell.
+const DOUBTFUL: Span = Span::from_millis(300);
+
 /// Watches both edges of a pulse.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shape {
@@ -34,6 +37,11 @@ impl Shape {
     /// How long the pulse lasts; `None` if only one edge of it is known.
     pub fn width(&self) -> Option<Span> {
         self.width
+    }
+
+    /// Are both parts of the second so long that either edge may be the one?
+    pub fn is_doubtful(&self) -> bool {
+        self.width.is_some_and(|high| high.min(Span::from_whole_seconds(1) - high) >= DOUBTFUL)
     }
 
     /// What a fetch said. True if that changed which edge counts.
@@ -113,6 +121,13 @@ mod tests {
             assert_eq!(told(900, after).0.edge(), Some(Edge::Clear), "{after}");
             assert_eq!(told(500, after).0.edge(), Some(Edge::Assert), "square, {after}");
         }
+    }
+
+    #[test]
+    fn a_shape_without_a_short_part_is_doubtful() {
+        assert!([100, 290, 710, 900].iter().all(|high| !told(*high, 2).0.is_doubtful()));
+        assert!([310, 500, 690].iter().all(|high| told(*high, 2).0.is_doubtful()));
+        assert!(!Shape::default().is_doubtful());
     }
 
     #[test]

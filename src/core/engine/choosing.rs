@@ -117,7 +117,7 @@ impl Engine {
     /// Messages that number a pulse of ours are one voice with it; servers speak once they have given
     /// a few samples, and the first few wait for each other. Nobody does whose date is in doubt.
     fn may_vote(&self, i: SourceId, s: &Source, now: Now) -> bool {
-        if self.date_in_doubt(s, now).is_some() {
+        if self.date_is_open(s, now) || self.edge_waits(s, now) {
             return false;
         }
         if s.config.kind == SourceKind::Network {
@@ -257,6 +257,12 @@ impl Engine {
         }
         if let Some(last_good) = self.date_in_doubt(s, now) {
             return Verdict::DateInDoubt { last_good: self.config.utc.utc(last_good).0.floor().to_string() };
+        }
+        if self.date_waits(s, now) {
+            return Verdict::DateWaits;
+        }
+        if self.edge_waits(s, now) {
+            return Verdict::EdgeWaits;
         }
         if self.feeding.contains(&i) {
             return Verdict::Selected;

@@ -9,6 +9,7 @@ mod choosing;
 mod coasting;
 mod coming;
 mod dating;
+mod edges;
 mod finishing;
 mod jumps;
 mod leaping;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
-use refclocks::{Health, LocalStamp, Report};
+use refclocks::{DevicePhase, Health, LocalStamp, Report};
 
 use self::jumps::Astray;
 use crate::core::bank::Prior;
@@ -261,6 +262,10 @@ impl Engine {
         s.health = *health;
         match report {
             Report::State(state) => {
+                if matches!(state.phase, DevicePhase::Absent | DevicePhase::Opening) {
+                    // The next one may be another, that knows the day.
+                    s.forget_repair();
+                }
                 s.device = Some(state.clone());
                 let event =
                     Event::Device { source: s.config.name.clone(), phase: state.phase, reason: state.reason.clone() };
@@ -278,7 +283,7 @@ impl Engine {
             }
             Report::Pulse(pulse) => {
                 if let Some(raw) = self.raw(source, pulse.local, bracket) {
-                    self.handle_pulse(source, raw, now);
+                    self.handle_pulse(source, raw, pulse.edge, now);
                 }
             }
             Report::Sample(sample) if !is_a_date(sample.reference) => s.health.malformed += 1,

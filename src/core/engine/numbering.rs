@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use refclocks::time::{Raw, Span, Tai, Timestamp};
-use refclocks::{Sample, Sawtooth};
+use refclocks::{Edge, Sample, Sawtooth};
 
 use super::{Engine, Now};
 use crate::core::event::Event;
@@ -11,6 +11,7 @@ use crate::core::measurement::{Measurement, SourceId};
 use crate::core::pairing::{LearnedDelay, Numbering, PulseTrain};
 use crate::core::sawtooth::SawtoothState;
 use crate::core::snapshot::SourceKind;
+use crate::core::source::Source;
 use crate::core::state::State;
 
 /// A clock known to better than this can number a pulse, s.
@@ -23,7 +24,10 @@ const CONTRADICTION_PATIENCE: f64 = 60.0;
 const YOUNG_NUMBER: f64 = 900.0;
 
 impl Engine {
-    pub(super) fn handle_pulse(&mut self, source: SourceId, raw: Timestamp<Raw>, now: Now) {
+    pub(super) fn handle_pulse(&mut self, source: SourceId, raw: Timestamp<Raw>, edge: Edge, now: Now) {
+        if !self.hear_edge(source, raw, edge, now) {
+            return;
+        }
         let rate = self.estimator.estimate().map_or(-self.rate, |(_, e)| e.frequency);
         let Some(s) = self.sources.get_mut(&source) else { return };
         s.arrived(raw);
@@ -54,8 +58,10 @@ impl Engine {
     /// A receiver says how far off its next pulse will be. It speaks of the pulse that it numbers.
     pub(super) fn handle_sawtooth(&mut self, source: SourceId, raw: Timestamp<Raw>, said: &Sawtooth) {
         let error = f64::from(said.error_ps) * 1e-12;
+        let days = self.sources.get(&source).map_or(Span::ZERO, Source::days_added);
+        let second = said.pulse.map(|pulse| pulse + days);
         for pulse in self.sources.values_mut().filter(|p| p.numbered_by == Some(source)) {
-            pulse.sawtooth.announce(raw, said.pulse, error, said.sign);
+            pulse.sawtooth.announce(raw, second, error, said.sign);
         }
     }
 
@@ -70,7 +76,8 @@ impl Engine {
     }
 
     pub(super) fn handle_sample(&mut self, source: SourceId, raw: Timestamp<Raw>, sample: &Sample, now: Now) {
-        let named = self.config.utc.tai(sample.reference, sample.second60);
+        let days = self.sources.get(&source).map_or(Span::ZERO, Source::days_added);
+        let named = self.config.utc.tai(sample.reference + days, sample.second60);
         let Some(s) = self.sources.get_mut(&source) else { return };
         s.arrived(raw);
         s.leap = sample.leap.or(s.leap);
@@ -126,7 +133,7 @@ impl Engine {
             let may = s.config.kind == SourceKind::Message
                 && s.is_fresh(now.raw)
                 && p.may_be_numbered_by(&s.config.name)
-                && self.date_in_doubt(s, now).is_none();
+                && !self.date_is_open(s, now);
             let Some(record) = s.records.get(&pulse).filter(|_| may) else { continue };
             let judged = record.judge(train, clock);
             let rank = |n: &Numbering| match n {
@@ -157,6 +164,8 @@ impl Engine {
     }
 
     fn note_numbering(&mut self, pulse: SourceId, numbering: Numbering, by: Option<SourceId>, now: Now) {
+        let is_server = |i: &SourceId| self.sources.get(i).is_some_and(|s| s.config.kind == SourceKind::Network);
+        let by_servers = self.feeding.iter().any(is_server);
         let messages = by.and_then(|i| self.sources.get(&i)).map(|s| s.config.name.clone());
         let Some(p) = self.sources.get_mut(&pulse) else { return };
         let was = matches!(p.numbering, Numbering::Numbered { .. });
@@ -173,7 +182,7 @@ impl Engine {
                 let since = *p.contradicted_since.get_or_insert(now.raw);
                 let young = self.numbered_at.is_none_or(|at| (now.raw - at).seconds() < YOUNG_NUMBER);
                 let untrusted = self.labels.state == State::Unsynchronised;
-                if (now.raw - since).seconds() > CONTRADICTION_PATIENCE && (young || untrusted) {
+                if (now.raw - since).seconds() > CONTRADICTION_PATIENCE && (young || untrusted) && !by_servers {
                     // The messages have changed their mind for good, and what we hold is no better.
                     self.start_anew();
                 }

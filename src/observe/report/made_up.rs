@@ -50,6 +50,8 @@ fn source(name: &str, kind: SourceKind) -> SourceReport {
         health: Health::default(),
         receiver: None,
         sawtooth: None,
+        edge: None,
+        repair: None,
     }
 }
 

@@ -6,6 +6,7 @@
 //! ahead. `text` and `action` are for people and not to be parsed; codes may be added.
 
 mod clients;
+mod notices;
 mod numbers;
 mod satellites;
 mod sources;
@@ -20,7 +21,7 @@ mod tests;
 pub use clients::{ClientEntry, ClientsReport, MOST_CLIENTS};
 pub use numbers::{nanos, nanos_up};
 pub use satellites::{Condition, QualityReport, ReceiverSky, SatelliteSeen, SatellitesReport, short_name};
-pub use sources::{DeviceWords, ServerWords, SourceEntry, SourcesReport, VerdictWords};
+pub use sources::{DateRepair, DeviceWords, EdgeInUse, ServerWords, SourceEntry, SourcesReport, VerdictWords};
 pub use status::{
     Accuracy, ClockReport, CrystalReport, HoldoverReport, LeapReport, Notice, NtpReport, OffsetReport, PulseReport,
     ReasonWords, ReceiverSummary, Severity, StatusReport,

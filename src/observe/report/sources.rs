@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use refclocks::Edge;
 use refclocks::time::{Raw, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -95,6 +96,30 @@ pub struct SourceEntry {
     pub server: Option<ServerWords>,
     /// How the correction of the receiver's sawtooth stands, for a pulse of which the receiver tells it.
     pub sawtooth: Option<SawtoothState>,
+    /// For a pulse whose shape does not tell which edge is on the second: the one in use, and who said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<EdgeInUse>,
+    /// What is added to its dates, since others agree that it is wrong by whole days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date_repair: Option<DateRepair>,
+}
+
+/// The edge of a pulse in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeInUse {
+    /// `assert` or `clear`.
+    pub edge: Edge,
+    /// Who knows where the second is; unknown: nobody has said so, it is the likelier one.
+    pub by: Option<String>,
+}
+
+/// What is added to a receiver's dates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DateRepair {
+    /// Days; negative where the receiver is ahead.
+    pub days: i64,
+    /// Who agrees on that.
+    pub by: Vec<String>,
 }
 
 /// A verdict: its code and numbers, and its words.
@@ -183,6 +208,14 @@ impl SourceEntry {
                 action: action.as_deref().map(|text| plain(text).into_owned()),
             }),
             sawtooth: source.sawtooth,
+            edge: source
+                .edge
+                .as_ref()
+                .map(|(edge, by)| EdgeInUse { edge: *edge, by: by.as_deref().map(|by| plain(by).into_owned()) }),
+            date_repair: source.repair.as_ref().map(|repair| DateRepair {
+                days: repair.days,
+                by: repair.by.iter().map(|name| plain(name).into_owned()).collect(),
+            }),
         }
     }
 

@@ -292,7 +292,7 @@ impl StatusReport {
                 minus_system_ns: minus_system.map(|span| span.nanos()),
             },
             sources: snapshot.sources.iter().map(|s| plain(&s.name).into_owned()).collect(),
-            notices: super::why::notices(snapshot, raw),
+            notices: super::notices::notices(snapshot, raw),
         }
     }
 }

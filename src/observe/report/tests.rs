@@ -1,5 +1,6 @@
 //! Reports of made-up snapshots, frozen; and read back.
 
+use crate::core::day::Repair;
 use refclocks::Constellation;
 use refclocks::quality::{Failing, Quality};
 use refclocks::time::{Realtime, Span, Timestamp};
@@ -205,4 +206,20 @@ fn what_a_receiver_says_against_its_fix_is_told() {
     let shown = crate::cli::satellites::render(&SatellitesReport::new(&snapshot, NOW), crate::cli::words::Style::PLAIN);
     assert!(shown.contains("Its fix: position 3000 m north, 4000 m east, 0.0 m up (1σ)."), "{shown}");
     assert!(shown.contains("G07's signal wrong"), "{shown}");
+}
+
+#[test]
+fn a_date_that_is_repaired_is_told_with_who_agrees_on_it() {
+    let told = |days: i64| {
+        let mut snapshot = locked();
+        let mut sources = snapshot.sources.to_vec();
+        sources[1].repair = Some(Repair { days, by: vec!["a".into(), "b".into()] });
+        snapshot.sources = sources.into();
+        let entry = SourcesReport::new(&snapshot, NOW).sources.swap_remove(1);
+        assert_eq!(entry.date_repair, Some(DateRepair { days, by: vec!["a".into(), "b".into()] }));
+        let notices = StatusReport::new(&snapshot, NOW).notices;
+        notices.into_iter().find(|n| n.code == "date_repaired").unwrap().text
+    };
+    assert_eq!(told(7168), "GPS sends a date that is 1024 weeks behind, as a and b agree; it is repaired.");
+    assert_eq!(told(-1), "GPS sends a date that is a day ahead, as a and b agree; it is repaired.");
 }

@@ -1,4 +1,5 @@
-//! The last good time of an earlier life against what sources say now: a quorum wins, nobody alone does.
+//! Dates. The last good time of an earlier life against what sources say now: a quorum wins, nobody alone does.
+//! A receiver that is wrong by whole days against those who agree on the day: it is repaired.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use refclockd::clock::{DisciplinedClock, SoftwareClock};
@@ -26,6 +27,9 @@ struct Scene<'a> {
     system: Option<i64>,
     /// The last good time remembered, against true time, s.
     remembered: i64,
+    /// The second in which the receiver finds the day itself, and the one from which on servers answer.
+    mends_at: Option<i64>,
+    servers_from: i64,
 }
 
 struct Outcome {
@@ -35,6 +39,8 @@ struct Outcome {
     /// Error whenever clients were served.
     worst_served: f64,
     refuted_by: Option<[String; 2]>,
+    /// What was added to the receiver's date, as it was told, and by whom.
+    moved: Vec<(i64, String)>,
     memory: Memory,
 }
 
@@ -75,7 +81,7 @@ fn play(scene: Scene<'_>) -> Outcome {
         let realtime: Timestamp<Realtime> = system.reinterpret() + (raw - raw0);
         Bracket { raw_before: raw, realtime, raw_after: raw }
     };
-    let (mut refuted_by, mut worst_served, mut last_seen) = (None, 0.0f64, None);
+    let (mut refuted_by, mut worst_served, mut last_seen, mut moved) = (None, 0.0f64, None, Vec::new());
     for k in 1..120 {
         let at = |ms: i64| raw0 + Span::from_millis(1000 * k + ms);
         let tai = |ms: i64| -> Timestamp<Tai> { start + Span::from_millis(1000 * k + ms) };
@@ -86,7 +92,9 @@ fn play(scene: Scene<'_>) -> Outcome {
         }
         last_seen = Some((snapshot, error));
         let mut reports = Vec::new();
-        if let Some(ahead) = scene.receiver {
+        if let Some(ahead) =
+            scene.receiver.map(|ahead| if scene.mends_at.is_some_and(|at| k >= at) { 0 } else { ahead })
+        {
             let pulse = Pulse { local: LocalStamp::Raw(at(0)), edge: Edge::Assert, sequence: k as u32, missed: 0 };
             let sample = Sample {
                 local: LocalStamp::Raw(at(120)),
@@ -100,7 +108,7 @@ fn play(scene: Scene<'_>) -> Outcome {
         for (i, ms, report) in reports {
             clock.handle_report(i, &report, &Health::default(), &bracket(at(ms)));
         }
-        for (i, ahead) in scene.servers.iter().enumerate().filter(|_| k % 2 == 0) {
+        for (i, ahead) in scene.servers.iter().enumerate().filter(|_| k % 2 == 0 && k >= scene.servers_from) {
             let reference = tai(200) + Span::from_whole_seconds(*ahead);
             let m = refclockd::core::measurement::Measurement { raw: at(200), tai: reference, delay: Some(0.002) };
             let says = ServerSays { root_dispersion: 1e-5, stratum: 1, ..ServerSays::default() };
@@ -111,6 +119,10 @@ fn play(scene: Scene<'_>) -> Outcome {
             clock.handle_timeout(&bracket(at(950)));
         }
         while let Some(event) = clock.poll_event() {
+            if let Event::DateMoved { source, days, by } = &event {
+                assert!(source == "GPS" && event.is_warning());
+                moved.push((*days, by.join(" ")));
+            }
             if let Event::LastGoodRefuted { witnesses, last_good, .. } = &event {
                 assert_eq!(*last_good, last);
                 assert!(event.is_warning() && refuted_by.is_none());
@@ -120,7 +132,7 @@ fn play(scene: Scene<'_>) -> Outcome {
     }
     let (snapshot, error) = last_seen.unwrap();
     let memory = clock.memory(raw0 + Span::from_whole_seconds(120));
-    Outcome { snapshot, error, worst_served, refuted_by, memory }
+    Outcome { snapshot, error, worst_served, refuted_by, moved, memory }
 }
 
 /// The file says 2040.
@@ -193,9 +205,76 @@ fn a_last_good_time_that_is_one_is_in_nobodys_way() {
     // An hour or a year ago; and a little ahead, which is a clock that was set back.
     for remembered in [-3600, -400 * DAY, 3 * DAY] {
         for (receiver, servers) in [(Some(0), &[][..]), (Some(0), &[0]), (None, &[0])] {
-            let outcome = play(Scene { receiver, servers, system: None, remembered });
+            let outcome = play(Scene { receiver, servers, remembered, ..Scene::default() });
             assert!(outcome.is_right(), "{remembered} {} {:?}", outcome.error, outcome.snapshot.reason);
             assert_eq!(outcome.refuted_by, None);
         }
     }
+}
+
+#[test]
+fn a_receiver_that_is_wrong_by_whole_days_is_repaired_by_those_who_agree() {
+    // 1024 weeks, a day, an odd number; before and after what is remembered, by two servers or by one and the
+    // system clock.
+    for days in [7168, -7168, 1, -1, 300, -300, 3654] {
+        for (servers, system, by) in [(&[0, 0][..], None, "A B"), (&[0], Some(-3600), "A the system clock")] {
+            let scene =
+                Scene { receiver: Some(days * DAY), servers, system, remembered: -9000 * DAY, ..Scene::default() };
+            let outcome = play(scene);
+            assert!(
+                outcome.is_right(),
+                "{days} {} {} {:?}",
+                outcome.error,
+                outcome.worst_served,
+                outcome.snapshot.reason
+            );
+            assert_eq!(outcome.moved, [(-days, by.to_owned())]);
+            assert_eq!(outcome.snapshot.state, State::Locked);
+            assert_eq!(outcome.verdict("GPS"), &Verdict::NamesTheSecond { pulse: "PPS".into() });
+            let gps = outcome.snapshot.sources.iter().find(|s| s.name == "GPS").unwrap();
+            assert_eq!(gps.repair.as_ref().map(|r| r.days), Some(-days));
+        }
+    }
+}
+
+#[test]
+fn a_disagreement_is_never_served_wrong() {
+    let wrong = Scene { receiver: Some(-7168 * DAY), remembered: -9000 * DAY, ..Scene::default() };
+    let scenes = [
+        // One server alone; two that disagree; one that does not say whole days.
+        Scene { servers: &[0], ..wrong },
+        Scene { servers: &[0, 40], ..wrong },
+        Scene { servers: &[-7168 * DAY + 5, 3], ..wrong },
+    ];
+    for scene in scenes {
+        let outcome = play(scene);
+        assert_eq!(outcome.moved, []);
+        assert!(outcome.worst_served == 0.0, "{} {:?}", outcome.worst_served, outcome.snapshot.reason);
+    }
+    // Two servers are believed, whether or not the receiver can be repaired.
+    let outcome = play(Scene { receiver: Some(-7168 * DAY + 40), servers: &[0, 0], ..wrong });
+    assert!(outcome.moved.is_empty() && outcome.is_right(), "{} {:?}", outcome.error, outcome.snapshot.reason);
+}
+
+#[test]
+fn a_receiver_that_finds_the_day_itself_is_taken_as_it_is() {
+    let scene = Scene { receiver: Some(-7168 * DAY), servers: &[0, 0], remembered: -9000 * DAY, ..Scene::default() };
+    let outcome = play(Scene { mends_at: Some(60), ..scene });
+    let moved: Vec<i64> = outcome.moved.iter().map(|m| m.0).collect();
+    assert_eq!(moved, [7168, 0]);
+    assert!(outcome.is_right(), "{} {} {:?}", outcome.error, outcome.worst_served, outcome.snapshot.reason);
+}
+
+#[test]
+fn servers_that_come_late_still_put_it_right() {
+    let scene = Scene { receiver: Some(300 * DAY), servers: &[0, 0], remembered: -9000 * DAY, ..Scene::default() };
+    let outcome = play(Scene { servers_from: 50, ..scene });
+    assert!(outcome.worst_served > 1e6, "nobody knew better");
+    assert_eq!(outcome.moved.iter().map(|m| m.0).collect::<Vec<_>>(), [-300]);
+    assert!(
+        outcome.error.abs() < 2e-3 && outcome.snapshot.state == State::Locked,
+        "{} {:?}",
+        outcome.error,
+        outcome.snapshot.reason
+    );
 }
