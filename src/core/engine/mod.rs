@@ -335,6 +335,11 @@ impl Engine {
         self.panic
     }
 
+    /// TAI and UTC around now.
+    pub fn utc(&self) -> UtcMap {
+        self.config.utc
+    }
+
     /// What is thought of a source.
     pub fn verdict_of(&self, source: SourceId) -> Option<&Verdict> {
         self.sources.get(&source).map(|s| &s.verdict)
