@@ -36,6 +36,7 @@ use crate::ntp::counters::{Board, Totals};
 use crate::ntp::monitor::Client;
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
+use crate::observe::fed::{Fed, FedBoard};
 use crate::observe::{Look, Moment};
 use files::Files;
 use installation::{Installation, ReadAgain};
@@ -79,6 +80,8 @@ pub struct Daemon {
     asleep: Span,
     /// What came on the NTP port.
     board: Board,
+    /// Who is told what we know.
+    fed: FedBoard,
     /// What the configuration has put in place, where there is one.
     installation: Option<Installation>,
 }
@@ -109,6 +112,7 @@ impl Daemon {
             save_at: None,
             asleep: asleep(),
             board: Board::default(),
+            fed: FedBoard::default(),
             installation: None,
         }
     }
@@ -125,7 +129,8 @@ impl Daemon {
 
     /// Takes charge of what the configuration puts in place. `install` makes it around the clock.
     pub fn install(&mut self, install: impl FnOnce(&mut DisciplinedClock) -> Installation) {
-        self.installation = Some(install(&mut self.clock));
+        let installation = self.installation.insert(install(&mut self.clock));
+        installation.feeds.show_on(self.fed.clone());
     }
 
     /// The snapshot that was published last.
@@ -135,7 +140,12 @@ impl Daemon {
 
     /// Where the control socket and the live view look.
     pub fn reader(&self) -> Reader {
-        Reader { published: Arc::clone(&self.published), raw_map: Arc::clone(&self.raw_map), board: self.board.clone() }
+        Reader {
+            published: Arc::clone(&self.published),
+            raw_map: Arc::clone(&self.raw_map),
+            board: self.board.clone(),
+            fed: self.fed.clone(),
+        }
     }
 
     /// The journal.
@@ -353,11 +363,16 @@ pub struct Reader {
     published: Arc<ArcSwap<Snapshot>>,
     raw_map: Arc<ArcSwap<RawMap>>,
     board: Board,
+    fed: FedBoard,
 }
 
 impl Look for Reader {
     fn served(&self) -> Option<Totals> {
         self.board.totals()
+    }
+
+    fn fed(&self) -> Vec<Fed> {
+        self.fed.read()
     }
 
     fn clients(&self) -> Vec<Client> {

@@ -385,6 +385,9 @@ impl Engine {
             if let Some(delay) = s.learned_delay() {
                 memory.set_delay(&s.config.name, delay.mean, delay.sd());
             }
+            if s.delays.total() > 0 {
+                memory.set_histogram(&s.config.name, &s.delays);
+            }
             if let Some(noise) = self.estimator.known_noise(*id) {
                 memory.set_noise(&s.config.name, noise);
             }
