@@ -126,6 +126,16 @@ impl Listener {
         self.address
     }
 
+    /// Hears what is sent to these groups, too: one of the sockets does, so that each request is answered once.
+    ///
+    /// # Errors
+    ///
+    /// If this machine has no interface that carries multicast.
+    pub fn join(&self, groups: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
+        let wanted = groups.into_iter().filter(|group| group.is_ipv4() == self.address.is_ipv4());
+        self.sockets.first().map_or(Ok(()), |socket| wanted.map(|group| socket.join(group, None)).collect())
+    }
+
     /// Starts a thread for each socket.
     ///
     /// # Errors
