@@ -132,8 +132,9 @@ impl Listener {
     ///
     /// If this machine has no interface that carries multicast.
     pub fn join(&self, groups: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
-        let wanted = groups.into_iter().filter(|group| group.is_ipv4() == self.address.is_ipv4());
-        self.sockets.first().map_or(Ok(()), |socket| wanted.map(|group| socket.join(group, None)).collect())
+        let Some(socket) = self.sockets.first() else { return Ok(()) };
+        let mut wanted = groups.into_iter().filter(|group| group.is_ipv4() == self.address.is_ipv4());
+        wanted.try_for_each(|group| socket.join(group, None))
     }
 
     /// Starts a thread for each socket.
