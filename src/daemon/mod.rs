@@ -41,7 +41,7 @@ use crate::observe::{Look, Moment};
 use files::Files;
 use installation::{Installation, ReadAgain};
 use journal::Journal;
-use roster::PoolId;
+use roster::{ListenerId, PoolId};
 
 /// What was learned is written so long after the first lock, and then so often.
 const FIRST_SAVE: Span = Span::from_whole_seconds(60);
@@ -58,6 +58,8 @@ pub enum Input {
     Temperature(f64),
     /// What the name of a pool leads to.
     Resolved(PoolId, Result<Vec<SocketAddr>, ResolveError>),
+    /// What was heard of a broadcaster, by the listener's number; `None`: it is gone.
+    Overheard(ListenerId, SocketAddr, Option<ClientEvent>),
     /// From the operator.
     Command(Commission),
     /// The configuration was read again, as commissioned.
@@ -189,6 +191,13 @@ impl Daemon {
             Input::Resolved(pool, answer) => {
                 if let Some(Installation { roster, .. }) = &mut self.installation {
                     roster.handle_resolved(pool, answer, &mut self.clock, now.raw_after);
+                }
+            }
+            Input::Overheard(listener, from, event) => {
+                let roster = self.installation.as_mut().map(|installed| &mut installed.roster);
+                let heard = roster.and_then(|r| r.handle_overheard(listener, from, event, &mut self.clock));
+                if let Some((source, event)) = heard {
+                    self.handle_server(source, event, &now);
                 }
             }
             Input::Command(commission) => self.carry_out(commission, &now),

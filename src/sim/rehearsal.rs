@@ -273,6 +273,7 @@ pub fn association(server: &ServerModel, seed: u64) -> Association {
         version: 4,
         key: None,
         xleave: false,
+        presend: None,
         filters: client::Filters::default(),
         seed: std::array::from_fn(|_| rng.bits() as u8),
     })
