@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ntp_common::{handle, made_up_snapshot};
 use refclockd::ntp::access::policy::{Known, Policy};
 use refclockd::ntp::access::{Access, Flags};
-use refclockd::ntp::limit::{Kiss, Limits};
+use refclockd::ntp::limit::Limits;
 use refclockd::ntp::packet::{Header, Packet};
 use refclockd::ntp::served::Served;
 use refclockd::ntp::worker::{self, Workers};
@@ -48,7 +48,7 @@ fn ask(socket: &UdpSocket) -> Option<u8> {
 
 #[test]
 fn whoever_asks_too_often_is_told_and_then_ignored_and_it_is_counted() {
-    let limits = Limits { minimum: 10.0, interval: 1000.0, burst: 3, leak: None, kiss: Kiss::WhileTokensLast };
+    let limits = Limits { minimum: 10.0, interval: 1000.0, burst: 3, leak: None, ..Limits::NTPD };
     // From ports of its own choice, with several workers: it is one client all the same.
     let workers = serve_limited(limits, 3);
     let answers: Vec<Option<u8>> = (0..5)

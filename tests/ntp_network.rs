@@ -348,6 +348,32 @@ fn whoever_serves_in_a_group_is_found_and_answers_once() {
 }
 
 #[test]
+fn addresses_come_and_go() {
+    let Some(network) = Network::make("") else { return };
+    let folder = folder();
+    // Not there yet; what answers on another address does not wait for it.
+    let sections =
+        "[local]\nstratum = 3\n[serve]\nlisten = [\"10.9.0.7:123\", \"127.0.0.1:123\"]\nallow = [\"10.9.0.0/24\"]\n";
+    let _server = refclockd(&network, Machine::A, folder.path(), sections);
+    let asked = |machine, server: &str| {
+        let mut query = network.on(machine, PROGRAM);
+        query.args(["query", "--timeout", "1", server]).output().unwrap().status.success()
+    };
+    let address = |what: &str| {
+        let mut command = network.on(Machine::A, "ip");
+        assert!(command.args(["address", what, "10.9.0.7/24", "dev", "va"]).status().unwrap().success());
+    };
+    wait_until("it answers on the address that is there", PATIENCE, || asked(Machine::A, "127.0.0.1"));
+    assert!(!asked(Machine::B, "10.9.0.7"));
+    for _ in 0..2 {
+        address("add");
+        wait_until("it answers on the address that came", PATIENCE, || asked(Machine::B, "10.9.0.7"));
+        address("del");
+        assert!(!asked(Machine::B, "10.9.0.7") && asked(Machine::A, "127.0.0.1"));
+    }
+}
+
+#[test]
 fn we_follow_chronyd_signed_and_interleaved() {
     let Some(network) = Network::make("delay 5ms 1ms loss 5%") else { return };
     let (ours, theirs) = (folder(), folder());

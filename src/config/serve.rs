@@ -13,7 +13,7 @@ use crate::ntp::access::allow::Subnet;
 use crate::ntp::access::policy::Whom;
 use crate::ntp::access::restrict::{Restriction, opens_unresolved};
 use crate::ntp::access::{Flags, Policy};
-use crate::ntp::limit::{Kiss, Limits};
+use crate::ntp::limit::{Counting, Kiss, Limits};
 use crate::ntp::monitor;
 use crate::ntp::smear::Smear;
 
@@ -148,7 +148,10 @@ fn rate_limit(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Li
         }
     }
     let table = Section::new("rate_limit", value, out)?;
-    table.only(&["interval", "burst", "minimum", "leak", "kod"], out);
+    if let Some(average) = table.get("average") {
+        return requests_limit(&table, average.span(), out);
+    }
+    table.only(&["interval", "burst", "minimum", "leak", "kod", "average"], out);
     let power = |key, usual: Option<u8>, out: &mut Vec<Diagnostic>| match table.get(key).map(|value| value.get_ref()) {
         None => usual,
         Some(DeValue::Boolean(false)) => None,
@@ -157,12 +160,33 @@ fn rate_limit(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Li
     let leak = power("leak", usual.leak, out);
     let kod = power("kod", Some(3), out);
     Some(Limits {
+        counting: Counting::Replies,
         // chrony's limits, 2^-19 s to 2^12 s.
         interval: table.duration("interval", 1.9e-6..=4096.0, out).unwrap_or(usual.interval),
         burst: table.integer("burst", 1..=255, out).and_then(|n| u8::try_from(n).ok()).unwrap_or(usual.burst),
         minimum: table.duration("minimum", 0.0..=4096.0, out).unwrap_or(usual.minimum),
         leak,
         kiss: kod.map_or(Kiss::Never, Kiss::OneIn),
+    })
+}
+
+/// Reads a `rate_limit` that counts requests, as NTPsec's `limit`.
+fn requests_limit(table: &Section<'_, '_>, at: Range<usize>, out: &mut Vec<Diagnostic>) -> Option<Limits> {
+    const KEYS: [&str; 4] = ["average", "burst", "kod", "minimum"];
+    if let Some(other) = ["interval", "leak"].into_iter().find(|key| table.get(key).is_some()) {
+        let help = "Count replies, with `interval`, or requests, with `average` (a second).";
+        out.push(Diagnostic::error(at, format!("`average` beside `{other}`: they count differently"), help));
+        return None;
+    }
+    table.only(&KEYS, out);
+    let usual = Limits::NTPSEC;
+    let over = table.number("kod", 0.0..=600.0, out).unwrap_or(0.5);
+    Some(Limits {
+        interval: table.number("average", 0.001..=1e6, out)?.recip(),
+        burst: table.integer("burst", 1..=255, out).and_then(|n| u8::try_from(n).ok()).unwrap_or(usual.burst),
+        minimum: table.duration("minimum", 0.0..=4096.0, out).unwrap_or(usual.minimum),
+        kiss: if over > 0.0 { Kiss::NotFarOver((over * 100.0).round() as u16) } else { Kiss::Never },
+        ..usual
     })
 }
 
@@ -293,6 +317,14 @@ mod tests {
         let flags = serve.policy().access(&Default::default()).flags("127.0.0.1:9".parse().unwrap());
         assert_eq!(flags, Flags::LIMITED | Flags::KOD);
         assert_eq!(read("rate_limit = { leak = false }").unwrap().limits().unwrap().leak, None);
+        // NTPsec's.
+        let serve = read("rate_limit = { average = 1, burst = 20, kod = 0.5 }").unwrap();
+        assert_eq!(serve.limits(), Some(Limits::NTPSEC));
+        assert_eq!(read("rate_limit = { average = 0.5, kod = 0 }").unwrap().limits().unwrap().kiss, Kiss::Never);
+        assert_eq!(
+            read("rate_limit = { average = 1, interval = \"2 s\" }").unwrap_err(),
+            ["`average` beside `interval`: they count differently"]
+        );
         // In ntpd's language a rule says who; and ntpd's numbers count unless others are given.
         assert_eq!(read("restrict = \"default limited kod\"").unwrap().limits(), Some(Limits::NTPD));
         assert_eq!(read("restrict = \"default nopeer\"").unwrap().limits(), None);

@@ -222,6 +222,9 @@ impl Daemon {
     pub fn publish(&mut self) -> Timestamp<Raw> {
         let now = self.bracket().raw_after;
         let snapshot = Arc::new(Snapshot { asleep: self.asleep, ..self.clock.snapshot(now) });
+        if let Some(Installation { serving, .. }) = &mut self.installation {
+            serving.handle_leap(&snapshot.utc, snapshot.clock.at(now));
+        }
         self.clock.note_decision(&snapshot);
         self.clock.announce(&snapshot);
         self.published.store(snapshot);

@@ -19,6 +19,8 @@ const WAYS: usize = 4;
 /// How often a client is answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
+    /// How requests are counted.
+    pub counting: Counting,
     /// A reply takes a token from the client's bucket, and one comes back in this time, s.
     pub interval: f64,
     /// Tokens in a full bucket: replies that may follow each other at once.
@@ -32,6 +34,18 @@ pub struct Limits {
     pub kiss: Kiss,
 }
 
+/// How requests are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counting {
+    /// By a bucket of tokens, which replies take (chrony, classic ntpd).
+    #[default]
+    Replies,
+    /// By a score, which decays by e in `burst` seconds and which every request raises by 1/`burst`, answered
+    /// or not: requests a second. It may be 1/`interval` (NTPsec's `limit`). Whoever goes on asking too
+    /// often is not answered at all.
+    Requests,
+}
+
 /// Which requests too many get a kiss code instead of nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kiss {
@@ -42,20 +56,47 @@ pub enum Kiss {
     /// Those that come too soon after another while there are tokens left, which they take; then
     /// nothing (ntpd).
     WhileTokensLast,
+    /// Those by which a score is not further over the limit than this, in hundredths of a request a second:
+    /// whoever asks much more often is a flood in somebody's name, who had better not be told (NTPsec).
+    NotFarOver(u16),
 }
 
 impl Limits {
     /// chrony's `ratelimit`, with its defaults.
-    pub const CHRONY: Self = Self { interval: 8.0, burst: 8, minimum: 0.0, leak: Some(2), kiss: Kiss::Never };
+    pub const CHRONY: Self =
+        Self { counting: Counting::Replies, interval: 8.0, burst: 8, minimum: 0.0, leak: Some(2), kiss: Kiss::Never };
     /// ntpd's `discard`, with its defaults.
-    pub const NTPD: Self = Self { interval: 8.0, burst: 8, minimum: 2.0, leak: None, kiss: Kiss::WhileTokensLast };
+    pub const NTPD: Self = Self {
+        counting: Counting::Replies,
+        interval: 8.0,
+        burst: 8,
+        minimum: 2.0,
+        leak: None,
+        kiss: Kiss::WhileTokensLast,
+    };
+    /// NTPsec's `limit`, with its defaults.
+    pub const NTPSEC: Self = Self {
+        counting: Counting::Requests,
+        interval: 1.0,
+        burst: 20,
+        minimum: 0.0,
+        leak: None,
+        kiss: Kiss::NotFarOver(50),
+    };
 }
 
 impl Default for Limits {
     /// Three times what a client that begins with a burst and is polled every 8 s needs; whoever asks too often is told
     /// now and then.
     fn default() -> Self {
-        Self { interval: 2.0, burst: 16, minimum: 0.0, leak: Some(2), kiss: Kiss::OneIn(3) }
+        Self {
+            counting: Counting::Replies,
+            interval: 2.0,
+            burst: 16,
+            minimum: 0.0,
+            leak: Some(2),
+            kiss: Kiss::OneIn(3),
+        }
     }
 }
 
@@ -75,7 +116,7 @@ pub enum Admit {
 struct Client {
     /// Of the hash of the address; nought: nobody.
     tag: u32,
-    /// Tokens in the bucket.
+    /// Tokens in the bucket, or the score.
     tokens: f32,
     /// When it asked last.
     last: Units,
@@ -132,7 +173,7 @@ impl<S: BuildHasher> Limiter<S> {
     /// A request came.
     pub fn admit(&mut self, source: IpAddr, now: Timestamp<Raw>) -> Admit {
         let now = (now - Timestamp::EPOCH).seconds().max(0.0) * UNITS;
-        let Limits { interval, burst, minimum, leak, kiss } = self.limits;
+        let Limits { counting, interval, burst, minimum, leak, kiss } = self.limits;
         let burst = f32::from(burst.max(1));
         let hash = self.hasher.hash_one(client_of(source));
         let (place, tag) = (hash as usize & (self.sets.len() - 1), (hash >> 32) as u32 | 1);
@@ -143,18 +184,35 @@ impl<S: BuildHasher> Limiter<S> {
         let silent = || clients.iter().enumerate().min_by_key(|(_, client)| client.last).map(|(at, _)| at);
         let Some(client) = known.or_else(silent).and_then(|at| clients.get_mut(at)) else { return Admit::Answer };
         if known.is_none() {
-            *client = Client { tag, tokens: burst - 1.0, last: now as Units };
+            let tokens = match counting {
+                Counting::Replies => burst - 1.0,
+                Counting::Requests => burst.recip(),
+            };
+            *client = Client { tag, tokens, last: now as Units };
             return Admit::Answer;
         }
         // A packet that was stamped before the last one counts as one with it.
         let elapsed = (now - client.last as f64).max(0.0) / UNITS;
-        let tokens = (f64::from(client.tokens) + elapsed / interval).min(f64::from(burst));
         client.last = client.last.max(now as Units);
-        client.tokens = tokens as f32;
         let too_soon = elapsed < minimum;
-        if client.tokens >= 1.0 && !too_soon {
-            client.tokens -= 1.0;
-            return Admit::Answer;
+        // How far a score is over its limit, requests a second.
+        let mut over = 0.0;
+        match counting {
+            Counting::Replies => {
+                let tokens = (f64::from(client.tokens) + elapsed / interval).min(f64::from(burst));
+                client.tokens = tokens as f32;
+                if client.tokens >= 1.0 && !too_soon {
+                    client.tokens -= 1.0;
+                    return Admit::Answer;
+                }
+            }
+            Counting::Requests => {
+                client.tokens = client.tokens * libm::expf(-elapsed as f32 / burst) + burst.recip();
+                over = f64::from(client.tokens) - interval.recip();
+                if over < 0.0 && !too_soon {
+                    return Admit::Answer;
+                }
+            }
         }
         let one_in = |power: u8, bits: u64| bits & ((1 << power.min(31)) - 1) == 0;
         if leak.is_some_and(|power| one_in(power, chance)) {
@@ -164,6 +222,7 @@ impl<S: BuildHasher> Limiter<S> {
             Kiss::Never => false,
             Kiss::OneIn(power) => one_in(power, chance >> 32),
             Kiss::WhileTokensLast => client.tokens >= 1.0,
+            Kiss::NotFarOver(hundredths) => over <= f64::from(hundredths) / 100.0,
         };
         if kiss == Kiss::WhileTokensLast && told {
             client.tokens -= 1.0;
@@ -246,6 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn a_score_counts_requests_answered_or_not() {
+        let every = |interval: f64, count: usize| (0..count).map(|i| i as f64 * interval).collect::<Vec<_>>();
+        // Fewer than one a second: always; a burst of nineteen as well, and of those beyond the first few are told.
+        assert_eq!(story(Limits::NTPSEC, &every(1.1, 200)), "a".repeat(200));
+        assert_eq!(story(Limits::NTPSEC, &every(0.0, 40)), "a".repeat(19) + &"k".repeat(11) + &"-".repeat(10));
+        // Whoever goes on gets nothing; whoever rests is heard again.
+        let story =
+            story(Limits::NTPSEC, &[every(0.1, 1000), every(100.0, 1).iter().map(|t| t + 200.0).collect()].concat());
+        assert_eq!(&story[..22], "aaaaaaaaaaaaaaaaaaaaak");
+        assert!(story[200..1000].bytes().all(|letter| letter == b'-') && story.ends_with('a'), "{story}");
+    }
+
+    #[test]
     fn one_in_four_leaks_and_some_are_told() {
         let limits = Limits { kiss: Kiss::OneIn(3), ..Limits::CHRONY };
         let said = story(limits, &vec![0.0; 4008]);
@@ -307,7 +379,7 @@ mod tests {
         #[test]
         fn replies_are_bounded(gaps in proptest::collection::vec(0.0f64..20.0, 1..200), burst in 1u8..20, log2 in -4i32..5) {
             let interval = f64::from(log2).exp2();
-            let limits = Limits { interval, burst, minimum: 0.0, leak: None, kiss: Kiss::Never };
+            let limits = Limits { interval, burst, minimum: 0.0, leak: None, kiss: Kiss::Never, ..Limits::CHRONY };
             let mut limiter = limiter(limits, 16);
             let mut now = 0.0;
             let mut answered = 0;

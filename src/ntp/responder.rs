@@ -18,7 +18,7 @@ use super::packet::{FirstOctet, Mode, Packet};
 use super::passing::{Passed, Wanted};
 use super::served::Served;
 use super::server::{Disposition, DropReason, Request, View, respond};
-use super::smear::Smear;
+use super::smear::{Smear, Spread};
 use super::stamp::Relation;
 use crate::core::snapshot::Snapshot;
 use crate::sys::batch::{Batch, Datagram, MAX_BATCH, MAX_SEND};
@@ -87,12 +87,13 @@ impl Responder {
         let relation = Relation::from_bracket(&clock::bracket());
         let snapshot = self.served.snapshot.load();
         let map = **self.served.raw_map.load();
+        let scale = Scale::of(&self.served, &snapshot);
         let mut astray = false;
         socket.departures(|departure| {
             let Some(raw) = relation.raw_of(departure.stamp) else { return };
             match leaving.arrives(departure.number, raw) {
                 Arrived::Of(receive) => {
-                    let utc = served_utc(&snapshot, self.served.smear, map.apply(raw));
+                    let utc = scale.utc(map.apply(raw));
                     leaving.left(receive, NtpTimestamp::from_utc(utc));
                 }
                 Arrived::Nobody => {}
@@ -123,11 +124,8 @@ impl Responder {
         let view = View::at(&snapshot, at);
         let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
         let view = if slept { view.unsynchronised() } else { view };
-        let smear = self.served.smear;
-        let view = match smear {
-            Some(smear) => view.smeared(smear.correction(&snapshot.utc, snapshot.clock.at(at))),
-            None => view,
-        };
+        let scale = Scale::of(&self.served, &snapshot);
+        let view = scale.correction(at).map_or(view, |correction| view.smeared(correction));
 
         let mut next = 0;
         while next < received {
@@ -179,7 +177,7 @@ impl Responder {
                     }
                 };
                 let leaves = now + self.send_cost.until_sent(count);
-                let utc = |host| served_utc(&snapshot, smear, map.apply(host));
+                let utc = |host| scale.utc(map.apply(host));
                 let (received, transmit) = (utc(arrived), utc(leaves));
                 let interleaving = Packet::new_checked(datagram.octets).ok().filter(wants);
                 let previous_left = interleaving.and_then(|packet| self.leaving.as_ref()?.asked_for(&packet));
@@ -263,11 +261,31 @@ fn admit(
     Ok(Admitted::Asks { flags, kiss })
 }
 
-/// What the served clock reads at a raw instant of the snapshot's scale.
-fn served_utc(snapshot: &Snapshot, smear: Option<Smear>, raw: Timestamp<Raw>) -> Timestamp<Utc> {
-    match smear {
-        Some(smear) => smear.utc(&snapshot.utc, snapshot.clock.at(raw)),
-        None => snapshot.utc_at(raw).0,
+/// The time scale that is served: UTC, or UTC with its leap seconds spread.
+struct Scale<'a> {
+    snapshot: &'a Snapshot,
+    smear: Option<Smear>,
+    late: Option<Spread>,
+}
+
+impl<'a> Scale<'a> {
+    fn of(served: &Served, snapshot: &'a Snapshot) -> Self {
+        let late = served.smear.and_then(|_| served.late.load().as_deref().copied());
+        Self { snapshot, smear: served.smear, late }
+    }
+
+    /// What the served clock reads at a raw instant of the snapshot's scale.
+    fn utc(&self, raw: Timestamp<Raw>) -> Timestamp<Utc> {
+        match self.smear {
+            Some(smear) => smear.utc(&self.snapshot.utc, self.late.as_ref(), self.snapshot.clock.at(raw)),
+            None => self.snapshot.utc_at(raw).0,
+        }
+    }
+
+    /// The same - UTC; `None` if it is UTC.
+    fn correction(&self, raw: Timestamp<Raw>) -> Option<Span> {
+        let at = self.snapshot.clock.at(raw);
+        self.smear.map(|smear| smear.correction(&self.snapshot.utc, self.late.as_ref(), at))
     }
 }
 

@@ -10,7 +10,7 @@ use super::counters::Board;
 use super::keys::KeyTable;
 use super::limit::Limits;
 use super::passing::{self, Ring};
-use super::smear::Smear;
+use super::smear::{Smear, Spread};
 use crate::core::snapshot::Snapshot;
 use crate::sys::ports::Ports;
 
@@ -29,6 +29,8 @@ pub struct Served {
     pub board: Board,
     /// How leap seconds are spread in the time that is served; `None`: it is UTC.
     pub smear: Option<Smear>,
+    /// How the leap second is spread that was heard of too late for that.
+    pub late: Arc<ArcSwapOption<Spread>>,
     /// By which keys requests may be signed.
     pub keys: Arc<ArcSwap<KeyTable>>,
     /// The sockets that are bound to our port.
@@ -47,6 +49,7 @@ impl Served {
             limits: Arc::default(),
             board: Board::default(),
             smear: None,
+            late: Arc::default(),
             keys: Arc::default(),
             ports: Ports::default(),
             ring: passing::ring().0,

@@ -2,6 +2,8 @@
 //! and may not set its clock.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod wire;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

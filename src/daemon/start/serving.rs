@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use refclocks::time::{Tai, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
@@ -15,12 +16,14 @@ use tracing::{info, warn};
 use super::admission::Admission;
 use super::broadcasting::Broadcasting;
 use crate::config::{Config, Serve};
+use crate::core::leap::UtcMap;
 use crate::core::snapshot::Snapshot;
 use crate::ntp::access::Access;
 use crate::ntp::client::names::Names;
 use crate::ntp::counters::Board;
 use crate::ntp::passing::{self, Passed, Ring};
 use crate::ntp::served::Served;
+use crate::ntp::smear::Hearing;
 use crate::ntp::worker::{self, Port, Workers};
 
 /// A port that could not be had is tried again so often.
@@ -31,6 +34,7 @@ pub struct Serving {
     served: Served,
     admission: Admission,
     applied: Option<Serve>,
+    hearing: Hearing,
     places: Vec<Place>,
     broadcasting: Vec<Broadcasting>,
     passed: Option<mpsc::Receiver<Passed>>,
@@ -69,7 +73,15 @@ impl Serving {
         let (ring, passed) = passing::ring();
         let served = Served { ring, ..Served::new(Arc::clone(published), Access::default()) };
         let admission = Admission::new(Arc::clone(&served.access), names);
-        Self { served, admission, applied: None, places: Vec::new(), broadcasting: Vec::new(), passed: Some(passed) }
+        Self {
+            served,
+            admission,
+            applied: None,
+            hearing: Hearing::default(),
+            places: Vec::new(),
+            broadcasting: Vec::new(),
+            passed: Some(passed),
+        }
     }
 
     /// Where that comes out which the workers pass on to the main thread; it can be taken once.
@@ -106,6 +118,18 @@ impl Serving {
     /// These are our sources: rules may be for them.
     pub fn handle_sources(&mut self, sources: impl FnOnce() -> Vec<IpAddr>) {
         self.admission.handle_sources(sources);
+    }
+
+    /// What clients are told of the coming leap second from now on.
+    pub fn handle_leap(&mut self, map: &UtcMap, at: Timestamp<Tai>) {
+        let Some(serve) = self.applied.as_ref().filter(|serve| !serve.smeared.is_empty()) else { return };
+        let late = self.hearing.handle_map(&serve.smear, map, at);
+        if self.served.late.load().as_deref() != late.as_ref() {
+            if late.is_some() {
+                warn!("a leap second was heard of late: it is spread over what is left of its interval");
+            }
+            self.served.late.store(late.map(Arc::new));
+        }
     }
 
     /// Serves as a configuration says. Returns what has changed, in words.
