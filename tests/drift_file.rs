@@ -82,6 +82,27 @@ fn a_last_good_time_in_the_future_is_not_believed_against_receiver_and_system_cl
 }
 
 #[test]
+fn how_late_messages_came_is_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("state")).unwrap();
+    let file = folder.join("state/drift.toml");
+    let text = "version = 1\n[[delay]]\nsource = \"GPS\"\nmean_s = 0.127\nsd_s = 0.004\n\
+                [[delay_histogram]]\nsource = \"GPS\"\nbins = [[12, 400], [13, 120], [15, 1]]\n";
+    fs::write(&file, text).unwrap();
+    // Twice: it is written as it was read.
+    for _ in 0..2 {
+        let (daemon, _) = daemon(folder, NO_RECEIVER);
+        let gps = wait_for(folder, "sources", PATIENCE, || run_common::source(folder, "GPS"));
+        assert_eq!(gps["delay_histogram"]["from_ms"], 120, "{gps}");
+        assert_eq!(gps["delay_histogram"]["counts"], serde_json::json!([400, 120, 0, 1]), "{gps}");
+        assert_eq!(end(daemon), Some(0));
+    }
+    assert!(fs::read_to_string(&file).unwrap().contains("[[12, 400], [13, 120], [15, 1]]"));
+    assert!(!log(folder).contains("is ignored"), "{}", log(folder));
+}
+
+#[test]
 fn a_full_disk_is_said_once_and_leaves_no_rubbish() {
     let Some(unshare) = peer("REFCLOCKD_UNSHARE", "unshare") else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use ntp_common::peer;
 use ntp_common::peers::Running;
 use run_common::namespace::Namespace;
 use run_common::stand_ins::Pps;
-use run_common::{PROGRAM, daemon_by, end, receiver_on_a_pty, wait_for, wait_for_lock};
+use run_common::{PROGRAM, ask, daemon_by, end, receiver_on_a_pty, wait_for, wait_for_lock};
 
 /// How late the pulses are, ns.
 const OFFSET_NS: i64 = 25_000_000;
@@ -81,6 +81,11 @@ fn chronyd_has_the_time_from_us_by_shared_memory_and_by_its_socket() {
         println!("chronyd: {} samples of {refid}, none further than {worst:.1e} s from the pulses", offsets.len());
         assert!(worst < 1e-3, "{refid}: {offsets:?}\n{}", log());
     }
+    let status = ask(folder, &["status"]).unwrap();
+    let feeds = status["feeds"].as_array().unwrap();
+    assert_eq!(feeds.len(), 2, "{status}");
+    assert!(feeds.iter().all(|feed| feed["told"] == true && feed["tellings"].as_u64().unwrap() >= 6), "{status}");
+    assert_eq!((&feeds[0]["address"], &feeds[0]["source"]), (&"SHM(2)".into(), &"PPS".into()));
     drop(chronyd);
     // It said so while no chronyd was there, and when one was.
     for said in ["SHM(2) is told PPS", "is not told our clock's time: nobody listens at", "is told our clock's time"] {

@@ -164,3 +164,20 @@ fn answers_of_older_versions_are_understood() {
         assert!(runtime().block_on(once(&config, &Names::on_a_thread())).is_ok());
     }
 }
+
+#[test]
+fn polls_may_be_parts_of_a_second() {
+    let workers = serve("127.0.0.1:0", made_up_snapshot(), 1);
+    let config = ClientConfig { minpoll: -6, maxpoll: -6, iburst: false, ..quick(workers.address()) };
+    with_shell(config, |mut events| async move {
+        let first = measurement(&mut events).await;
+        let mut last = first;
+        for _ in 0..128 {
+            last = measurement(&mut events).await;
+            assert!(offset(&last).abs() < 1e-3, "{last:?}");
+        }
+        // 64 a second, or fewer where the machine is busy; never more.
+        let took = (last.at - first.at).seconds();
+        assert!((1.95..15.0).contains(&took), "{took}");
+    });
+}

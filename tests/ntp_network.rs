@@ -254,6 +254,99 @@ fn whole_networks_are_told_the_time_and_tshark_has_nothing_to_say() {
     }
 }
 
+/// What our daemon says of its sources: name and verdict of each.
+fn verdicts(network: &Network, folder: &Path) -> Vec<(String, String)> {
+    let said = sources(network, folder);
+    let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let each = said["sources"].as_array().cloned().unwrap_or_default();
+    each.iter().map(|source| (word(&source["name"]), word(&source["verdict"]["word"]))).collect()
+}
+
+#[test]
+fn a_broadcasting_chronyd_is_heard_measured_and_missed() {
+    let Some(network) = Network::make("delay 5ms") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let Some(capture) = network.capture(Machine::B, theirs.path()) else { return };
+    let lines = "local stratum 2\nallow 10.9.0.0/24\nbroadcast 1 10.9.0.255";
+    let Some((chronyd, _)) = chronyd(&network, Machine::A, theirs.path(), lines) else { return };
+    let client = "[[broadcast_client]]\nunsigned = true\n[serve]\nlisten = [\"0.0.0.0:123\"]\n";
+    let _client = refclockd(&network, Machine::B, ours.path(), client);
+    // Its key is nobody's: chronyd signs no broadcasts.
+    let other = folder();
+    let signed = "[[broadcast_client]]\nkey = 5\n[serve]\nlisten = [\"127.0.0.1:123\"]\n";
+    wait_until("we use whom we hear", PATIENCE, || {
+        verdicts(&network, ours.path()) == [("10.9.0.1".to_owned(), "used".to_owned())]
+    });
+    wait_until("its way is measured", PATIENCE, || {
+        log(ours.path(), "refclockd.log").lines().any(|line| line.ends_with("10.9.0.1:123 is heard"))
+    });
+    let (volley, warned) = capture.all("10.9.0.2", "ntp.flags.mode == 3");
+    assert!(volley.lines().count() >= 5 && warned.is_empty(), "{volley} {warned}");
+    // Nobody answers us from now on, and broadcasts alone keep the clock.
+    drop(chronyd);
+    wait_until("whoever is silent is no source", PATIENCE, || {
+        verdicts(&network, ours.path()).iter().all(|(name, _)| name == "broadcasts")
+    });
+    drop(_client);
+    let lines = "local stratum 2\nallow 10.9.0.0/24\nbroadcast 1 10.9.0.255";
+    let Some((_chronyd, _)) = self::chronyd(&network, Machine::A, theirs.path(), lines) else { return };
+    let _client = refclockd(&network, Machine::B, other.path(), signed);
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(verdicts(&network, other.path()).len(), 1);
+    assert_eq!(verdicts(&network, other.path())[0].0, "broadcasts");
+}
+
+#[test]
+fn a_group_is_told_the_time_signed() {
+    let Some(network) = Network::make("delay 5ms") else { return };
+    let (ours, theirs, others) = (folder(), folder(), folder());
+    let sections = format!(
+        "{SERVER}[[broadcast]]\naddress = \"224.0.1.1\"\nkey = 5\ninterval = 1\nfrom = \"10.9.0.1\"\n\
+         [[broadcast]]\naddress = \"10.9.0.255\"\nkey = 5\ninterval = 1\n\
+         [[broadcast]]\naddress = \"[ff05::101]:123\"\nkey = 5\ninterval = 1\n"
+    );
+    let _server = refclockd(&network, Machine::A, theirs.path(), &sections);
+    let listens = |address: &str, key: u32| format!("[[broadcast_client]]\naddress = \"{address}\"\nkey = {key}\n");
+    let told = [("224.0.1.1", 5, true), ("224.0.1.1", 6, false), ("10.9.0.255", 5, true), ("ff05::101", 5, true)];
+    for (address, key, used) in told {
+        let folder = if used { &ours } else { &others };
+        let client = refclockd(&network, Machine::B, folder.path(), &listens(address, key));
+        if used {
+            wait_until("we use whom we hear in the group", PATIENCE, || {
+                // By IPv6 it is heard from whichever address of its link.
+                let heard = verdicts(&network, folder.path());
+                let is_it = |name: &str| name == "10.9.0.1" || address.contains(':') && name != address;
+                matches!(&heard[..], [(name, word)] if is_it(name) && word == "used")
+            });
+        } else {
+            std::thread::sleep(Duration::from_secs(6));
+            assert_eq!(verdicts(&network, folder.path())[0].0, address);
+        }
+        drop(client);
+    }
+}
+
+#[test]
+fn whoever_serves_in_a_group_is_found_and_answers_once() {
+    let Some(network) = Network::make("") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let Some(capture) = network.capture(Machine::A, theirs.path()) else { return };
+    let sections = "[local]\nstratum = 3\n[serve]\nlisten = [\"0.0.0.0:123\"]\nworkers = 2\nmulticast = [\"239.192.1.1\"]\n\
+                    allow = [\"10.9.0.0/24\"]\n";
+    let _server = refclockd(&network, Machine::A, theirs.path(), sections);
+    std::thread::sleep(Duration::from_secs(1));
+    let pool = "[[pool]]\naddress = \"239.192.1.1\"\nbind_address = \"10.9.0.2\"\nttl = 2\nkey = 6\niburst = true\n";
+    let _client = refclockd(&network, Machine::B, ours.path(), pool);
+    wait_until("we use whom we found", PATIENCE, || {
+        verdicts(&network, ours.path()) == [("10.9.0.1".to_owned(), "used".to_owned())]
+    });
+    let (all, warned) = capture.everything("ntp.flags.mode == 3 || ntp.flags.mode == 4");
+    let to = |from: &str, to: &str| all.lines().filter(|line| line.contains(&format!("{from} → {to}"))).count();
+    let (asked, answered) = (to("10.9.0.2", "239.192.1.1") + to("10.9.0.2", "10.9.0.1"), to("10.9.0.1", "10.9.0.2"));
+    assert!(to("10.9.0.2", "239.192.1.1") >= 1 && asked == answered, "{all}");
+    assert_eq!(warned, "");
+}
+
 #[test]
 fn addresses_come_and_go() {
     let Some(network) = Network::make("") else { return };

@@ -8,6 +8,7 @@ mod bytes;
 mod clocks;
 mod gpsd;
 mod ntp;
+mod ntp_broadcast;
 mod ntp_client;
 mod ntp_peer;
 mod ntp_clients;
@@ -18,6 +19,7 @@ mod texts;
 pub use clocks::{shm, sock};
 pub use gpsd::gpsd;
 pub use ntp::{access_rules, key_file, ntp_packet, ntp_respond};
+pub use ntp_broadcast::ntp_broadcast;
 pub use ntp_client::ntp_reply;
 pub use ntp_peer::ntp_peer;
 pub use ntp_clients::ntp_clients;
@@ -31,7 +33,7 @@ use refclocks::time::{Span, Timestamp, Utc};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("nmea", nmea),
     ("framer", framer),
     ("ubx", ubx),
@@ -43,6 +45,7 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("ntp_reply", ntp_reply),
     ("ntp_peer", ntp_peer),
     ("ntp_clients", ntp_clients),
+    ("ntp_broadcast", ntp_broadcast),
     ("key_file", key_file),
     ("access_rules", access_rules),
     ("config", config),

@@ -17,6 +17,7 @@ pub fn ntp_reply(data: &[u8]) {
         version: 4,
         key: None,
         xleave: data.len().is_multiple_of(3),
+        presend: None,
         filters: Filters::default(),
         seed: [7; 32],
     };

@@ -37,6 +37,7 @@ pub fn ntp_peer(data: &[u8]) {
         version: 4,
         key: None,
         xleave: false,
+        presend: None,
         filters: Filters::default(),
         seed: [7; 32],
     });

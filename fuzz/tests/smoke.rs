@@ -393,6 +393,25 @@ fn ntp_peer() {
 }
 
 #[test]
+fn ntp_broadcast() {
+    let mut packet = vec![0x25, 1, 4, 0xec, 0, 0, 0, 0, 0, 0, 0, 66, b'G', b'P', b'S', 0];
+    packet.extend([0; 24]);
+    packet.extend([0xed, 0, 0, 1, 0, 0, 0, 0, 250, 0]);
+    let told: Vec<u8> = (1..20)
+        .flat_map(|second| {
+            let mut packet = packet.clone();
+            packet[43] = second;
+            packet
+        })
+        .collect();
+    let mut reply = packet.clone();
+    (reply[0], reply[35], reply[48], reply[49]) = (0x24, 1, 33, 3);
+    reply[32..35].copy_from_slice(&[0xed, 0, 0]);
+    let volley = [told.clone(), reply.repeat(8), told.clone()].concat();
+    run("ntp_broadcast", false, 400_000, vec![told, volley, reply]);
+}
+
+#[test]
 fn config() {
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../conf")).unwrap() {

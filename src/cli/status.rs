@@ -68,6 +68,13 @@ pub fn render(status: &StatusReport, style: Style) -> String {
     if let Some(requests) = &status.ntp.requests {
         out.item("Requests", &requests_words(requests));
     }
+    for feed in &status.feeds {
+        let action = feed.action.iter().map(String::as_str);
+        let since = feed.last_s.filter(|_| !feed.told);
+        let since = since.map_or_else(String::new, |s| format!(", last told {} ago", Duration(s)));
+        let text = format!("{}{since}.", feed.text);
+        out.item("Feed", &std::iter::once(text.as_str()).chain(action).collect::<Vec<_>>().join(" "));
+    }
     for notice in &status.notices {
         out.blank();
         let action = notice.action.iter().map(String::as_str);

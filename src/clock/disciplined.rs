@@ -11,6 +11,7 @@ use super::{Announcement, Clock};
 use crate::core::by_hand::Outcome;
 use crate::core::engine::{ClockCommand, Engine, EngineConfig, Now};
 use crate::core::event::Event;
+use crate::core::leap::UtcMap;
 use crate::core::local::LocalPolicy;
 use crate::core::measurement::{Measurement, SourceId};
 use crate::core::memory::Memory;
@@ -197,6 +198,11 @@ impl DisciplinedClock {
     /// How far the clock is off, s, if that is further than it may be moved; see [`Engine::panic`].
     pub fn panic(&self) -> Option<f64> {
         self.engine.panic()
+    }
+
+    /// TAI and UTC around now.
+    pub fn utc(&self) -> UtcMap {
+        self.engine.utc()
     }
 
     /// What is thought of a source.

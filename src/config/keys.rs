@@ -71,7 +71,8 @@ impl Config {
         let Some(keys) = &mut self.keys else { return Vec::new() };
         let mut said = keys.read();
         if keys.table.is_some() {
-            let asked = self.servers.iter().chain(self.pools.iter().map(|pool| &pool.each));
+            let listened_to = self.broadcast_clients.iter().map(|client| &client.each);
+            let asked = self.servers.iter().chain(self.pools.iter().map(|pool| &pool.each)).chain(listened_to);
             for (name, key) in asked.filter_map(|s| Some((&s.name, s.key?))) {
                 if keys.get(key).is_none() {
                     let file = keys.file.display();

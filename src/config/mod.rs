@@ -17,6 +17,7 @@
 //! | [`diagnostic`] | what is wrong where, and what to do about it |
 
 mod broadcast;
+mod broadcast_client;
 pub mod diagnostic;
 mod dialect;
 mod feed;
@@ -31,6 +32,7 @@ mod source;
 pub(crate) mod value;
 
 pub use broadcast::Broadcast;
+pub use broadcast_client::BroadcastClient;
 pub use diagnostic::{Diagnostic, Severity};
 pub use keys::Keys;
 pub use model::{

@@ -1,5 +1,6 @@
 //! What a configuration is, with the default of everything that has one.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use refclocks::phc::ClockScale;
@@ -11,6 +12,7 @@ use refclocks::ubx::setup::Wishes;
 use refclocks::{Edge, ReferenceId};
 
 use super::broadcast::Broadcast;
+use super::broadcast_client::BroadcastClient;
 use super::keys::Keys;
 use super::serve::Serve;
 use crate::clock::LeapMode;
@@ -18,6 +20,7 @@ use crate::core::local::LocalPolicy;
 use crate::core::selection::SelectionOptions;
 use crate::ntp::NTP_PORT;
 use crate::ntp::client::Filters;
+use crate::ntp::client::manycast::Group;
 use crate::ntp::client::socket::Origin;
 
 /// The port of gpsd.
@@ -38,6 +41,8 @@ pub struct Config {
     pub local: Option<LocalPolicy>,
     /// `[[broadcast]]`: networks that are told our time.
     pub broadcasts: Vec<Broadcast>,
+    /// `[[broadcast_client]]`: broadcasters that are listened to.
+    pub broadcast_clients: Vec<BroadcastClient>,
     /// `[keys]`: symmetric keys.
     pub keys: Option<Keys>,
     /// `[serve]`: answer NTP requests. Nobody is answered without it.
@@ -74,6 +79,7 @@ impl Default for Config {
             feeds: Vec::new(),
             local: None,
             broadcasts: Vec::new(),
+            broadcast_clients: Vec::new(),
             keys: None,
             serve: None,
             clock: ClockSettings::default(),
@@ -339,6 +345,8 @@ pub struct Server {
     pub peer: bool,
     /// Ask in interleaved mode.
     pub xleave: bool,
+    /// From this poll interval on, log2 s, a request opens the way 2 s before each that is measured by.
+    pub presend: Option<i8>,
     /// Which replies are not good enough.
     pub filters: Filters,
     /// From where it is asked.
@@ -361,6 +369,7 @@ impl Server {
             version: 4,
             peer: false,
             xleave: false,
+            presend: None,
             filters: Filters::default(),
             origin: Origin::default(),
         }
@@ -374,12 +383,23 @@ pub struct Pool {
     pub each: Server,
     /// How many of them are used.
     pub maxsources: usize,
+    /// Of a group (manycast): through so many routers less one requests to it go.
+    pub ttl: u8,
+}
+
+impl Pool {
+    /// The group whose members are asked for, instead of the addresses of a name.
+    pub fn group(&self) -> Option<Group> {
+        let ip: IpAddr = self.each.host.parse().ok().filter(IpAddr::is_multicast)?;
+        let address = SocketAddr::new(ip, self.each.port);
+        Some(Group { address, ttl: self.ttl, origin: self.each.origin.clone() })
+    }
 }
 
 impl Pool {
     /// A pool with the usual settings: four servers.
     pub fn new(host: impl Into<String>) -> Self {
-        Self { each: Server::new(host), maxsources: 4 }
+        Self { each: Server::new(host), maxsources: 4, ttl: 1 }
     }
 }
 

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::broadcast::broadcast;
+use super::broadcast_client::broadcast_client;
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
 use super::feed::feed;
@@ -21,12 +22,13 @@ use crate::clock::LeapMode;
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "refclock",
     "server",
     "pool",
     "feed",
     "broadcast",
+    "broadcast_client",
     "local",
     "keys",
     "serve",
@@ -118,7 +120,7 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
         config.process.user = section.string("user", out).map(|(name, _)| name.to_owned());
         config.process.sandbox = section.boolean("sandbox", out).unwrap_or(true);
     });
-    if !["refclock", "server", "pool"].iter().any(|key| table.contains_key(*key)) {
+    if !["refclock", "server", "pool", "broadcast_client"].iter().any(|key| table.contains_key(*key)) {
         let here = 0..0;
         if config.local.is_some() {
             let help = "Add a [[refclock]] or a [[server]] unless that is what you want.";
@@ -131,6 +133,8 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
         }
     }
     (config.refclocks, config.servers, config.pools) = together(refclocks, servers, pools, out);
+    config.broadcast_clients = array(table, "broadcast_client", out, broadcast_client).into_iter().flatten().collect();
+    listeners_have_names(table, &config, out);
     if !table.contains_key("keys") {
         signed_without_keys(table, out);
     }
@@ -158,9 +162,27 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     config
 }
 
+/// A listener stands for itself among the sources until somebody is heard.
+fn listeners_have_names(table: &DeTable<'_>, config: &Config, out: &mut Vec<Diagnostic>) {
+    let sources = config.refclocks.iter().map(|clock| &clock.name);
+    let sources = sources.chain(config.servers.iter().map(|server| &server.name));
+    let others = sources.chain(config.pools.iter().map(|pool| &pool.each.name));
+    let mut names: Vec<&String> = others.collect();
+    for client in &config.broadcast_clients {
+        if names.contains(&&client.each.name) {
+            let span = table.get("broadcast_client").map_or(0..0, Spanned::span);
+            let title = format!("two sources are named {}", quoted(&client.each.name));
+            out.push(Diagnostic::error(span, title, "Give this one another `name`."));
+        }
+        names.push(&client.each.name);
+    }
+}
+
 /// Servers that are to be asked with keys, and there are none.
 fn signed_without_keys(table: &DeTable<'_>, out: &mut Vec<Diagnostic>) {
-    let lists = ["server", "pool", "broadcast"].into_iter().filter_map(|kind| table.get(kind)?.get_ref().as_array());
+    let lists = ["server", "pool", "broadcast", "broadcast_client"]
+        .into_iter()
+        .filter_map(|kind| table.get(kind)?.get_ref().as_array());
     for at in lists.flatten().filter_map(|item| item.get_ref().as_table()?.get("key")) {
         let help = "Add a [keys] section with the `file` that holds it.";
         out.push(Diagnostic::error(at.span(), "`key` names a key, and there is no file of keys", help));

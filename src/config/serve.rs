@@ -33,6 +33,8 @@ pub struct Serve {
     pub rate_limit: Option<Limits>,
     /// At these of the addresses leap seconds are spread.
     pub smeared: Vec<SocketAddr>,
+    /// Multicast groups whose members are asked (manycast); at the addresses that are any.
+    pub groups: Vec<IpAddr>,
     /// Over how long before each.
     pub smear: Smear,
     /// How many clients are remembered, for each address and thread.
@@ -53,6 +55,7 @@ impl Default for Serve {
             restrict: None,
             rate_limit: None,
             smeared: Vec::new(),
+            groups: Vec::new(),
             smear: Smear::default(),
             clients: monitor::USUAL_CLIENTS,
             workers: 1,
@@ -110,6 +113,25 @@ fn smear(section: &Section<'_, '_>, listen: &[SocketAddr], out: &mut Vec<Diagnos
         out.push(Diagnostic::warning(at.span(), "`smear_interval` without `smear` means nothing", help));
     }
     (smeared.unwrap_or_default(), interval.map_or_else(Smear::default, |s| Smear { interval: s as u32 }))
+}
+
+/// Reads `multicast`: the groups that are served in.
+fn groups(section: &Section<'_, '_>, listen: &[SocketAddr], out: &mut Vec<Diagnostic>) -> Vec<IpAddr> {
+    let groups = section.list("multicast", out, |text, span, out| {
+        let Some(group) = text.parse().ok().filter(IpAddr::is_multicast) else {
+            let title = format!("{} is not a multicast address", quoted(text));
+            out.push(Diagnostic::error(span, title, "Write one such as 239.192.1.1 or ff05::101."));
+            return None;
+        };
+        if !listen.iter().any(|at| at.ip().is_unspecified() && at.is_ipv4() == group.is_ipv4()) {
+            let title = format!("nothing listens for {}", quoted(text));
+            let help =
+                "Add 0.0.0.0 or [::], whichever is of its family, to `listen`: a group is heard at no other address.";
+            out.push(Diagnostic::error(span, title, help));
+        }
+        Some(group)
+    });
+    groups.unwrap_or_default()
 }
 
 /// Reads `rate_limit`.
@@ -171,7 +193,18 @@ fn requests_limit(table: &Section<'_, '_>, at: Range<usize>, out: &mut Vec<Diagn
 /// Reads `[serve]`.
 pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
     section.only(
-        &["listen", "allow", "deny", "restrict", "rate_limit", "smear", "smear_interval", "clients", "workers"],
+        &[
+            "listen",
+            "allow",
+            "deny",
+            "restrict",
+            "rate_limit",
+            "smear",
+            "smear_interval",
+            "clients",
+            "multicast",
+            "workers",
+        ],
         out,
     );
     let usual = Serve::default();
@@ -197,10 +230,12 @@ pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Ser
     }
     let listen = listen.unwrap_or(usual.listen);
     let (smeared, smear) = smear(section, &listen, out);
+    let groups = groups(section, &listen, out);
     Serve {
         listen,
         smeared,
         smear,
+        groups,
         allow: section.list("allow", out, whom).unwrap_or_default(),
         deny: section.list("deny", out, network).unwrap_or_default(),
         restrict: restrict.map(|rules| rules.into_iter().map(|(rule, _)| rule).collect()),

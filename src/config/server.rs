@@ -1,5 +1,7 @@
 //! `[[server]]` and `[[pool]]`: servers as they are written.
 
+use std::net::IpAddr;
+
 use refclocks::time::Span;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -10,7 +12,7 @@ use super::source::{Written, choices};
 use super::value::Section;
 
 /// Keys of every server.
-const SERVER: [&str; 19] = [
+const SERVER: [&str; 21] = [
     "address",
     "name",
     "port",
@@ -28,6 +30,8 @@ const SERVER: [&str; 19] = [
     "minstratum",
     "maxdelay",
     "maxdelayratio",
+    "maxdelaydevratio",
+    "presend",
     "bind_address",
     "bind_interface",
 ];
@@ -36,22 +40,35 @@ const SERVER: [&str; 19] = [
 pub(super) fn server(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) -> Option<Written<Server>> {
     let section = Section::new("[[server]]", value, out)?;
     section.only(&SERVER, out);
-    network_source(section, "ntp.example.org", out)
+    let written = network_source(section, "ntp.example.org", out)?;
+    if written.source.host.parse().is_ok_and(|ip: IpAddr| ip.is_multicast()) {
+        let help = "Use [[pool]] to ask who is in a group, or [[broadcast_client]] to hear what it is told.";
+        out.push(Diagnostic::error(written.device, "a group of servers is not one", help));
+        return None;
+    }
+    Some(written)
 }
 
 /// Reads one `[[pool]]`.
 pub(super) fn pool(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic>) -> Option<Written<Pool>> {
     let section = Section::new("[[pool]]", value, out)?;
-    let known: Vec<&str> = SERVER.iter().copied().chain(["maxsources"]).collect();
+    let known: Vec<&str> = SERVER.iter().copied().chain(["maxsources", "ttl"]).collect();
     section.only(&known, out);
     let maxsources = section.integer("maxsources", 1..=16, out).and_then(|n| usize::try_from(n).ok());
+    let ttl = section.integer("ttl", 1..=255, out).and_then(|n| u8::try_from(n).ok());
+    let section_ttl = section.get("ttl").map(Spanned::span);
     let Written { source: each, section, name, device, lock } = network_source(section, "pool.ntp.org", out)?;
-    if each.host.parse::<std::net::IpAddr>().is_ok() {
+    let is_group = each.host.parse().is_ok_and(|ip: IpAddr| ip.is_multicast());
+    if !is_group && each.host.parse::<IpAddr>().is_ok() {
         let help = "Use [[server]] for a single one.";
         out.push(Diagnostic::warning(device.clone(), "an address has no other servers behind it", help));
     }
     let usual = Pool::new(each.host.clone());
-    let source = Pool { each, maxsources: maxsources.unwrap_or(usual.maxsources) };
+    if let (false, Some(at)) = (is_group, section_ttl) {
+        let help = "Delete it, or write a multicast address.";
+        out.push(Diagnostic::warning(at, "`ttl` of servers that are not asked as a group means nothing", help));
+    }
+    let source = Pool { each, maxsources: maxsources.unwrap_or(usual.maxsources), ttl: ttl.unwrap_or(usual.ttl) };
     Some(Written { source, section, name, device, lock })
 }
 
@@ -109,6 +126,9 @@ fn exchange(section: &Section<'_, '_>, source: &mut Server, out: &mut Vec<Diagno
     filters.min_stratum = small("minstratum", 0..=15, out).unwrap_or(filters.min_stratum);
     filters.max_delay = section.duration("maxdelay", 1e-6..=1000.0, out).map_or(filters.max_delay, Span::from_seconds);
     filters.max_delay_ratio = section.number("maxdelayratio", 1.0..=1e6, out).unwrap_or(filters.max_delay_ratio);
+    filters.max_delay_dev_ratio =
+        section.number("maxdelaydevratio", 0.1..=1e6, out).unwrap_or(filters.max_delay_dev_ratio);
+    source.presend = section.integer("presend", -6..=17, out).and_then(|p| i8::try_from(p).ok());
     source.origin.address = section.string("bind_address", out).and_then(|(text, span)| {
         let address = text.parse().ok();
         if address.is_none() {
@@ -117,7 +137,12 @@ fn exchange(section: &Section<'_, '_>, source: &mut Server, out: &mut Vec<Diagno
         }
         address
     });
-    source.origin.interface = section.string("bind_interface", out).and_then(|(text, span)| {
+    source.origin.interface = interface(section, "bind_interface", out);
+}
+
+/// The name of an interface.
+pub(super) fn interface(section: &Section<'_, '_>, key: &str, out: &mut Vec<Diagnostic>) -> Option<String> {
+    section.string(key, out).and_then(|(text, span)| {
         // IFNAMSIZ, with the nought at the end.
         let is_name = text.len() < 16 && text.chars().all(|c| c.is_ascii_graphic() && c != '/');
         if !is_name {
@@ -125,7 +150,7 @@ fn exchange(section: &Section<'_, '_>, source: &mut Server, out: &mut Vec<Diagno
             out.push(Diagnostic::error(span, title, "Take it from `ip link`, such as \"eth0\"."));
         }
         is_name.then(|| text.to_owned())
-    });
+    })
 }
 
 /// Could it be a host name or an address? A resolver has the last word.
@@ -151,12 +176,13 @@ mod tests {
     fn how_a_server_is_asked() {
         let said = server(
             "minpoll = -2\nmaxpoll = 3\nversion = 3\npeer = true\nxleave = true\nminstratum = 2\nmaxdelay = \"20 ms\"\n\
-             maxdelayratio = 2.5\nbind_address = \"192.0.2.9\"\nbind_interface = \"eth0\"",
+             maxdelayratio = 2.5\nmaxdelaydevratio = 10.0\npresend = 9\nbind_address = \"192.0.2.9\"\nbind_interface = \"eth0\"",
         )
         .unwrap();
         assert_eq!((said.minpoll, said.maxpoll, said.version, said.peer && said.xleave), (-2, 3, 3, true));
         assert_eq!((said.filters.min_stratum, said.filters.max_delay_ratio), (2, 2.5));
-        assert_eq!(said.filters.max_delay, Span::from_seconds(0.02));
+        assert_eq!((said.filters.max_delay, said.filters.max_delay_dev_ratio), (Span::from_seconds(0.02), 10.0));
+        assert_eq!(said.presend, Some(9));
         assert_eq!(said.origin.address, Some([192, 0, 2, 9].into()));
         assert_eq!(said.origin.interface.as_deref(), Some("eth0"));
     }
@@ -173,5 +199,19 @@ mod tests {
         ] {
             assert_eq!(server(lines).unwrap_err(), [title], "{lines}");
         }
+        let group = Config::from_toml("test.toml", "[[server]]\naddress = \"239.192.1.1\"\n").unwrap_err();
+        assert_eq!(group[0].title, "a group of servers is not one");
+    }
+
+    #[test]
+    fn a_pool_may_be_a_group() {
+        let pool = |address: &str| format!("[[pool]]\naddress = \"{address}\"\nttl = 4\nbind_address = \"10.0.0.1\"\n");
+        let (config, warnings) = Config::from_toml("test.toml", &pool("239.192.1.1")).unwrap();
+        let group = config.pools[0].group().unwrap();
+        assert_eq!((group.address, group.ttl), ("239.192.1.1:123".parse().unwrap(), 4));
+        assert_eq!((group.origin.address, warnings.len()), (Some([10, 0, 0, 1].into()), 0));
+        let (config, warnings) = Config::from_toml("test.toml", &pool("ntp.example.org")).unwrap();
+        assert_eq!(config.pools[0].group(), None);
+        assert_eq!(warnings[0].title, "`ttl` of servers that are not asked as a group means nothing");
     }
 }

@@ -133,7 +133,9 @@ pub fn answer(request: &Request, look: &impl Look) -> String {
     let (snapshot, now) = look.look();
     let snapshot: &Snapshot = &snapshot;
     match request {
-        Request::Status => to_line(&StatusReport::new(snapshot, now).with_requests(look.served())),
+        Request::Status => {
+            to_line(&StatusReport::new(snapshot, now).with_requests(look.served()).with_feeds(&look.fed(), now))
+        }
         Request::Sources => to_line(&SourcesReport::new(snapshot, now.raw)),
         Request::Satellites => to_line(&SatellitesReport::new(snapshot, now.raw)),
         Request::Clients { most } => {

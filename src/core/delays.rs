@@ -30,6 +30,31 @@ impl DelayHistogram {
         }
     }
 
+    /// The bins that hold something: number and count, the fullest `most` of them, by number.
+    pub fn bins(&self, most: usize) -> Vec<(i32, u32)> {
+        let mut bins: Vec<(i32, u32)> = self.bins.iter().map(|(bin, count)| (*bin, *count)).collect();
+        if bins.len() > most {
+            bins.sort_by_key(|(bin, count)| (std::cmp::Reverse(*count), *bin));
+            bins.truncate(most);
+            bins.sort_unstable();
+        }
+        bins
+    }
+
+    /// One that holds these. `None`: that cannot have come of messages.
+    pub fn from_bins(bins: &[(i32, u32)]) -> Option<Self> {
+        let furthest = (60.0 / BIN) as i32;
+        let mut whole = Self::default();
+        for (bin, count) in bins {
+            let is_new = whole.bins.insert(*bin, *count).is_none();
+            whole.total = whole.total.checked_add(*count)?;
+            if !is_new || *count == 0 || !(-furthest..=furthest).contains(bin) || whole.total > KEPT {
+                return None;
+            }
+        }
+        Some(whole)
+    }
+
     /// How many messages it holds.
     pub fn total(&self) -> u32 {
         self.total
@@ -69,6 +94,20 @@ mod tests {
         assert_eq!((delays.total(), delays.counts()), (100, Some((10, vec![10; 10]))));
         let near = |share: f64, seconds: f64| (delays.quantile(share).unwrap() - seconds).abs() < 1e-9;
         assert!(near(0.05, 0.11) && near(0.5, 0.15) && near(0.95, 0.2) && near(1.0, 0.2));
+    }
+
+    #[test]
+    fn it_is_made_of_its_bins_again() {
+        let mut delays = DelayHistogram::default();
+        (0..1000).for_each(|k| delays.push(0.1 + f64::from(k % 7) * 0.01));
+        delays.push(59.999);
+        delays.push(-59.999);
+        assert_eq!(DelayHistogram::from_bins(&delays.bins(512)), Some(delays.clone()));
+        assert_eq!(delays.bins(2), [(10, 143), (11, 143)]);
+        assert_eq!(DelayHistogram::from_bins(&[]), Some(DelayHistogram::default()));
+        for absurd in [&[(10, 0)][..], &[(10, 1), (10, 1)], &[(6001, 1)], &[(1, u32::MAX), (2, 7)], &[(1, KEPT + 1)]] {
+            assert_eq!(DelayHistogram::from_bins(absurd), None, "{absurd:?}");
+        }
     }
 
     #[test]

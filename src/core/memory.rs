@@ -5,11 +5,14 @@ use refclocks::time::{Span, Timestamp, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::delays::DelayHistogram;
 use super::holdover::Growth;
 use super::noise::KnownNoise;
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
+/// Bins of a histogram that are written.
+const BINS: usize = 512;
 /// Nobody runs this program for so long after it was released.
 const CENTURY: Span = Span::from_whole_seconds(36_525 * 86_400);
 
@@ -31,6 +34,7 @@ pub struct Memory {
     pub last_utc: Option<Timestamp<Utc>>,
     delays: Vec<(String, Delay)>,
     noises: Vec<(String, KnownNoise)>,
+    histograms: Vec<(String, DelayHistogram)>,
 }
 
 /// A value and its standard deviation.
@@ -83,6 +87,16 @@ struct File {
     delay: Vec<FileDelay>,
     #[serde(default)]
     noise: Vec<FileNoise>,
+    #[serde(default)]
+    delay_histogram: Vec<FileHistogram>,
+}
+
+/// How late a source's messages came.
+#[derive(Serialize, Deserialize)]
+struct FileHistogram {
+    source: String,
+    /// Hundredths of a second after the second, and how many messages came within that one.
+    bins: Vec<(i32, u32)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,6 +140,17 @@ impl Memory {
         self.noises.push((source.to_owned(), noise));
     }
 
+    /// How late a source's messages came, if that was counted.
+    pub fn histogram(&self, source: &str) -> Option<&DelayHistogram> {
+        self.histograms.iter().find(|(name, _)| name == source).map(|(_, histogram)| histogram)
+    }
+
+    /// Remembers how late they came.
+    pub fn set_histogram(&mut self, source: &str, histogram: &DelayHistogram) {
+        self.histograms.retain(|(name, _)| name != source);
+        self.histograms.push((source.to_owned(), histogram.clone()));
+    }
+
     /// Remembers the frequency error and its standard deviation, s/s.
     pub fn set_frequency(&mut self, value: f64, sd: f64) {
         self.frequency = Some(Value { value, sd });
@@ -155,6 +180,9 @@ impl Memory {
                     lateness_s: *lateness,
                     least_delay_s: *least_delay,
                 })
+                .collect(),
+            delay_histogram: (self.histograms.iter())
+                .map(|(source, histogram)| FileHistogram { source: source.clone(), bins: histogram.bins(BINS) })
                 .collect(),
         };
         // A structure of numbers and names always serialises.
@@ -204,6 +232,10 @@ impl Memory {
             };
             memory.set_noise(source, noise);
         }
+        for FileHistogram { source, bins } in &file.delay_histogram {
+            let histogram = DelayHistogram::from_bins(bins).ok_or(MemoryError::Absurd("delay histogram"))?;
+            memory.set_histogram(source, &histogram);
+        }
         Ok(memory)
     }
 }
@@ -224,7 +256,11 @@ mod tests {
         memory.set_frequency(-4.25e-6, 1e-9);
         memory.set_delay("GPS", 0.142, 0.004);
         memory.set_noise("PPS", KnownNoise { jitter: 1e-6, late: (0.02, 20e-6), least_delay: Some(2e-4) });
+        let mut delays = DelayHistogram::default();
+        (0..100).for_each(|k| delays.push(0.14 + f64::from(k % 3) * 0.01));
+        memory.set_histogram("GPS", &delays);
         let again = Memory::from_text(&memory.to_text()).unwrap();
+        assert_eq!((again.histogram("GPS"), again.histogram("PPS")), (Some(&delays), None));
         assert_eq!(again.delay("GPS"), memory.delay("GPS"));
         assert_eq!(again.noise("PPS"), memory.noise("PPS"));
         assert_eq!(again.last_utc, memory.last_utc);
@@ -243,6 +279,8 @@ mod tests {
         assert_eq!(error("version = 1\nholdover_sd_s = [1e-6]"), "its holdover is absurd");
         let noise = "version = 1\n[[noise]]\nsource = \"PPS\"\njitter_s = 1e-6\nlate = 3.0\nlateness_s = 1e-5";
         assert_eq!(error(noise), "its noise is absurd");
+        let bins = "version = 1\n[[delay_histogram]]\nsource = \"GPS\"\nbins = [[12, 3], [12, 4]]";
+        assert_eq!(error(bins), "its delay histogram is absurd");
         assert_eq!(error("version = 1\nlast_utc = \"soon\""), "its date is absurd");
         assert_eq!(error("version = 1\nlast_utc = \"9999-12-31T23:59:60Z\""), "its date is absurd");
     }

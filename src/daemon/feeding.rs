@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::config;
 use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
 use crate::core::state::{State, Verdict};
+use crate::observe::fed::{Fed, FedBoard, Tellings};
 
 /// Our own clock is told so often.
 const EVERY: Span = Span::from_whole_seconds(1);
@@ -26,6 +27,8 @@ const PULSE_PRECISION: i8 = -20;
 #[derive(Debug, Default)]
 pub struct Feeds {
     feeds: Vec<Running>,
+    /// Where readers see how they stand.
+    board: FedBoard,
     next: Option<Timestamp<Raw>>,
 }
 
@@ -35,6 +38,7 @@ struct Running {
     feed: Feed,
     /// What was said of it last: nothing yet, that it is told, or why it cannot be.
     said: Option<Result<(), DeviceReason>>,
+    tellings: Tellings,
 }
 
 impl Feeds {
@@ -48,10 +52,22 @@ impl Feeds {
                 Some(at) => before.swap_remove(at),
                 None => {
                     let segment = config.unit().and_then(&mut attached);
-                    Running { config: config.clone(), feed: Feed::new(config.driver.clone(), segment), said: None }
+                    let feed = Feed::new(config.driver.clone(), segment);
+                    Running { config: config.clone(), feed, said: None, tellings: Tellings::default() }
                 }
             });
         }
+        self.show();
+    }
+
+    /// Has readers see how they stand.
+    pub fn show_on(&mut self, board: FedBoard) {
+        self.board = board;
+        self.show();
+    }
+
+    fn show(&self) {
+        self.board.write(self.feeds.iter().map(Running::seen).collect());
     }
 
     /// When our own clock is to be told next, if anybody wants it.
@@ -65,10 +81,14 @@ impl Feeds {
             return;
         }
         self.next = Some(now.raw_after + EVERY);
+        let mut is_news = false;
         for running in self.feeds.iter_mut().filter(|running| running.config.source.is_none()) {
             if let Some(comparison) = of_our_clock(snapshot, running.config.within, now) {
-                running.tell(&comparison);
+                is_news |= running.tell(&comparison, now.raw_after);
             }
+        }
+        if is_news {
+            self.show();
         }
     }
 
@@ -79,20 +99,28 @@ impl Feeds {
 
     /// A source reported. `offset`: its constant lateness, s.
     pub fn handle_report(&mut self, source: &str, offset: f64, report: &Report, snapshot: &Snapshot, now: &Bracket) {
+        let mut is_news = false;
         for running in self.feeds.iter_mut().filter(|running| running.config.source.as_deref() == Some(source)) {
             let Some(report_of) = snapshot.sources.iter().find(|s| s.name == source) else { continue };
             if let Some(comparison) = of_pulse(report_of, offset, report, snapshot, running.config.within, now) {
-                running.tell(&comparison);
+                is_news |= running.tell(&comparison, now.raw_after);
             }
+        }
+        if is_news {
+            self.show();
         }
     }
 }
 
 impl Running {
-    fn tell(&mut self, comparison: &Comparison) {
+    /// Tells it. True if it stands differently now.
+    fn tell(&mut self, comparison: &Comparison, now: Timestamp<Raw>) -> bool {
         let told = self.feed.tell(comparison);
+        if told.is_ok() {
+            self.tellings.count(now);
+        }
         if self.said.as_ref() == Some(&told) {
-            return;
+            return false;
         }
         let (whom, what) = (self.config.address(), self.config.source.as_deref().unwrap_or("our clock's time"));
         match &told {
@@ -103,6 +131,17 @@ impl Running {
             }
         }
         self.said = Some(told);
+        true
+    }
+
+    /// How it stands, for its readers.
+    fn seen(&self) -> Fed {
+        Fed {
+            address: self.config.address(),
+            source: self.config.source.clone(),
+            state: self.said.clone(),
+            tellings: self.tellings.clone(),
+        }
     }
 }
 

@@ -36,11 +36,12 @@ use crate::ntp::counters::{Board, Totals};
 use crate::ntp::monitor::Client;
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
+use crate::observe::fed::{Fed, FedBoard};
 use crate::observe::{Look, Moment};
 use files::Files;
 use installation::{Installation, ReadAgain};
 use journal::Journal;
-use roster::PoolId;
+use roster::{ListenerId, PoolId};
 
 /// What was learned is written so long after the first lock, and then so often.
 const FIRST_SAVE: Span = Span::from_whole_seconds(60);
@@ -57,6 +58,8 @@ pub enum Input {
     Temperature(f64),
     /// What the name of a pool leads to.
     Resolved(PoolId, Result<Vec<SocketAddr>, ResolveError>),
+    /// What was heard of a broadcaster, by the listener's number; `None`: it is gone.
+    Overheard(ListenerId, SocketAddr, Option<ClientEvent>),
     /// From the operator.
     Command(Commission),
     /// The configuration was read again, as commissioned.
@@ -79,6 +82,8 @@ pub struct Daemon {
     asleep: Span,
     /// What came on the NTP port.
     board: Board,
+    /// Who is told what we know.
+    fed: FedBoard,
     /// What the configuration has put in place, where there is one.
     installation: Option<Installation>,
 }
@@ -109,6 +114,7 @@ impl Daemon {
             save_at: None,
             asleep: asleep(),
             board: Board::default(),
+            fed: FedBoard::default(),
             installation: None,
         }
     }
@@ -125,7 +131,8 @@ impl Daemon {
 
     /// Takes charge of what the configuration puts in place. `install` makes it around the clock.
     pub fn install(&mut self, install: impl FnOnce(&mut DisciplinedClock) -> Installation) {
-        self.installation = Some(install(&mut self.clock));
+        let installation = self.installation.insert(install(&mut self.clock));
+        installation.feeds.show_on(self.fed.clone());
     }
 
     /// The snapshot that was published last.
@@ -135,7 +142,12 @@ impl Daemon {
 
     /// Where the control socket and the live view look.
     pub fn reader(&self) -> Reader {
-        Reader { published: Arc::clone(&self.published), raw_map: Arc::clone(&self.raw_map), board: self.board.clone() }
+        Reader {
+            published: Arc::clone(&self.published),
+            raw_map: Arc::clone(&self.raw_map),
+            board: self.board.clone(),
+            fed: self.fed.clone(),
+        }
     }
 
     /// The journal.
@@ -179,6 +191,13 @@ impl Daemon {
             Input::Resolved(pool, answer) => {
                 if let Some(Installation { roster, .. }) = &mut self.installation {
                     roster.handle_resolved(pool, answer, &mut self.clock, now.raw_after);
+                }
+            }
+            Input::Overheard(listener, from, event) => {
+                let roster = self.installation.as_mut().map(|installed| &mut installed.roster);
+                let heard = roster.and_then(|r| r.handle_overheard(listener, from, event, &mut self.clock));
+                if let Some((source, event)) = heard {
+                    self.handle_server(source, event, &now);
                 }
             }
             Input::Command(commission) => self.carry_out(commission, &now),
@@ -356,11 +375,16 @@ pub struct Reader {
     published: Arc<ArcSwap<Snapshot>>,
     raw_map: Arc<ArcSwap<RawMap>>,
     board: Board,
+    fed: FedBoard,
 }
 
 impl Look for Reader {
     fn served(&self) -> Option<Totals> {
         self.board.totals()
+    }
+
+    fn fed(&self) -> Vec<Fed> {
+        self.fed.read()
     }
 
     fn clients(&self) -> Vec<Client> {

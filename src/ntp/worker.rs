@@ -126,6 +126,17 @@ impl Listener {
         self.address
     }
 
+    /// Hears what is sent to these groups, too: one of the sockets does, so that each request is answered once.
+    ///
+    /// # Errors
+    ///
+    /// If this machine has no interface that carries multicast.
+    pub fn join(&self, groups: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
+        let Some(socket) = self.sockets.first() else { return Ok(()) };
+        let mut wanted = groups.into_iter().filter(|group| group.is_ipv4() == self.address.is_ipv4());
+        wanted.try_for_each(|group| socket.join(group, None))
+    }
+
     /// Starts a thread for each socket.
     ///
     /// # Errors

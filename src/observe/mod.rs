@@ -1,5 +1,6 @@
 //! What a reader gets to see, made from a snapshot.
 
+pub mod fed;
 pub mod plain;
 pub mod report;
 
@@ -11,6 +12,7 @@ use refclocks::time::{Raw, Realtime, Timestamp};
 use crate::core::snapshot::Snapshot;
 use crate::ntp::counters::Totals;
 use crate::ntp::monitor::Client;
+use fed::Fed;
 
 /// The reader's now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,11 @@ pub trait Look {
     /// What came on the NTP port, where it is served.
     fn served(&self) -> Option<Totals> {
         None
+    }
+
+    /// Who is told what we know.
+    fn fed(&self) -> Vec<Fed> {
+        Vec::new()
     }
 
     /// Who has asked there.

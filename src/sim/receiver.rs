@@ -2,7 +2,6 @@
 
 use refclocks::calendar::CivilTime;
 use refclocks::nmea::write;
-use refclocks::time::{Timestamp, Utc};
 use refclocks::{Constellation, Satellite};
 
 use super::Rng;
@@ -47,7 +46,7 @@ impl Receiver {
     }
 
     /// What it writes in the second that it takes for `at`: with a fix if it sees the sky, else with none.
-    pub fn cycle(&mut self, at: Timestamp<Utc>, sees_sky: bool) -> Vec<u8> {
+    pub fn cycle(&mut self, at: CivilTime, sees_sky: bool) -> Vec<u8> {
         self.cycles += 1;
         for s in &mut self.sky {
             s.elevation += s.climb;
@@ -56,7 +55,6 @@ impl Receiver {
             }
             s.azimuth = (s.azimuth + 0.005).rem_euclid(360.0);
         }
-        let at = CivilTime::from_utc(at);
         let used: Vec<u16> =
             self.sky.iter().filter(|s| sees_sky && s.elevation > MASK).map(|s| s.number).take(12).collect();
         let fix = if sees_sky { 3 } else { 1 };

@@ -51,10 +51,10 @@ enum Device {
 }
 
 impl Rehearsal {
-    /// Sets the stage: the world begins at `start`, and the daemon remembers what it is told to.
+    /// Sets the stage: the world begins at `start`, or where its leap second wants it to, and the daemon remembers what it is told to.
     pub fn new(scenario: Scenario, seed: u64, start: Timestamp<Utc>, memory: &Memory) -> Self {
-        let utc = UtcMap::default();
-        let start = utc.tai(start, false);
+        let utc = scenario.utc();
+        let start = scenario.begins(start);
         // The machine has been up for a while: its raw counter reads something odd.
         let raw = Timestamp::<Raw>::from_parts(40, 123_456_789);
         let devices = scenario.sources.iter().zip(0..).map(|(s, i)| Device::new(&s.model, seed ^ (i << 32))).collect();
@@ -139,15 +139,15 @@ impl Rehearsal {
                 let m = Measurement { raw, tai: at.round(), delay: None };
                 see(Scene::Measured { source, measurement: &m });
             }
-            Happening::Stamp { source, at: edge, late, says } => {
+            Happening::Stamp { source, at: edge, late, says, second60 } => {
                 self.judge.pulse((edge - self.start).seconds());
                 let raw = self.world.crystal().raw_at(edge) + Span::from_seconds(late);
                 let local = LocalStamp::Realtime(self.realtime(raw));
-                let sample = Sample { local, reference: says, second60: false, quantum: Span::ZERO, leap: None };
+                let sample = Sample { local, reference: says, second60, quantum: Span::ZERO, leap: None };
                 let Some(Device::Numbered(health)) = self.devices.get_mut(source) else { return };
                 health.frames += 1;
                 let health = *health;
-                let m = Measurement { raw, tai: self.utc.tai(says, false), delay: None };
+                let m = Measurement { raw, tai: self.utc.tai(says, second60), delay: None };
                 see(Scene::Measured { source, measurement: &m });
                 self.clock.handle_report(source, &Report::Sample(sample), &health, &now);
             }
@@ -164,7 +164,7 @@ impl Rehearsal {
                 let answer = association.handle_receive(&bytes, received, now.raw_after);
                 self.clock.handle_reach(source, association.reach(), association.poll());
                 if let Ok(m) = answer {
-                    let (measurement, says) = m.hand_over(m.at, &self.utc);
+                    let (measurement, says) = m.hand_over(m.at, &self.clock.utc());
                     see(Scene::Measured { source, measurement: &measurement });
                     self.clock.handle_exchange(source, measurement, says, now.raw_after);
                 }
@@ -273,6 +273,7 @@ pub fn association(server: &ServerModel, seed: u64) -> Association {
         version: 4,
         key: None,
         xleave: false,
+        presend: None,
         filters: client::Filters::default(),
         seed: std::array::from_fn(|_| rng.bits() as u8),
     })

@@ -2,8 +2,8 @@
 //!
 //! It answers with the code that answers for us: requests and replies are octets on a wire.
 
+use refclocks::ReferenceId;
 use refclocks::time::{NtpTimestamp, Span, Tai, Timestamp};
-use refclocks::{LeapIndicator, ReferenceId};
 
 use super::{Jitter, Rng};
 use crate::core::leap::UtcMap;
@@ -107,7 +107,7 @@ impl Server {
         let (received, transmitted) = (stamp(arrives), stamp(leaves));
         let transmitted = transmitted.max(received);
         let view = View {
-            leap: LeapIndicator::None,
+            leap: utc.indicator(leaves),
             stratum: self.model.stratum,
             refid: ReferenceId(*b"SIM\0"),
             precision: -24,

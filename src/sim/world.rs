@@ -3,10 +3,11 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
+use refclocks::calendar::CivilTime;
 use refclocks::time::{Raw, Span, Tai, Timestamp, Utc};
 
 use super::fault::{Condition, What};
-use super::scenario::{ClockAtStart, MessageModel, Model};
+use super::scenario::{ClockAtStart, InsertedSecond, MessageModel, Model};
 use super::server::Server;
 use super::{Oscillator, PulseNoise, Receiver, Rng, Scenario};
 use crate::core::leap::UtcMap;
@@ -33,6 +34,8 @@ pub enum Happening {
         late: f64,
         /// The time it says that was.
         says: Timestamp<Utc>,
+        /// Is that within an inserted second? It then lies a second before what it says.
+        second60: bool,
     },
     /// Bytes have come from a receiver, the last of them just now.
     Bytes {
@@ -95,9 +98,9 @@ impl World {
         let parts = scenario.sources.iter().map(|s| Part::new(&s.model, &mut rng)).collect();
         let crystal_faults = vec![false; scenario.faults.len()];
         let mut world = Self {
+            utc: scenario.utc(),
             scenario,
             start,
-            utc: UtcMap::default(),
             crystal,
             parts,
             second: 0,
@@ -203,13 +206,21 @@ impl World {
         let Some(part) = self.parts.get_mut(source) else { return Vec::new() };
         let whole = condition.ahead.round();
         let fraction = condition.ahead - whole;
-        let utc = self.utc.utc(at).0;
+        let utc = |at| self.utc.utc(at);
         match part {
             Part::Server(_) => Vec::new(),
             Part::Messages { rng, receiver, model } => {
                 let delay = (model.delay + model.jitter * rng.normal()).clamp(0.001, 1.9);
-                let says = utc + Span::from_seconds(whole) + Span::from_whole_seconds(condition.weeks * 7 * 86_400);
-                let bytes = receiver.cycle(says, !condition.no_fix);
+                let (says, inside) = utc(at + Span::from_seconds(whole));
+                let mut civil = CivilTime::from_utc(says + Span::from_whole_seconds(condition.weeks * 7 * 86_400));
+                match model.inserted {
+                    InsertedSecond::Sixty if inside => civil.second = 60,
+                    InsertedSecond::Zero if inside => {
+                        civil = CivilTime::from_utc(civil.to_utc() + Span::from_whole_seconds(1));
+                    }
+                    _ => {}
+                }
+                let bytes = receiver.cycle(civil, !condition.no_fix);
                 let happening = Happening::Bytes { source, bytes };
                 let comes = at + Span::from_seconds(delay - fraction);
                 if condition.silent { Vec::new() } else { vec![(comes, happening)] }
@@ -230,9 +241,11 @@ impl World {
                 seen.filter(|_| !is_dead)
                     .map(|(after, late)| {
                         let edge = at + Span::from_seconds(after);
-                        let says = utc + Span::from_seconds(after + condition.ahead) + weeks;
+                        let (says, second60) = utc(edge + Span::from_seconds(condition.ahead));
+                        // Second 60 is told as the first of the next day, and as what it is.
+                        let says = says + weeks + Span::from_whole_seconds(second60.into());
                         let comes = edge + Span::from_seconds(late.max(0.0) + HANDED_OVER);
-                        (comes, Happening::Stamp { source, at: edge, late, says })
+                        (comes, Happening::Stamp { source, at: edge, late, says, second60 })
                     })
                     .collect()
             }

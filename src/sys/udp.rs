@@ -55,6 +55,7 @@ impl UdpSocket {
                 socket.set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
             }
         }
+        socket.hear_own_groups(address);
         socket.stamp_arrivals()?;
         // FORCE needs CAP_NET_ADMIN; without it the kernel gives as much as rmem_max allows, and a
         // small buffer is no reason not to serve.
@@ -256,7 +257,7 @@ impl UdpSocket {
         unsafe { libc::shutdown(self.as_raw_fd(), libc::SHUT_RD) };
     }
 
-    fn open(address: SocketAddr, flags: i32) -> io::Result<Self> {
+    pub(super) fn open(address: SocketAddr, flags: i32) -> io::Result<Self> {
         let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         // SAFETY: passes integers only.
         let fd = check(unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | flags, 0) })?;
@@ -265,7 +266,7 @@ impl UdpSocket {
     }
 
     /// Sends and receives by one interface only (`SO_BINDTODEVICE`).
-    fn bind_to_interface(&self, name: &str) -> io::Result<()> {
+    pub(super) fn bind_to_interface(&self, name: &str) -> io::Result<()> {
         let len = libc::socklen_t::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: the pointer and length describe `name`, which outlives the call.
         check(unsafe {
@@ -281,7 +282,7 @@ impl UdpSocket {
         Ok(())
     }
 
-    fn stamp_arrivals(&self) -> io::Result<()> {
+    pub(super) fn stamp_arrivals(&self) -> io::Result<()> {
         // On 32-bit machines the old option's seconds end in 2038.
         if cfg!(target_pointer_width = "32") && self.set(libc::SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1).is_ok() {
             return Ok(());
@@ -322,6 +323,6 @@ impl AsFd for UdpSocket {
     }
 }
 
-fn check(result: i32) -> io::Result<i32> {
+pub(super) fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

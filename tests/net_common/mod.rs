@@ -109,19 +109,28 @@ impl Capture {
 
     /// Those packets themselves, as far as the filter lets them through, and the same.
     pub fn all(self, address: &str, filter: &str) -> (String, String) {
+        let family = if address.contains(':') { "ipv6" } else { "ip" };
+        self.dissected(filter, &format!("{family}.src == {address}"))
+    }
+
+    /// The packets of everybody.
+    pub fn everything(self, filter: &str) -> (String, String) {
+        self.dissected(filter, "ntp")
+    }
+
+    fn dissected(self, filter: &str, whose: &str) -> (String, String) {
         // What was seen last is written down.
         std::thread::sleep(Duration::from_millis(1500));
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.running.0.id()).unwrap());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
         std::thread::sleep(Duration::from_millis(500));
-        let family = if address.contains(':') { "ipv6" } else { "ip" };
         let dissect = |filter: &str| {
             let output = Command::new(&self.tshark).arg("-r").arg(&self.file).args(["-Y", filter]).output().unwrap();
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
-        let all = dissect(&format!("{filter} && {family}.src == {address}"));
+        let all = dissect(&format!("({filter}) && {whose}"));
         // Error and warning.
-        let warned = dissect(&format!("{family}.src == {address} && _ws.expert.severity >= 0x600000"));
+        let warned = dissect(&format!("{whose} && _ws.expert.severity >= 0x600000"));
         (all, warned)
     }
 }

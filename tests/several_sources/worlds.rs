@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use refclockd::sim::scenario::{MessageModel, Model, SourceModel};
+use refclockd::sim::scenario::{InsertedSecond, MessageModel, Model, SourceModel};
 use refclockd::sim::{Crystal, Jitter, PulseModel, Scenario, ServerModel, Shape, Way};
 
 /// A world with these sources: a crystal that wanders by 1 ppb/sqrt(s).
@@ -19,7 +19,10 @@ pub fn only(sources: &[SourceModel], which: Range<usize>) -> Vec<SourceModel> {
 /// A receiver: its messages, and its pulse.
 pub fn hat() -> Vec<SourceModel> {
     let pulse = PulseModel { jitter: 1e-6, late: vec![(0.05, 20e-6)], rate: 1.0, ..PulseModel::default() };
-    vec![source("GPS", Model::Messages(MessageModel { delay: 0.12, jitter: 0.02 })), source("PPS", Model::Pulse(pulse))]
+    vec![
+        source("GPS", Model::Messages(MessageModel { delay: 0.12, jitter: 0.02, inserted: InsertedSecond::Sixty })),
+        source("PPS", Model::Pulse(pulse)),
+    ]
 }
 
 /// The receiver, three local servers that are 5 us off, and a far one that seems to be 1 ms off: the way

@@ -19,7 +19,6 @@ use refclocks::{Edge, Health, LocalStamp, Report, Sample, receiver};
 
 use super::DemoArgs;
 use crate::clock::{DisciplinedClock, SoftwareClock};
-use crate::core::leap::UtcMap;
 use crate::core::memory::Memory;
 use crate::core::snapshot::Snapshot;
 use crate::daemon::journal::Journal;
@@ -62,9 +61,8 @@ enum Device {
 
 impl Stage {
     pub(super) fn set(args: &DemoArgs, scenario: &Scenario) -> io::Result<Self> {
-        let utc = UtcMap::default();
         let host_start = raw_now();
-        let start = utc.tai(realtime_now().reinterpret(), false);
+        let start = scenario.begins(realtime_now().reinterpret());
         let world = World::new(scenario.clone(), args.seed, start, host_start);
         let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
         let clock = SoftwareClock::new(host_start, world.system_clock_at_start());
@@ -128,10 +126,10 @@ impl Stage {
                         edge.assert_sequence = edge.assert_sequence.wrapping_add(1);
                     }
                 }
-                Happening::Stamp { source, at: edge, late, says } => {
+                Happening::Stamp { source, at: edge, late, says, second60 } => {
                     self.judge.pulse(since);
                     let local = LocalStamp::Raw(self.host_time_of(edge) + Span::from_seconds(late));
-                    let sample = Sample { local, reference: says, second60: false, quantum: Span::ZERO, leap: None };
+                    let sample = Sample { local, reference: says, second60, quantum: Span::ZERO, leap: None };
                     if let Some(Device::Numbered(health)) = self.devices.get_mut(source) {
                         health.frames += 1;
                         let delivery = Delivery { at: raw_now(), report: Report::Sample(sample), health: *health };

@@ -1,5 +1,7 @@
 //! Sources come and go while the clock runs.
 
+use std::sync::Arc;
+
 use super::Engine;
 use crate::core::measurement::SourceId;
 use crate::core::pairing::LearnedDelay;
@@ -14,7 +16,11 @@ impl Engine {
         if let Some(noise) = self.remembered.noise(&config.name) {
             self.estimator.remember(id, noise);
         }
-        self.sources.insert(id, Source::new(config, known));
+        let mut source = Source::new(config, known);
+        if let Some(delays) = self.remembered.histogram(&source.config.name) {
+            source.delays = Arc::new(delays.clone());
+        }
+        self.sources.insert(id, source);
         id
     }
 
@@ -23,6 +29,9 @@ impl Engine {
         let Some(gone) = self.sources.remove(&id) else { return };
         if let Some(delay) = gone.learned_delay() {
             self.remembered.set_delay(&gone.config.name, delay.mean, delay.sd());
+        }
+        if gone.delays.total() > 0 {
+            self.remembered.set_histogram(&gone.config.name, &gone.delays);
         }
         if let Some(noise) = self.estimator.known_noise(id) {
             self.remembered.set_noise(&gone.config.name, noise);

@@ -335,6 +335,11 @@ impl Engine {
         self.panic
     }
 
+    /// TAI and UTC around now.
+    pub fn utc(&self) -> UtcMap {
+        self.config.utc
+    }
+
     /// What is thought of a source.
     pub fn verdict_of(&self, source: SourceId) -> Option<&Verdict> {
         self.sources.get(&source).map(|s| &s.verdict)
@@ -379,6 +384,9 @@ impl Engine {
         for (id, s) in &self.sources {
             if let Some(delay) = s.learned_delay() {
                 memory.set_delay(&s.config.name, delay.mean, delay.sd());
+            }
+            if s.delays.total() > 0 {
+                memory.set_histogram(&s.config.name, &s.delays);
             }
             if let Some(noise) = self.estimator.known_noise(*id) {
                 memory.set_noise(&s.config.name, noise);

@@ -3,6 +3,7 @@
 //! They come, go and change with the configuration, with what the names of pools lead to, and at the
 //! operator's word. What stays keeps its shell, its number and all that was learned of it.
 
+mod listeners;
 mod pools;
 mod shells;
 
@@ -28,6 +29,8 @@ use crate::ntp::keys::Key;
 use crate::ntp::served::Served;
 use crate::recording::write::Tape;
 
+pub use listeners::ListenerId;
+use listeners::RunningListener;
 use pools::RunningPool;
 use shells::Shell;
 
@@ -53,6 +56,10 @@ pub struct Roster {
     servers: Vec<RunningServer>,
     pools: Vec<RunningPool>,
     next_pool: PoolId,
+    listeners: Vec<RunningListener>,
+    next_listener: ListenerId,
+    /// The keys that the listeners know.
+    listeners_keys: Option<Keys>,
     look_at_pools: Timestamp<Raw>,
 }
 
@@ -103,6 +110,9 @@ impl Roster {
             servers,
             pools,
             next_pool: 0,
+            listeners: Vec::new(),
+            next_listener: 0,
+            listeners_keys: None,
             look_at_pools,
         }
     }
@@ -154,6 +164,7 @@ impl Roster {
         }
         self.apply_pools(&config.pools, clock, &mut said);
         self.step_pools(clock);
+        self.apply_listeners(&config.broadcast_clients, clock, &mut said);
         said
     }
 
@@ -283,7 +294,8 @@ impl Roster {
     /// The addresses of all servers that are asked already.
     fn asked(&self) -> Vec<SocketAddr> {
         let members = self.pools.iter().flat_map(RunningPool::servers);
-        self.servers.iter().chain(members).filter_map(|s| s.address).collect()
+        let heard = self.listeners.iter().flat_map(RunningListener::addresses);
+        self.servers.iter().chain(members).filter_map(|s| s.address).chain(heard).collect()
     }
 }
 
@@ -314,7 +326,8 @@ fn is_shared(clock: &Refclock, config: &Config) -> bool {
 /// Would the same packets be sent, from and to the same place, as often, and the same replies be taken?
 fn is_asked_alike(a: &Server, b: &Server) -> bool {
     (&a.host, a.port, a.iburst, a.minpoll, a.maxpoll, a.key) == (&b.host, b.port, b.iburst, b.minpoll, b.maxpoll, b.key)
-        && (a.version, a.peer, a.xleave, a.filters, &a.origin) == (b.version, b.peer, b.xleave, b.filters, &b.origin)
+        && (a.version, a.peer, a.xleave, a.presend) == (b.version, b.peer, b.xleave, b.presend)
+        && (a.filters, &a.origin) == (b.filters, &b.origin)
 }
 
 /// The key that a server is asked with, if it has one and that is known.

@@ -177,7 +177,7 @@ impl Roster {
         let Some(pool) = self.pools.get(i) else { return };
         match step {
             Step::Resolve => {
-                let lookup = self.start_resolving(pool.number, &pool.config.each);
+                let lookup = self.start_resolving(pool.number, &pool.config);
                 if let Some(pool) = self.pools.get_mut(i) {
                     pool.tell(ServerState::Resolving, clock);
                     pool.lookup = Some(lookup);
@@ -205,7 +205,7 @@ impl Roster {
         }
     }
 
-    fn names_in_use(&self) -> Vec<String> {
+    pub(super) fn names_in_use(&self) -> Vec<String> {
         let clocks = self.clocks.iter().map(|c| c.config.name.clone());
         let members = self.pools.iter().flat_map(RunningPool::servers);
         let servers = self.servers.iter().chain(members).map(|s| s.config.name.clone());

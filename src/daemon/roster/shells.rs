@@ -12,9 +12,11 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::{PoolId, Roster, RunningServer, key_of};
-use crate::config::{Driver, PhcInput, Refclock, Server};
+use crate::config::{Driver, PhcInput, Pool, Refclock, Server};
 use crate::core::measurement::SourceId;
 use crate::daemon::Input;
+use crate::ntp::client::manycast::solicit;
+use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::{self, ClientConfig, ClientEvent, Orders, ServerState};
 use crate::recording::Line;
 
@@ -23,7 +25,7 @@ use crate::recording::Line;
 pub(super) struct Shell(AbortHandle);
 
 impl Shell {
-    fn start(task: impl Future<Output = ()> + 'static) -> Self {
+    pub(super) fn start(task: impl Future<Output = ()> + 'static) -> Self {
         Self(spawn_local(task).abort_handle())
     }
 }
@@ -121,6 +123,7 @@ impl Roster {
             key: key.clone(),
             peer: server.peer.then(|| self.served.clone()),
             xleave: server.xleave,
+            presend: server.presend,
             filters: server.filters,
             origin: server.origin.clone(),
             access: Some(Arc::clone(&self.served.access)),
@@ -140,13 +143,21 @@ impl Roster {
         RunningServer { config: server, id, orders, address, refused: false, key, _shell: shell }
     }
 
-    /// Asks for the addresses of a pool's name.
-    pub(super) fn start_resolving(&self, pool: PoolId, server: &Server) -> Shell {
+    /// Asks for the addresses of a pool's name, or who is in its group.
+    pub(super) fn start_resolving(&self, number: PoolId, pool: &Pool) -> Shell {
         let (names, inbox) = (self.names.clone(), self.inbox.clone());
-        let (host, port) = (server.host.clone(), server.port);
+        let Server { host, port, version, .. } = pool.each.clone();
+        let (group, key) = (pool.group(), key_of(&pool.each, self.keys.as_ref()));
         Shell::start(async move {
-            let answer = names.resolve(&host, port).await;
-            drop(inbox.send(Input::Resolved(pool, answer)));
+            let answer = match group {
+                None => names.resolve(&host, port).await,
+                Some(group) => match solicit(&group, version, key).await {
+                    Ok(found) if found.is_empty() => Err(ResolveError::NoAnswer { host }),
+                    Ok(found) => Ok(found),
+                    Err(error) => Err(ResolveError::Failed { host, error: error.to_string() }),
+                },
+            };
+            drop(inbox.send(Input::Resolved(number, answer)));
         })
     }
 }

@@ -149,9 +149,10 @@ impl Serving {
         self.served.keys.store(keys.and_then(|keys| keys.table.clone()).unwrap_or_default());
         // With other threads the sockets are others, too.
         let threads_differ = new.workers != old.workers;
+        let groups_differ = new.groups != old.groups;
         self.places.retain_mut(|place| {
             let as_before = new.smear_at(place.address) == place.served.smear;
-            let stays = !threads_differ && as_before && new.listen.contains(&place.address);
+            let stays = !threads_differ && !groups_differ && as_before && new.listen.contains(&place.address);
             if !stays {
                 place.end();
             }
@@ -163,11 +164,14 @@ impl Serving {
         for address in new.listen.iter().copied() {
             if !self.places.iter().any(|p| p.address == address) {
                 let served = Served { smear: new.smear_at(address), ..self.served.clone() };
-                self.places.push(Place::open(address, new.workers, served));
+                self.places.push(Place::open(address, (new.workers, &new.groups), served));
                 if !old.listen.contains(&address) {
                     said.push(format!("NTP is served on {address}."));
                 }
             }
+        }
+        if groups_differ && self.applied.is_some() {
+            said.push("NTP is served in other groups.".into());
         }
         if threads_differ && !new.listen.is_empty() && !old.listen.is_empty() {
             said.push(format!("{} threads answer.", new.workers));
@@ -192,20 +196,20 @@ impl Serving {
 impl Place {
     /// Serves one address on that many threads; with none, on a task of this one. If it cannot be had,
     /// it is tried again.
-    fn open(address: SocketAddr, threads: usize, served: Served) -> Self {
+    fn open(address: SocketAddr, (threads, groups): (usize, &[IpAddr]), served: Served) -> Self {
         let answering = Rc::new(RefCell::new(Answering::Nobody));
-        let trying = match serve_on(address, threads, &served) {
+        let trying = match serve_on(address, (threads, groups), &served) {
             Ok(served) => {
                 answering.replace(served);
                 None
             }
             Err(error) => {
                 warn!("NTP is not served on {address}: {error}. Trying again every 5 s.");
-                let (answering, served) = (Rc::clone(&answering), served.clone());
+                let (answering, served, groups) = (Rc::clone(&answering), served.clone(), groups.to_vec());
                 let task = spawn_local(async move {
                     loop {
                         tokio::time::sleep(BIND_AGAIN).await;
-                        if let Ok(served) = serve_on(address, threads, &served) {
+                        if let Ok(served) = serve_on(address, (threads, &groups), &served) {
                             info!("NTP is served on {address} now");
                             answering.replace(served);
                             return;
@@ -230,11 +234,16 @@ impl Place {
     }
 }
 
-fn serve_on(address: SocketAddr, threads: usize, served: &Served) -> Result<Answering, String> {
+fn serve_on(address: SocketAddr, (threads, groups): (usize, &[IpAddr]), served: &Served) -> Result<Answering, String> {
     let listener = worker::bind_beside(address, threads, &served.ports).map_err(|e| match e.action() {
         Some(action) => format!("{e}. {action}"),
         None => e.to_string(),
     })?;
+    if address.ip().is_unspecified()
+        && let Err(error) = listener.join(groups.iter().copied())
+    {
+        warn!("NTP is not served in multicast groups: {error}");
+    }
     if threads > 0 {
         return listener.spawn(served).map(Answering::Threads).map_err(|e| e.to_string());
     }

@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use refclocks::time::{NtpTimestamp, Raw, Timestamp};
+use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
 
 use super::checks::{is_signed, is_vouched_for, kiss_of};
 use super::filters::{Filters, Judge};
@@ -22,6 +22,9 @@ use super::request::Request;
 use super::tally::Tally;
 use crate::ntp::keys::Key;
 use crate::ntp::packet::{Header, Mode, Packet, PacketError};
+
+/// So long before the request that is measured by, one opens the way.
+const OPENS_BEFORE: Span = Span::from_whole_seconds(2);
 
 /// What an association needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +43,9 @@ pub struct Config {
     pub key: Option<Arc<Key>>,
     /// Ask in interleaved mode (RFC 9769): when replies really left is told in the next ones.
     pub xleave: bool,
+    /// From this interval on, log2 s, a request without consequence opens the way 2 s before each that is measured by:
+    /// for whoever on it has forgotten us meanwhile.
+    pub presend: Option<i8>,
     /// Which replies are not good enough.
     pub filters: Filters,
     /// What the numbers follow from that replies have to repeat. Each association needs one of its own
@@ -79,6 +85,8 @@ pub struct Association {
     random: Random,
     poll: Poll,
     outstanding: Option<Outstanding>,
+    /// The number of the request that opened the way for the next, once it has been sent.
+    presend: Option<NtpTimestamp>,
     /// The last exchange, in interleaved mode.
     last: Option<Exchange>,
     /// The transmit timestamp of the last reply, to know it again.
@@ -98,6 +106,7 @@ impl Association {
             random: Random::new(config.seed),
             poll: Poll::new(config.minpoll, config.maxpoll, config.iburst),
             outstanding: None,
+            presend: None,
             last: None,
             last_transmit: NtpTimestamp::UNKNOWN,
             judge: Judge::new(config.filters),
@@ -109,7 +118,13 @@ impl Association {
 
     /// When [`Association::poll_transmit`] has something again; `None` once the server has refused.
     pub fn poll_timeout(&self) -> Option<Timestamp<Raw>> {
-        self.poll.due()
+        let due = self.poll.due()?;
+        Some(if self.opens_the_way() { due - OPENS_BEFORE } else { due })
+    }
+
+    /// Is a request without consequence due before the next that is measured by?
+    fn opens_the_way(&self) -> bool {
+        self.presend.is_none() && self.config.presend.is_some_and(|least| self.poll.exponent() >= least)
     }
 
     /// A request, if one is due. Whoever sends it tells when with [`Association::handle_transmitted`].
@@ -117,9 +132,17 @@ impl Association {
     /// The request says nothing of us: its transmit timestamp is a random number that the reply has
     /// to repeat.
     pub fn poll_transmit(&mut self, now: Timestamp<Raw>) -> Option<Request> {
-        if self.poll.due().is_none_or(|due| now < due) {
+        if self.poll_timeout().is_none_or(|due| now < due) {
             return None;
         }
+        let key = self.config.key.clone();
+        if self.opens_the_way() && self.poll.due().is_some_and(|due| now < due) {
+            self.tally.sent += 1;
+            let cookie = self.random.cookie();
+            self.presend = Some(cookie);
+            return Some(Request::new(&Header::request(self.config.version, cookie), key.as_deref()));
+        }
+        self.presend = None;
         self.reach <<= 1;
         self.tally.sent += 1;
         let noise = self.random.fraction();
@@ -132,7 +155,7 @@ impl Association {
             (header.origin, header.receive) = (last.receive, other);
         }
         self.outstanding = Some(Outstanding { cookie, interleaved, transmitted: now, departed: None });
-        Some(Request::new(&header, self.config.key.as_deref()))
+        Some(Request::new(&header, key.as_deref()))
     }
 
     /// This interval between polls is wanted from now on, log2 s.
@@ -188,6 +211,11 @@ impl Association {
         let repeated = |asked: &Outstanding| {
             asked.cookie == reply.origin || asked.interleaved.is_some_and(|(other, _)| other == reply.origin)
         };
+        if self.presend == Some(reply.origin) {
+            is_signed(self.config.key.as_deref(), bytes, &tail)?;
+            kiss_of(&reply).map_or(Ok(()), |kiss| self.heed(kiss, &reply, now))?;
+            return Err(Rejected::Presend);
+        }
         let Some(asked) = self.outstanding.filter(repeated) else {
             let again = reply.transmit != NtpTimestamp::UNKNOWN && reply.transmit == self.last_transmit;
             return Err(if again { Rejected::Duplicate } else { Rejected::Bogus });
@@ -205,16 +233,7 @@ impl Association {
             }
         };
 
-        if let Some(kiss) = kiss_of(&reply) {
-            match kiss {
-                KissCode::Rate => self.poll.slow_down(now, reply.poll),
-                KissCode::Deny | KissCode::Restrict => {
-                    self.poll.end();
-                    self.refused = Some(kiss);
-                }
-            }
-            return Err(Rejected::Kiss(kiss));
-        }
+        kiss_of(&reply).map_or(Ok(()), |kiss| self.heed(kiss, &reply, now))?;
         is_vouched_for(&reply)?;
         let told_of = asked.interleaved.map(|(_, exchange)| exchange).filter(|_| asked.cookie != reply.origin);
         if self.config.xleave {
@@ -236,6 +255,18 @@ impl Association {
             return Err(Rejected::Measured);
         }
         Ok(measurement)
+    }
+
+    /// Does what a kiss code asks.
+    fn heed(&mut self, kiss: KissCode, reply: &Header, now: Timestamp<Raw>) -> Result<(), Rejected> {
+        match kiss {
+            KissCode::Rate => self.poll.slow_down(now, reply.poll),
+            KissCode::Deny | KissCode::Restrict => {
+                self.poll.end();
+                self.refused = Some(kiss);
+            }
+        }
+        Err(Rejected::Kiss(kiss))
     }
 
     /// The server.

@@ -18,6 +18,7 @@ fn config() -> Config {
         version: 4,
         key: None,
         xleave: false,
+        presend: None,
         filters: Filters::default(),
         seed: [7; 32],
     }
@@ -245,6 +246,43 @@ fn a_stamp_of_departure_is_believed_where_it_can_be_right() {
         let (measured, astray) = with(departed);
         assert!(near(measured, delay(handed_over)) && astray == 1, "{departed:?} {measured:?} {astray}");
     }
+}
+
+#[test]
+fn with_presend_a_request_opens_the_way() {
+    let mut association = Association::new(Config { presend: Some(7), iburst: false, ..config() });
+    let request = association.poll_transmit(START).unwrap();
+    association.handle_transmitted(START + ms(1));
+    answer(&mut association, &reply(&request)).unwrap();
+    // Polls of 64 s need none.
+    let due = association.poll_timeout().unwrap();
+    association.poll_transmit(due).unwrap();
+    assert!(association.awaits_reply());
+    association.handle_wanted_poll(7);
+    let after = due;
+    let due = association.poll_timeout().unwrap();
+    assert!((due - after).seconds() < 64.96 - 2.0 + 0.001, "2 s sooner");
+    let opening = association.poll_transmit(due).unwrap();
+    let reach = association.reach();
+    assert!((association.poll_timeout().unwrap() - due - Span::from_whole_seconds(2)).abs() < ms(1));
+    assert_eq!(association.poll_transmit(due + ms(1999)), None);
+    // Its answer tells nothing, once or twice; what it asks of us counts.
+    let opened = reply(&opening);
+    assert_eq!(association.handle_receive(&opened.to_octets(), due + ms(33), due + ms(33)), Err(Rejected::Presend));
+    let request = association.poll_transmit(due + ms(2000)).unwrap();
+    assert_ne!(opening.octets(), request.octets());
+    assert_eq!(association.reach(), reach << 1);
+    let late = association.handle_receive(&opened.to_octets(), due + ms(2033), due + ms(2033));
+    // This server's stamps are all the same.
+    assert_eq!(late, Err(Rejected::Duplicate));
+    association.handle_transmitted(due + ms(2000));
+    let measured = association.handle_receive(&reply(&request).to_octets(), due + ms(2032), due + ms(2032)).unwrap();
+    assert!((measured.delay - ms(30)).abs() < Span::from_nanos(2));
+    let due = association.poll_timeout().unwrap();
+    let opening = association.poll_transmit(due).unwrap();
+    let deny = Header { stratum: 0, refid: ReferenceId(*b"DENY"), ..reply(&opening) };
+    let denied = association.handle_receive(&deny.to_octets(), due + ms(5), due + ms(5));
+    assert_eq!((denied, association.poll_timeout()), (Err(Rejected::Kiss(KissCode::Deny)), None));
 }
 
 #[test]

@@ -104,6 +104,14 @@ impl Dialogue {
         }
     }
 
+    /// Is what was sent last measured by?
+    pub(super) fn awaits_reply(&self) -> bool {
+        match self {
+            Self::Client(association) => association.awaits_reply(),
+            Self::Peer(..) => true,
+        }
+    }
+
     pub(super) fn handle_wanted_poll(&mut self, exponent: i8) {
         match self {
             Self::Client(association) => association.handle_wanted_poll(exponent),

@@ -170,3 +170,8 @@ pub(super) fn measure_slowly(
     let reference = exchange.transmit + half(exchange.delay);
     Ok(Measurement::new(received, reference, exchange.delay + doubt, packet))
 }
+
+/// What a timestamp on the wire names, in the era that we live in.
+pub(super) fn utc_of(stamp: NtpTimestamp) -> Timestamp<Utc> {
+    stamp.to_utc(ERA_PIVOT)
+}

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`association`] | requests, replies, reach, validation: pure |
 //! | [`symmetric`], [`ours`] | the same between peers; what we say of ourselves: pure |
+//! | [`overheard`] | a broadcaster that is listened to: pure |
+//! | [`listener`], [`manycast`] | its shell; who answers in a group |
 //! | `dialogue` | either of them, as the shell drives it |
 //! | [`request`], `checks`, [`filters`], [`tally`] | what is sent; what a reply is held against; counts |
 //! | [`measurement`], [`rejection`] | what a reply is worth, or why it is worth nothing |
@@ -22,11 +24,14 @@ mod checks;
 mod dialogue;
 pub mod filters;
 mod handover;
+pub mod listener;
+pub mod manycast;
 pub mod measurement;
 pub mod names;
 pub mod once;
 pub mod order;
 pub mod ours;
+pub mod overheard;
 pub mod poll;
 pub mod pool;
 pub mod random;

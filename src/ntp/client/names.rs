@@ -25,6 +25,12 @@ pub enum ResolveError {
         /// The name.
         host: String,
     },
+    /// Nobody answers who is asked for in a group.
+    #[error("nobody in {host} answers")]
+    NoAnswer {
+        /// The group.
+        host: String,
+    },
     /// The names thread could not be started.
     #[error("no thread to resolve names on: {error}")]
     NoThread {

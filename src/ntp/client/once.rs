@@ -140,6 +140,7 @@ async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: 
             version: config.version,
             key: None,
             xleave: false,
+            presend: None,
             filters: Filters::default(),
             seed: seed().map_err(unreachable)?,
         });

@@ -59,6 +59,24 @@ pub enum Rejected {
     /// A peer that has not heard us yet, so that it says nothing of the way.
     #[error("it has not heard us yet")]
     Unheard,
+    /// It was broadcast, and how long that takes is not measured yet.
+    #[error("how long it is under way is not measured yet")]
+    Uncalibrated,
+    /// It was broadcast, and came at a time that its own stamp and those before it do not allow.
+    #[error(
+        "by what came before it was under way for {:.3} ms, and the limit is {:.3} ms",
+        implied_s * 1e3,
+        longest_s * 1e3
+    )]
+    ImpliedDelay {
+        /// How long, s; less than the shortest way there is, if its clock was moved.
+        implied_s: f64,
+        /// How long it may, s.
+        longest_s: f64,
+    },
+    /// It answers a request that only opened the way for the next.
+    #[error("it answers the request that opened the way for the next one")]
+    Presend,
     /// It is fine, and tells of an exchange that was measured already, in basic mode: the first that is
     /// interleaved.
     #[error("it tells of an exchange that was measured already")]

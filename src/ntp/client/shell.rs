@@ -55,6 +55,8 @@ pub struct ClientConfig {
     pub peer: Option<Served>,
     /// Ask in interleaved mode.
     pub xleave: bool,
+    /// From this interval on, log2 s, a request opens the way 2 s before each that is measured by.
+    pub presend: Option<i8>,
     /// Which replies are not good enough.
     pub filters: Filters,
     /// From where it is asked.
@@ -76,6 +78,7 @@ impl ClientConfig {
             key: None,
             peer: None,
             xleave: false,
+            presend: None,
             filters: Filters::default(),
             origin: Origin::default(),
             access: None,
@@ -218,6 +221,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         version: config.version,
         key: config.key.clone(),
         xleave: config.xleave,
+        presend: config.presend,
         filters: config.filters,
         seed,
     };
@@ -273,7 +277,7 @@ async fn associate<S: FnMut(ClientEvent)>(
             tell.state(ServerState::Silent { address });
         }
         let Some(request) = association.poll_transmit(clock::raw_now()) else { continue };
-        unanswered += 1;
+        unanswered += u32::from(association.awaits_reply());
         if let Err(error) = transmit(&mut socket, (address, config), request.octets(), &mut association) {
             tell.state(ServerState::Unreachable { address, error: error.to_string() });
             socket = None;
@@ -288,7 +292,7 @@ async fn associate<S: FnMut(ClientEvent)>(
 }
 
 /// Receives datagrams; without a socket, waits for ever.
-async fn arrivals(socket: Option<&ClientSocket>, batch: &mut Batch) -> io::Result<usize> {
+pub(super) async fn arrivals(socket: Option<&ClientSocket>, batch: &mut Batch) -> io::Result<usize> {
     match socket {
         Some(socket) => socket.arrivals(batch).await,
         None => std::future::pending().await,
@@ -350,7 +354,7 @@ fn digest<S: FnMut(ClientEvent)>(
                 tell.polled(association);
                 (tell.sink)(ClientEvent::Measurement { at, address, local, measurement });
             }
-            Err(reason @ Rejected::Measured) => {
+            Err(reason @ (Rejected::Measured | Rejected::Presend)) => {
                 spoken = true;
                 tell.polled(association);
                 (tell.sink)(ClientEvent::Rejected { at, address, reason });

@@ -44,6 +44,15 @@ pub enum ServerState {
         /// Why not.
         reason: Rejected,
     },
+    /// A network is listened to, and nobody is heard.
+    Listening,
+    /// It is heard, what it broadcasts.
+    Overheard {
+        /// Its address.
+        address: SocketAddr,
+        /// Why it cannot be used, if it cannot.
+        reason: Option<Rejected>,
+    },
     /// It answers, and our access rules say not to heed it.
     Restricted {
         /// Its address.
@@ -69,6 +78,9 @@ impl fmt::Display for ServerState {
             Self::Silent { address } => write!(f, "{address} does not answer"),
             Self::Answering { address } => write!(f, "{address} answers"),
             Self::Unusable { address, reason } => write!(f, "{address} answers, but {reason}"),
+            Self::Listening => f.write_str("nobody is heard"),
+            Self::Overheard { address, reason: None } => write!(f, "{address} is heard"),
+            Self::Overheard { address, reason: Some(reason) } => write!(f, "{address} is heard, but {reason}"),
             Self::Restricted { address } => write!(f, "{address} answers, and a `restrict` rule says not to heed it"),
             Self::Refused { address, kiss } => write!(f, "{address} wants no requests from us ({})", kiss.as_str()),
         }
@@ -83,8 +95,12 @@ impl ServerState {
             Self::NoKey { key } => {
                 Some(format!("Add key {key} to the file that [keys] names, or see what is wrong with its line."))
             }
-            Self::Unusable { reason: Rejected::CryptoNak { .. } | Rejected::NotSigned { .. }, .. } => {
+            Self::Unusable { reason: Rejected::CryptoNak { .. } | Rejected::NotSigned { .. }, .. }
+            | Self::Overheard { reason: Some(Rejected::NotSigned { .. }), .. } => {
                 Some("Compare number, type and secret of the key here and there.".into())
+            }
+            Self::Unresolved(ResolveError::NoAnswer { .. }) => {
+                Some("See that servers of the group are up, with the same key, and within its `ttl`.".into())
             }
             Self::Unresolved(_) => Some("Check the name, and that this machine can resolve names.".into()),
             Self::Unreachable { address, .. } => Some(format!("Check the route: `ip route get {}`.", address.ip())),
@@ -93,7 +109,10 @@ impl ServerState {
             }
             Self::Restricted { .. } => Some("Loosen the rule for its address, or add one for `source`.".into()),
             Self::Refused { .. } => Some("Use another server, or ask its operator.".into()),
-            Self::Resolving | Self::Answering { .. } | Self::Unusable { .. } => None,
+            Self::Listening => {
+                Some("See that somebody broadcasts there, with the same key: `tcpdump udp port 123`.".into())
+            }
+            Self::Resolving | Self::Answering { .. } | Self::Unusable { .. } | Self::Overheard { .. } => None,
         }
     }
 }

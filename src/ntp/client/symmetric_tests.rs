@@ -34,6 +34,7 @@ fn config(key: Option<&Arc<Key>>, seed: u8) -> Config {
         version: 4,
         key: key.cloned(),
         xleave: false,
+        presend: None,
         filters: Filters::default(),
         seed: [seed; 32],
     }

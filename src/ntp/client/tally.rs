@@ -36,17 +36,22 @@ impl Tally {
     /// What came of a datagram.
     pub(super) fn count(&mut self, result: &Result<Measurement, Rejected>) {
         *match result {
-            Ok(_) | Err(Rejected::Measured) => &mut self.good,
+            Ok(_) | Err(Rejected::Measured | Rejected::Presend) => &mut self.good,
             Err(Rejected::Malformed(_) | Rejected::NotAReply { .. }) => &mut self.malformed,
             Err(Rejected::Bogus) => &mut self.bogus,
             Err(Rejected::Duplicate | Rejected::Old) => &mut self.duplicate,
             Err(Rejected::NotSigned { .. } | Rejected::CryptoNak { .. }) => &mut self.not_signed,
             Err(Rejected::Kiss(_)) => &mut self.kissed,
-            Err(Rejected::Unsynchronised { .. } | Rejected::RootDistance { .. } | Rejected::Unheard) => {
-                &mut self.unsynchronised
-            }
+            Err(
+                Rejected::Unsynchronised { .. }
+                | Rejected::RootDistance { .. }
+                | Rejected::Unheard
+                | Rejected::Uncalibrated,
+            ) => &mut self.unsynchronised,
             Err(Rejected::StratumTooLow { .. } | Rejected::DelayTooLong { .. }) => &mut self.filtered,
-            Err(Rejected::ImpossibleTimes | Rejected::TooShort { .. }) => &mut self.impossible,
+            Err(Rejected::ImpossibleTimes | Rejected::TooShort { .. } | Rejected::ImpliedDelay { .. }) => {
+                &mut self.impossible
+            }
         } += 1;
     }
 }

@@ -6,6 +6,7 @@
 //! ahead. `text` and `action` are for people and not to be parsed; codes may be added.
 
 mod clients;
+mod feeds;
 mod notices;
 mod numbers;
 mod satellites;
@@ -19,6 +20,7 @@ pub(crate) mod made_up;
 mod tests;
 
 pub use clients::{ClientEntry, ClientsReport, MOST_CLIENTS};
+pub use feeds::FeedReport;
 pub use numbers::{nanos, nanos_up};
 pub use satellites::{Condition, QualityReport, ReceiverSky, SatelliteSeen, SatellitesReport, short_name};
 pub use sources::{DateRepair, DeviceWords, EdgeInUse, ServerWords, SourceEntry, SourcesReport, VerdictWords};

@@ -8,12 +8,14 @@ use refclocks::time::{Raw, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::feeds::FeedReport;
 use super::numbers::{civil_text, code_and_data, finite, name_of, nanos, nanos_up, utc_text};
 use super::satellites::{Condition, ReceiverSky};
 use crate::core::snapshot::{ClockKind, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason, Verdict, direction};
 use crate::ntp::counters::Totals;
 use crate::observe::Moment;
+use crate::observe::fed::Fed;
 use crate::observe::plain::plain;
 
 /// `refclockd.status/1`.
@@ -59,6 +61,9 @@ pub struct StatusReport {
     pub clock: ClockReport,
     /// Names of all sources, in the order of the configuration.
     pub sources: Vec<String>,
+    /// Daemons of this machine that are told what we know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feeds: Vec<FeedReport>,
     /// What deserves attention whatever the state is.
     pub notices: Vec<Notice>,
 }
@@ -292,6 +297,7 @@ impl StatusReport {
                 minus_system_ns: minus_system.map(|span| span.nanos()),
             },
             sources: snapshot.sources.iter().map(|s| plain(&s.name).into_owned()).collect(),
+            feeds: Vec::new(),
             notices: super::notices::notices(snapshot, raw),
         }
     }
@@ -302,6 +308,16 @@ impl StatusReport {
     #[must_use]
     pub fn with_requests(mut self, requests: Option<Totals>) -> Self {
         self.ntp.requests = requests;
+        self
+    }
+}
+
+impl StatusReport {
+    /// The same, with those who are told what we know.
+    #[must_use]
+    pub fn with_feeds(mut self, fed: &[Fed], now: impl Into<Moment>) -> Self {
+        let raw = now.into().raw;
+        self.feeds = fed.iter().map(|fed| FeedReport::new(fed, raw)).collect();
         self
     }
 }

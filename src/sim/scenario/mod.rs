@@ -3,10 +3,12 @@
 mod read;
 
 use refclocks::ReferenceId;
+use refclocks::time::{Span, Tai, Timestamp, Utc};
 
 use super::{Crystal, Fault, PulseModel, ServerModel};
 use crate::config::Diagnostic;
 use crate::core::engine::EngineConfig;
+use crate::core::leap::{LeapSecond, UtcMap};
 use crate::core::selection::SelectionOptions;
 use crate::core::snapshot::SourceKind;
 use crate::core::source::SourceConfig;
@@ -30,6 +32,34 @@ pub struct Scenario {
     pub sources: Vec<SourceModel>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// A leap second, if one falls into the story: the world then begins so that it does.
+    pub leap: Option<Leap>,
+}
+
+/// A leap second of the story.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Leap {
+    /// +1 is inserted, -1 left out.
+    pub change: i32,
+    /// So long after the start, s.
+    pub after: f64,
+    /// Does the daemon know it from its table? Else it only hears of it from servers.
+    pub by_table: bool,
+}
+
+/// The midnight before which the leap second of a story falls: 2027-01-01.
+const MIDNIGHT: Timestamp<Utc> = Timestamp::from_parts(1_798_761_600, 0);
+
+/// What receivers write in an inserted second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InsertedSecond {
+    /// 23:59:60, as they ought to.
+    #[default]
+    Sixty,
+    /// 23:59:59 once more.
+    FiftyNine,
+    /// 00:00:00 of the next day, which then comes twice.
+    Zero,
 }
 
 /// What the machine's clock says when the world begins.
@@ -74,6 +104,8 @@ pub struct MessageModel {
     pub delay: f64,
     /// Its standard deviation, s.
     pub jitter: f64,
+    /// What the receiver writes in an inserted second.
+    pub inserted: InsertedSecond,
 }
 
 /// The stories that the program brings along, the default first.
@@ -97,6 +129,22 @@ impl Scenario {
             crystal,
             sources,
             faults: Vec::new(),
+            leap: None,
+        }
+    }
+
+    /// TAI and UTC as they truly are in this story.
+    pub fn utc(&self) -> UtcMap {
+        let next = self.leap.map(|leap| LeapSecond { at: MIDNIGHT, change: leap.change });
+        UtcMap { next, ..UtcMap::default() }
+    }
+
+    /// When the story begins: as usual, or so long before its leap second as it says.
+    pub fn begins(&self, usual: Timestamp<Utc>) -> Timestamp<Tai> {
+        let utc = self.utc();
+        match (self.leap, utc.parting()) {
+            (Some(leap), Some(parting)) => parting - Span::from_seconds(leap.after),
+            _ => utc.tai(usual, false),
         }
     }
 
@@ -124,6 +172,7 @@ impl Scenario {
         EngineConfig {
             sources: self.sources.iter().map(SourceModel::config).collect(),
             holdover_budget: 1e-3,
+            utc: if self.leap.is_some_and(|leap| leap.by_table) { self.utc() } else { UtcMap::default() },
             ..EngineConfig::default()
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ClockAtStart, MessageModel, Model, Scenario, SourceModel};
+use super::{ClockAtStart, InsertedSecond, Leap, MessageModel, Model, Scenario, SourceModel};
 use crate::config::Diagnostic;
 use crate::config::diagnostic::quoted;
 use crate::config::value::{Section, unknown, wrong_type};
@@ -15,13 +15,14 @@ use crate::sim::oscillator::{Sensor, Temperature};
 use crate::sim::{Crystal, Fault, Jitter, PulseModel, ServerModel, Shape, Way};
 
 /// Keys and sections of the file.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "shows",
     "duration",
     "judged_from",
     "clock",
     "crystal",
+    "leap",
     "messages",
     "pulse",
     "numbered",
@@ -86,7 +87,33 @@ fn whole(table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Scenario {
         crystal: one("crystal", "[crystal]", out).map_or_else(usual_crystal, |section| crystal(&section, out)),
         sources: models,
         faults,
+        leap: one("leap", "[leap]", out).and_then(|section| leap(&section, out)),
     }
+}
+
+fn leap(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Leap> {
+    section.only(&["second", "after", "known_by"], out);
+    let (second, span) = section.required("second", "inserted", out)?;
+    let change = match second {
+        "inserted" => 1,
+        "left out" => -1,
+        other => {
+            let title = format!("a leap second cannot be {}", quoted(other));
+            out.push(unknown(other, span, title, &["inserted", "left out"]));
+            return None;
+        }
+    };
+    let by_table = match section.string("known_by", out) {
+        None | Some(("table", _)) => true,
+        Some(("servers", _)) => false,
+        Some((other, span)) => {
+            let title = format!("a leap second is not known by {}", quoted(other));
+            out.push(unknown(other, span, title, &["table", "servers"]));
+            return None;
+        }
+    };
+    // Servers announce it a day before, and the month must be the one that it ends.
+    Some(Leap { change, after: section.duration("after", 1.0..=20.0 * 86_400.0, out).unwrap_or(1800.0), by_table })
 }
 
 /// Reads an array of tables.
@@ -196,10 +223,21 @@ fn only(section: &Section<'_, '_>, own: &[&str], out: &mut Vec<Diagnostic>) {
 }
 
 fn messages(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> MessageModel {
-    only(section, &["delay", "jitter"], out);
+    only(section, &["delay", "jitter", "inserted_second"], out);
+    let inserted = match section.string("inserted_second", out) {
+        None | Some(("60", _)) => InsertedSecond::Sixty,
+        Some(("59", _)) => InsertedSecond::FiftyNine,
+        Some(("00", _)) => InsertedSecond::Zero,
+        Some((other, span)) => {
+            let title = format!("no receiver writes {} in an inserted second", quoted(other));
+            out.push(unknown(other, span, title, &["60", "59", "00"]));
+            InsertedSecond::default()
+        }
+    };
     MessageModel {
         delay: section.duration("delay", 0.0..=2.0, out).unwrap_or(0.120),
         jitter: section.duration("jitter", 0.0..=1.0, out).unwrap_or(0.020),
+        inserted,
     }
 }
 

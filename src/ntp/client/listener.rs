@@ -1,0 +1,245 @@
+//! The shell around [`Overheard`]: a socket for each network that is listened to, and for each broadcaster a task with
+//! a socket for its volley.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use refclocks::sys::clock;
+use refclocks::time::{Raw, Span, Timestamp};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use super::filters::Filters;
+use super::ours::Ours;
+use super::overheard::{Config, Overheard, checked};
+use super::random::seed;
+use super::shell::{ClientEvent, arrivals, until};
+use super::socket::{ClientSocket, Origin};
+use super::standing::ServerState;
+use super::{Measurement, Rejected};
+use crate::ntp::keys::Key;
+use crate::ntp::packet::FirstOctet;
+use crate::ntp::served::Served;
+use crate::ntp::stamp::Relation;
+use crate::sys::batch::Batch;
+use crate::sys::networks::interfaces;
+use crate::sys::udp::UdpSocket;
+
+/// Interfaces come and go: who listens looks again so often.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Datagrams of one broadcaster that may wait.
+const WAITING: usize = 16;
+
+/// What is listened to, and whom to believe.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// A broadcast or multicast address. `None`: the broadcast addresses of all interfaces.
+    pub address: Option<IpAddr>,
+    /// UDP port.
+    pub port: u16,
+    /// On this interface only.
+    pub interface: Option<String>,
+    /// Believe only what is signed with this key. `None`: anybody.
+    pub key: Option<Arc<Key>>,
+    /// The assumed round trip of those that answer no volley. `None`: measured.
+    pub delay: Option<Span>,
+    /// No packet is believed that was under way for longer.
+    pub max_delay: Span,
+    /// Which are not good enough besides.
+    pub filters: Filters,
+    /// So many broadcasters at most.
+    pub most: usize,
+    /// Our own clock, and whose packets are heeded.
+    pub served: Served,
+}
+
+/// Listens for ever. The sink gets what there is to tell of each broadcaster; `None` once it is gone.
+pub async fn run(config: ListenerConfig, sink: impl FnMut(SocketAddr, Option<ClientEvent>) + Clone + 'static) {
+    let mut listening: BTreeMap<SocketAddr, tokio::task::AbortHandle> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let places = places(&config);
+        listening.retain(|place, task| {
+            let stays = places.contains(place) && !task.is_finished();
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for place in places {
+            listening.entry(place).or_insert_with(|| tasks.spawn_local(listen(config.clone(), place, sink.clone())));
+        }
+        while tasks.try_join_next().is_some() {}
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Where to listen, as the interfaces are now.
+fn places(config: &ListenerConfig) -> BTreeSet<SocketAddr> {
+    let ips: Vec<IpAddr> = match config.address {
+        Some(address) => vec![address],
+        None => {
+            let is_wanted = |name: &str| config.interface.as_deref().is_none_or(|wanted| wanted == name);
+            let found = interfaces().unwrap_or_default().into_iter().filter(|i| is_wanted(&i.name));
+            found.flat_map(|i| i.broadcast).chain([Ipv4Addr::BROADCAST]).map(IpAddr::V4).collect()
+        }
+    };
+    ips.into_iter().map(|ip| SocketAddr::new(ip, config.port)).collect()
+}
+
+/// A datagram that was broadcast, and when it came.
+struct Broadcast {
+    octets: Vec<u8>,
+    at: Timestamp<Raw>,
+}
+
+/// Listens in one place until its socket fails.
+async fn listen(
+    config: ListenerConfig,
+    place: SocketAddr,
+    sink: impl FnMut(SocketAddr, Option<ClientEvent>) + Clone + 'static,
+) {
+    let opened = UdpSocket::listener(place, config.interface.as_deref(), &config.served.ports);
+    let socket = match opened.and_then(UdpSocket::watch) {
+        Ok(socket) => socket,
+        Err(error) => {
+            warn!("broadcasts to {place} are not heard: {error}. Trying again every 30 s.");
+            return;
+        }
+    };
+    let mut known: BTreeMap<SocketAddr, Sender<Broadcast>> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    let mut batch = Batch::new(8);
+    let mut look_again = tokio::time::interval(LOOK_AGAIN);
+    loop {
+        let count = tokio::select! {
+            arrived = batch.arrivals(&socket) => match arrived {
+                Ok(count) => count,
+                Err(error) => {
+                    warn!("broadcasts to {place} are not heard any more: {error}");
+                    return;
+                }
+            },
+            _ = look_again.tick() => {
+                if place.ip().is_multicast() {
+                    // On the interfaces that have come since.
+                    let _ = socket.get_ref().join(place.ip(), config.interface.as_deref());
+                }
+                continue;
+            }
+            Some(_) = tasks.join_next() => continue,
+        };
+        known.retain(|_, broadcasts| !broadcasts.is_closed());
+        let relation = Relation::from_bracket(&clock::bracket());
+        for index in 0..count {
+            let Some((datagram, _)) = batch.datagram(index) else { continue };
+            let Some(from) = datagram.from.filter(|from| from.port() != 0 && !datagram.truncated) else { continue };
+            let version = datagram.octets.first().map_or(0, |octet| FirstOctet(*octet).version());
+            if !config.served.access.load().flags(from).heeds_reply(version, config.key.is_some()) {
+                continue;
+            }
+            // Only whoever may be believed becomes a source.
+            let is_new = !known.contains_key(&from);
+            if is_new && (known.len() >= config.most || checked(datagram.octets, config.key.as_deref()).is_err()) {
+                continue;
+            }
+            let broadcasts = known.entry(from).or_insert_with(|| {
+                let (broadcasts, heard) = channel(WAITING);
+                tasks.spawn_local(follow(config.clone(), from, heard, sink.clone()));
+                broadcasts
+            });
+            let at = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
+            // One that sends faster than we read loses the rest.
+            let _ = broadcasts.try_send(Broadcast { octets: datagram.octets.to_vec(), at });
+        }
+    }
+}
+
+/// Follows one broadcaster until it is lost.
+async fn follow(
+    config: ListenerConfig,
+    from: SocketAddr,
+    mut heard: Receiver<Broadcast>,
+    mut sink: impl FnMut(SocketAddr, Option<ClientEvent>),
+) {
+    let origin = Origin { address: None, interface: config.interface.clone() };
+    let (Ok(mut socket), Ok(seed)) = (ClientSocket::open(from, &origin), seed()) else { return };
+    let local = socket.local();
+    // A group gets what we tell it ourselves, too.
+    if local == Some(from.ip()) {
+        return heard_by_ourselves(heard).await;
+    }
+    let ListenerConfig { key, delay, max_delay, filters, served, .. } = config;
+    let config = Config { address: from, key, delay, max_delay, filters, seed };
+    let mut overheard = Overheard::new(config, clock::raw_now());
+    let mut batch = Batch::new(4);
+    let mut last = None;
+    let mut tell = |overheard: &Overheard, result: Result<Measurement, Rejected>, of_volley: bool| {
+        let at = clock::raw_now();
+        let state = ServerState::Overheard { address: from, reason: result.err() };
+        // That a volley is answered makes no broadcast usable.
+        let is_passing = match result {
+            Ok(_) => of_volley,
+            Err(reason) => matches!(reason, Rejected::Duplicate | Rejected::Old | Rejected::Bogus),
+        };
+        if !is_passing && last.as_ref() != Some(&state) {
+            last = Some(state.clone());
+            sink(from, Some(ClientEvent::State { at, state }));
+        }
+        let (reach, poll, tally) = (overheard.reach(), overheard.interval(), overheard.tally());
+        sink(from, Some(ClientEvent::Polled { at, address: from, reach, poll, tally }));
+        sink(
+            from,
+            Some(match result {
+                Ok(measurement) => ClientEvent::Measurement { at, address: from, local, measurement },
+                Err(reason) => ClientEvent::Rejected { at, address: from, reason },
+            }),
+        );
+    };
+    loop {
+        tokio::select! {
+            broadcast = heard.recv() => {
+                let Some(Broadcast { octets, at }) = broadcast else { return };
+                let rate = Ours::at(&served, clock::raw_now()).rate;
+                let result = overheard.handle_heard(&octets, at, rate);
+                tell(&overheard, result, false);
+            }
+            arrived = arrivals(Some(&socket), &mut batch) => {
+                // What ICMP says of a volley is no more than silence.
+                let Ok(count) = arrived else { continue };
+                let relation = Relation::from_bracket(&clock::bracket());
+                if let Some(left) = socket.last_departure(&relation) {
+                    overheard.handle_departed(left);
+                }
+                for index in 0..count {
+                    let Some((datagram, _)) = batch.datagram(index) else { continue };
+                    let at = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
+                    let result = overheard.handle_reply(datagram.octets, at, relation.raw);
+                    tell(&overheard, result, true);
+                }
+            }
+            () = tokio::time::sleep(until(overheard.poll_timeout())) => {
+                let now = clock::raw_now();
+                overheard.handle_timeout(now);
+                if overheard.is_lost() {
+                    sink(from, None);
+                    return;
+                }
+                if let Some(request) = overheard.poll_transmit(now) {
+                    overheard.handle_transmitted(clock::raw_now());
+                    // A volley that does not leave is one without an answer.
+                    let _ = socket.send(request.octets());
+                }
+            }
+        }
+    }
+}
+
+/// Takes what we said ourselves, and says nothing.
+async fn heard_by_ourselves(mut heard: Receiver<Broadcast>) {
+    while heard.recv().await.is_some() {}
+}
