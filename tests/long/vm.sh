@@ -78,7 +78,7 @@ back() {
 "$vm_tests/build.sh"
 {
     for seed in "${seeds[@]}"; do
-        for scenario in start dcd no-pulse; do
+        for scenario in start dcd parport no-pulse; do
             for daemon in refclockd chronyd; do echo "$daemon $scenario $seed"; done
         done
     done
@@ -96,6 +96,8 @@ END
 beside start
 printf '\n### The pulse on DCD, by the line discipline\n\n'
 beside dcd
+printf '\n### The pulse on a parallel port, by pps_parport\n\n'
+beside parport
 printf '\n### Ten minutes without pulses, after an hour of lock\n\n'
 back
 printf '\n### The rest\n\n| scenario | passed | what it shows |\n|---|---|---|\n'
