@@ -12,11 +12,12 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use super::event::ClientEvent;
 use super::filters::Filters;
 use super::ours::Ours;
 use super::overheard::{Config, Overheard, checked};
 use super::random::seed;
-use super::shell::{ClientEvent, arrivals, until};
+use super::shell::{arrivals, until};
 use super::socket::{ClientSocket, Origin};
 use super::standing::ServerState;
 use super::{Measurement, Rejected};
