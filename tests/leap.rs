@@ -95,7 +95,7 @@ fn play(sources: &str, known_by: &str, change: i32) -> Seen {
             let (true_utc, truly_inside) = truth.utc(tai + half);
             assert_eq!(inside, truly_inside, "{since}");
             seen.served_off = seen.served_off.max((served - true_utc).seconds().abs() - error.abs());
-            let smeared = SMEAR.utc(&snapshot.utc, snapshot.clock.at(raw));
+            let smeared = SMEAR.utc(&snapshot.utc, None, snapshot.clock.at(raw));
             if let Some(before) = smeared_before.replace(smeared) {
                 seen.smear_rate = seen.smear_rate.max(((smeared - before).seconds() - 1.0).abs());
             }
