@@ -56,11 +56,10 @@ pub fn ntp_broadcast(data: &[u8]) {
                 assert!(!with_volley || replies >= 5, "its way is not known yet");
                 assert!((1..=15).contains(&m.stratum) && m.leap != LeapIndicator::Unsynchronised);
                 assert!(m.at == now && m.delay >= Span::ZERO && m.root_distance().is_finite(), "{m:?}");
-                assert!(
-                    last.is_none_or(|last: u64| packet.transmit().0.wrapping_sub(last) as i64 > 0),
-                    "nothing is taken out of order"
-                );
-                last = Some(packet.transmit().0);
+                // A stamp carries no era: which one is later, the client's reading of it tells.
+                let left = m.reference - Span::from_seconds(m.delay.seconds() / 2.0);
+                assert!(last.is_none_or(|last| left > last), "nothing is taken out of order");
+                last = Some(left);
                 let again = overheard.handle_heard(&octets, now, rate);
                 assert_eq!(again, Err(Rejected::Duplicate), "nothing is taken twice");
             }

@@ -247,5 +247,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
         health: Health::default(),
         receiver: None,
         sawtooth: None,
+        edge: None,
+        repair: None,
     }]),
 });

@@ -11,8 +11,10 @@ use refclocks::calendar::CivilTime;
 use refclocks::gpsd::{Config as GpsdConfig, Session};
 use refclocks::nmea::write;
 use refclocks::receiver::{Config, Driver};
+use refclocks::shm::{Segment, ShmReader};
+use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Span, Timestamp};
-use refclocks::{Constellation, Report, Satellite, ubx};
+use refclocks::{Constellation, LeapIndicator, Report, Satellite, sock, ubx};
 
 /// Counts what this thread asks for.
 struct Counting;
@@ -203,4 +205,38 @@ fn throughput() {
     };
     told("gpsd", feed(&seconds, handle, |_, _| false));
     assert!(given > 3000, "{given}");
+    told("SOCK", datagrams(400_000));
+    told("SHM", segments(400_000));
+}
+
+/// Datagrams of chrony's SOCK, one a second.
+fn datagrams(many: i64) -> (usize, Duration) {
+    let utc = |k: i64| Timestamp::from_parts(1_767_225_600 + k, 0);
+    let local = |k: i64| Timestamp::from_parts(1_767_225_600 + k, 1_234_000);
+    let all: Vec<Vec<u8>> =
+        (0..many).map(|k| sock::write(local(k), utc(k), LeapIndicator::None, sock::OWN_TIME)).collect();
+    let (began, mut reader, asked) = (Instant::now(), sock::SockReader::default(), ASKED.get());
+    let bytes = all.iter().map(|datagram| datagram.len() * usize::from(reader.read(datagram).is_ok())).sum();
+    assert_eq!((reader.health().samples, ASKED.get() - asked), (many as u64, 0));
+    (bytes, began.elapsed())
+}
+
+/// Segments of NTP's shared memory, read once a second: 96 bytes each.
+fn segments(many: i64) -> (usize, Duration) {
+    let all: Vec<(Segment, Bracket)> = (0..many)
+        .map(|k| {
+            let clock = (1_767_225_600 + k, 0, 0);
+            let receive = (clock.0, 1234, 1_234_000);
+            let segment = Segment { mode: 1, count: 2 * k as i32 + 2, clock, receive, valid: 1, ..Segment::default() };
+            let raw = Timestamp::from_parts(1000 + k, 5_000_000);
+            let realtime = Timestamp::from_parts(clock.0, 5_000_000);
+            (segment, Bracket { raw_before: raw, realtime, raw_after: raw })
+        })
+        .collect();
+    let (began, mut reader, asked) = (Instant::now(), ShmReader::default(), ASKED.get());
+    for (segment, now) in &all {
+        let _ = std::hint::black_box(reader.read(segment, segment.count, now));
+    }
+    assert_eq!((reader.health().samples, ASKED.get() - asked), (many as u64, 0));
+    (96 * all.len(), began.elapsed())
 }

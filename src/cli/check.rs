@@ -133,14 +133,22 @@ fn explain(config: &Config) -> String {
     }
     for server in &config.servers {
         let signed = server.key.map_or_else(String::new, |key| format!(", with key {key}"));
-        said.push(format!("{}: NTP server {}, port {}{signed}.", server.name, server.host, server.port));
+        let what = if server.peer { "NTP peer" } else { "NTP server" };
+        said.push(format!("{}: {what} {}, port {}{signed}.", server.name, server.host, server.port));
     }
     for pool in &config.pools {
         let each = &pool.each;
+        let place = if pool.group().is_some() { "in the group" } else { "behind" };
         said.push(format!(
-            "{}: up to {} NTP servers behind {}, port {}.",
+            "{}: up to {} NTP servers {place} {}, port {}.",
             each.name, pool.maxsources, each.host, each.port
         ));
+    }
+    for client in &config.broadcast_clients {
+        let each = &client.each;
+        let place = client.address.map_or("all interfaces' broadcast addresses".to_owned(), |ip| ip.to_string());
+        let whose = each.key.map_or("by anybody".to_owned(), |key| format!("signed with key {key}"));
+        said.push(format!("{}: what is broadcast to {place}, port {}, {whose}.", each.name, each.port));
     }
     for feed in &config.feeds {
         let what =

@@ -179,10 +179,11 @@ async fn serve(
         thermometer::start(&config.thermometer, &inbox);
     }
     info!(
-        "started with {} reference clocks, {} servers and {} pools",
+        "started with {} reference clocks, {} servers, {} pools and {} networks that are listened to",
         config.refclocks.len(),
         config.servers.len(),
-        config.pools.len()
+        config.pools.len(),
+        config.broadcast_clients.len()
     );
     let duration = record.and_then(|record| record.duration);
     let ending = daemon.run(&mut inputs, stopped_or_after(duration)).await;

@@ -5,8 +5,9 @@ use refclocks::sock::{OWN_TIME, TimeWidth};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::clock::Discipline;
 use super::diagnostic::{Diagnostic, quoted};
-use super::model::{Config, Discipline, Driver, Feed};
+use super::model::{Config, Driver, Feed};
 use super::value::{Section, absolute, unknown};
 
 const DRIVERS: [&str; 2] = ["shm", "sock"];

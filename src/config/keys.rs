@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, quoted};
+use super::diagnostic::Diagnostic;
 use super::model::Config;
-use super::value::{Section, unknown};
+use super::value::Section;
 use crate::ntp::keys::file::{Dialect, parse};
 use crate::ntp::keys::{Key, KeyTable};
 
@@ -87,15 +87,8 @@ impl Config {
 /// Reads `[keys]`.
 pub(super) fn keys(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Keys> {
     section.only(&["file", "format"], out);
-    let dialect = match section.string("format", out) {
-        None | Some(("chrony", _)) => Dialect::Chrony,
-        Some(("ntp", _)) => Dialect::Ntp,
-        Some((other, span)) => {
-            let title = format!("unknown format {}", quoted(other));
-            out.push(unknown(other, span, title, &["chrony", "ntp"]));
-            return None;
-        }
-    };
+    let dialects = [("chrony", Dialect::Chrony), ("ntp", Dialect::Ntp)];
+    let dialect = section.choice("format", "format", &dialects, out).unwrap_or(Dialect::Chrony);
     section.required("file", "/etc/refclockd/keys", out)?;
     Some(Keys { file: section.path("file", out)?, dialect, table: None })
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`model`] | what a configuration is |
 //! | `reader` | from TOML to the model |
+//! | `clock` | `[clock]`: which clock is steered, and how |
 //! | [`serve`](mod@serve) | `[serve]`: who is answered where |
 //! | `refclock`, `receiver`, `server` | single sources |
 //! | `source` | what they have in common |
@@ -18,6 +19,7 @@
 
 mod broadcast;
 mod broadcast_client;
+mod clock;
 pub mod diagnostic;
 mod dialect;
 mod feed;
@@ -33,11 +35,9 @@ pub(crate) mod value;
 
 pub use broadcast::Broadcast;
 pub use broadcast_client::BroadcastClient;
+pub use clock::{ClockSettings, Discipline, Otherwise};
 pub use diagnostic::{Diagnostic, Severity};
 pub use keys::Keys;
-pub use model::{
-    ClockSettings, Config, Discipline, Driver, Feed, Otherwise, PhcInput, Pool, Process, Receiver, Refclock, Server,
-    Thermometer,
-};
+pub use model::{Config, Driver, Feed, PhcInput, Pool, Process, Receiver, Refclock, Server, Thermometer};
 pub use serve::Serve;
 pub use value::parse_duration;

@@ -13,9 +13,9 @@ use refclocks::{Edge, ReferenceId};
 
 use super::broadcast::Broadcast;
 use super::broadcast_client::BroadcastClient;
+use super::clock::ClockSettings;
 use super::keys::Keys;
 use super::serve::Serve;
-use crate::clock::LeapMode;
 use crate::core::local::LocalPolicy;
 use crate::core::selection::SelectionOptions;
 use crate::ntp::NTP_PORT;
@@ -400,67 +400,6 @@ impl Pool {
     /// A pool with the usual settings: four servers.
     pub fn new(host: impl Into<String>) -> Self {
         Self { each: Server::new(host), maxsources: 4, ttl: 1 }
-    }
-}
-
-/// Which clock is steered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Discipline {
-    /// The system clock, for every program on the machine.
-    Kernel,
-    /// A clock of our own that is served; the system clock is left alone.
-    #[default]
-    Software,
-    /// None: sources are watched and reported.
-    Observe,
-}
-
-/// What to do where the system clock may not be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Otherwise {
-    /// Steer and serve a clock of our own.
-    #[default]
-    Software,
-    /// Only watch.
-    Observe,
-}
-
-/// What is done to the clock.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClockSettings {
-    /// Which clock is steered.
-    pub discipline: Discipline,
-    /// What happens if the system clock is to be steered and may not be set.
-    pub otherwise: Otherwise,
-    /// A leap-seconds.list. `None`: the system's, if it has one.
-    pub leap_file: Option<PathBuf>,
-    /// How the system clock crosses a leap second.
-    pub leap: LeapMode,
-    /// Step rather than slew beyond this, s...
-    pub step_threshold: f64,
-    /// ...within so many updates of the start.
-    pub step_updates: u64,
-    /// Do not move a clock that is set further than this, s.
-    pub panic: f64,
-    /// Fastest slew, on top of the crystal's correction, s/s.
-    pub max_slew: f64,
-    /// End the program then.
-    pub panic_exit: bool,
-}
-
-impl Default for ClockSettings {
-    fn default() -> Self {
-        Self {
-            discipline: Discipline::default(),
-            otherwise: Otherwise::default(),
-            leap_file: None,
-            leap: LeapMode::default(),
-            step_threshold: 1e-3,
-            step_updates: 10,
-            panic: 1000.0,
-            max_slew: 500e-6,
-            panic_exit: false,
-        }
     }
 }
 

@@ -8,17 +8,17 @@ use toml::de::{DeTable, DeValue};
 
 use super::broadcast::broadcast;
 use super::broadcast_client::broadcast_client;
+use super::clock::clock;
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
 use super::feed::feed;
 use super::keys;
-use super::model::{Config, Discipline, Otherwise, Pool, Refclock, Server, Thermometer};
+use super::model::{Config, Pool, Refclock, Server, Thermometer};
 use super::refclock::refclock;
 use super::serve;
 use super::server::{pool, server};
 use super::source::Written;
 use super::value::{Section, unknown, wrong_type};
-use crate::clock::LeapMode;
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
@@ -96,7 +96,7 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     one("local", "[local]", &mut |section, out| config.local = Some(local(&section, out)));
     one("keys", "[keys]", &mut |section, out| config.keys = keys::keys(&section, out));
     one("serve", "[serve]", &mut |section, out| config.serve = Some(serve::serve(&section, out)));
-    one("clock", "[clock]", &mut |section, out| clock(&section, &mut config, out));
+    one("clock", "[clock]", &mut |section, out| clock(&section, &mut config.clock, out));
     one("holdover", "[holdover]", &mut |section, out| {
         section.only(&["budget", "thermometer"], out);
         // Below a microsecond nothing coasts; beyond a second nobody needs us.
@@ -347,67 +347,6 @@ fn local(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> LocalPolicy {
     }
 }
 
-fn clock(section: &Section<'_, '_>, config: &mut Config, out: &mut Vec<Diagnostic>) {
-    section.only(&["discipline", "otherwise", "leap_file", "leap", "step", "panic", "panic_exit", "max_slew"], out);
-    let settings = &mut config.clock;
-    if let Some((text, span)) = section.string("discipline", out) {
-        match text {
-            "kernel" => settings.discipline = Discipline::Kernel,
-            "software" => settings.discipline = Discipline::Software,
-            "observe" => settings.discipline = Discipline::Observe,
-            other => out.push(unknown(
-                other,
-                span,
-                format!("unknown discipline {}", quoted(other)),
-                &["kernel", "software", "observe"],
-            )),
-        }
-    }
-    if let Some((text, span)) = section.string("otherwise", out) {
-        match text {
-            "software" => settings.otherwise = Otherwise::Software,
-            "observe" => settings.otherwise = Otherwise::Observe,
-            other => {
-                out.push(unknown(other, span, format!("unknown clock {}", quoted(other)), &["software", "observe"]))
-            }
-        }
-    }
-    if let Some((text, span)) = section.string("leap", out) {
-        match text {
-            "kernel" => settings.leap = LeapMode::Kernel,
-            "slew" => settings.leap = LeapMode::Slew,
-            "step" => settings.leap = LeapMode::Step,
-            other => out.push(unknown(
-                other,
-                span,
-                format!("unknown way across a leap second {}", quoted(other)),
-                &["kernel", "slew", "step"],
-            )),
-        }
-    }
-    settings.leap_file = section.path("leap_file", out).or_else(|| settings.leap_file.take());
-    settings.panic = section.duration("panic", 1e-3..=1e9, out).unwrap_or(settings.panic);
-    // What the kernel's tick gives, less the crystal's correction.
-    let max_slew = section.integer("max_slew", 1..=90_000, out);
-    settings.max_slew = max_slew.map_or(settings.max_slew, |ppm| ppm as f64 * 1e-6);
-    settings.panic_exit = section.boolean("panic_exit", out).unwrap_or(settings.panic_exit);
-    let Some(value) = section.get("step") else { return };
-    let DeValue::Table(_) = value.get_ref() else {
-        out.push(wrong_type(
-            "step",
-            "a table such as `{ threshold = \"1 ms\", updates = 10 }`",
-            value.get_ref(),
-            value.span(),
-        ));
-        return;
-    };
-    let Some(step) = Section::new("step", value, out) else { return };
-    step.only(&["threshold", "updates"], out);
-    settings.step_threshold = step.duration("threshold", 1e-6..=1e9, out).unwrap_or(settings.step_threshold);
-    let updates = step.integer("updates", 0..=i64::MAX, out).and_then(|u| u64::try_from(u).ok());
-    settings.step_updates = updates.unwrap_or(settings.step_updates);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,15 +362,5 @@ mod tests {
         let pps = "[[refclock]]\ndriver = \"pps\"\ndevice = \"/dev/ttyS1\"\n";
         assert_eq!(titles(&format!("{nmea}{pps}")), Vec::<String>::new());
         assert_eq!(titles(&format!("{nmea}{nmea}{pps}")), ["two refclocks read `/dev/ttyS1`"]);
-    }
-
-    #[test]
-    fn the_fastest_slew_is_in_ppm_and_has_limits() {
-        let with = |ppm: &str| format!("[[server]]\naddress = \"ntp.example.org\"\n[clock]\nmax_slew = {ppm}\n");
-        let (config, _) = Config::from_toml("test.toml", &with("2000")).unwrap();
-        assert!((config.clock.max_slew - 2e-3).abs() < 1e-12);
-        for ppm in ["0", "100000", "\"fast\""] {
-            assert_eq!(titles(&with(ppm)).len(), 1, "{ppm}");
-        }
     }
 }

@@ -5,10 +5,10 @@ use refclocks::ubx::setup::{Position, Timing, Wishes};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::diagnostic::{Diagnostic, quoted};
+use super::diagnostic::Diagnostic;
 use super::model::Receiver;
 use super::source::device;
-use super::value::{At, Section, unknown};
+use super::value::{At, Section};
 
 /// Keys of both drivers.
 pub(super) const KEYS: [&str; 8] =
@@ -33,8 +33,8 @@ pub(super) fn receiver(section: &Section<'_, '_>, only_ubx: bool, out: &mut Vec<
         Some(DeValue::String(text)) if text == "auto" => None,
         _ => section.integer("baud", 300..=4_000_000, out).and_then(|b| u32::try_from(b).ok()),
     };
-    let checksums = choice(section, "checksum", &CHECKSUMS, out);
-    let sawtooth = choice(section, "sawtooth", &SAWTOOTH, out);
+    let checksums = section.choice("checksum", "`checksum`", &CHECKSUMS, out).unwrap_or_default();
+    let sawtooth = section.choice("sawtooth", "`sawtooth`", &SAWTOOTH, out).unwrap_or_default();
     let without_fix = section.boolean("without_fix", out).unwrap_or(false);
     let configure = section.boolean("configure", out).unwrap_or(false);
     let timing = timing(section, configure, out);
@@ -111,24 +111,6 @@ fn fixed(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Timing>
         Position::geodetic(latitude?, longitude?, height?)
     };
     Some(Timing::Fixed { at, accuracy: (accuracy * 1000.0).round() as u32 })
-}
-
-/// A key that takes one of several words; the first unless it is given.
-fn choice<T: Copy + Default>(
-    section: &Section<'_, '_>,
-    key: &str,
-    words: &[(&str, T)],
-    out: &mut Vec<Diagnostic>,
-) -> T {
-    let Some((word, span)) = section.string(key, out) else { return T::default() };
-    match words.iter().find(|(known, _)| *known == word) {
-        Some((_, value)) => *value,
-        None => {
-            let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
-            out.push(unknown(word, span, format!("unknown `{key}` {}", quoted(word)), &known));
-            T::default()
-        }
-    }
 }
 
 #[cfg(test)]

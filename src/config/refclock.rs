@@ -92,16 +92,8 @@ fn driver(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Dri
             Some((Driver::Receiver(receiver), span))
         }
         "pps" => {
-            let edge = match section.string("edge", out) {
-                Some(("auto", _)) | None => None,
-                Some(("assert", _)) => Some(Edge::Assert),
-                Some(("clear", _)) => Some(Edge::Clear),
-                Some((other, span)) => {
-                    let edges = ["auto", "assert", "clear"];
-                    out.push(unknown(other, span, format!("unknown edge {}", quoted(other)), &edges));
-                    None
-                }
-            };
+            let edges = [("auto", None), ("assert", Some(Edge::Assert)), ("clear", Some(Edge::Clear))];
+            let edge = section.choice("edge", "edge", &edges, out).flatten();
             let echo = section.boolean("echo", out).unwrap_or(false);
             let kernel_consumer = section.boolean("kernel_consumer", out).unwrap_or(false);
             let (device, span) = match section.string("device", out) {
@@ -164,22 +156,10 @@ fn phc(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<At<Driver
     let number = |key, out: &mut Vec<Diagnostic>| {
         section.integer(key, 0..=255, out).and_then(|number| u32::try_from(number).ok())
     };
-    let scale = match section.string("scale", out) {
-        Some(("tai", _)) | None => ClockScale::Tai,
-        Some(("utc", _)) => ClockScale::Utc,
-        Some((other, span)) => {
-            out.push(unknown(other, span, format!("unknown time scale {}", quoted(other)), &["tai", "utc"]));
-            ClockScale::Tai
-        }
-    };
-    let edge = match section.string("edge", out) {
-        Some(("assert", _)) | None => Edge::Assert,
-        Some(("clear", _)) => Edge::Clear,
-        Some((other, span)) => {
-            out.push(unknown(other, span, format!("unknown edge {}", quoted(other)), &["assert", "clear"]));
-            Edge::Assert
-        }
-    };
+    let scales = [("tai", ClockScale::Tai), ("utc", ClockScale::Utc)];
+    let scale = section.choice("scale", "time scale", &scales, out).unwrap_or(ClockScale::Tai);
+    let edges = [("assert", Edge::Assert), ("clear", Edge::Clear)];
+    let edge = section.choice("edge", "edge", &edges, out).unwrap_or(Edge::Assert);
     let (channel, pin) = (number("input", out), number("pin", out));
     let input = channel.map(|channel| PhcInput { channel, pin, edge });
     let useless: &[&str] = if input.is_some() { &["scale"] } else { &["pin", "edge", "lock"] };

@@ -84,6 +84,23 @@ impl<'a, 'i> Section<'a, 'i> {
         self.string(key, out)
     }
 
+    /// One of a few words, and what it stands for. `what` is what it is a word for.
+    pub fn choice<T: Copy>(
+        &self,
+        key: &str,
+        what: &str,
+        choices: &[(&str, T)],
+        out: &mut Vec<Diagnostic>,
+    ) -> Option<T> {
+        let (text, span) = self.string(key, out)?;
+        let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
+        if chosen.is_none() {
+            let known: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            out.push(unknown(text, span, format!("unknown {what} {}", quoted(text)), &known));
+        }
+        chosen
+    }
+
     /// `true` or `false`.
     pub fn boolean(&self, key: &str, out: &mut Vec<Diagnostic>) -> Option<bool> {
         let value = self.get(key)?;

@@ -17,6 +17,7 @@ pub mod last_good;
 pub mod leap;
 pub mod leap_list;
 pub mod leap_vote;
+mod lines;
 pub mod local;
 pub mod measurement;
 pub mod memory;

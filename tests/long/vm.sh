@@ -97,7 +97,7 @@ floods() {
 "$vm_tests/build.sh"
 {
     for seed in "${seeds[@]}"; do
-        for scenario in start dcd no-pulse; do
+        for scenario in start dcd parport no-pulse; do
             for daemon in refclockd chronyd; do echo "$daemon $scenario $seed"; done
         done
         echo "refclockd flood $seed"
@@ -116,6 +116,8 @@ END
 beside start
 printf '\n### The pulse on DCD, by the line discipline\n\n'
 beside dcd
+printf '\n### The pulse on a parallel port, by pps_parport\n\n'
+beside parport
 printf '\n### Ten minutes without pulses, after an hour of lock\n\n'
 back
 printf '\n### Floods on the NTP port\n\n'

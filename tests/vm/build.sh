@@ -8,10 +8,14 @@ vm=${REFCLOCKD_VM:-${XDG_CACHE_HOME:-$HOME/.cache}/refclockd-vm}
 [ -e "$vm/fetched" ] || { echo "run tests/vm/fetch.sh first" >&2; exit 1; }
 kernel=$(cat "$vm/fetched") root=$vm/root guest=$vm/guest
 
-# The sources are copied out, so that the project stays clean.
-rm -rf "$vm/module"
-cp -r "$here/module" "$vm/module"
-make -s -C "/lib/modules/$kernel/build" M="$vm/module" modules 2>&1 | grep -vi btf || true
+# The sources are copied out, so that the project stays clean; one copy for each kernel.
+full=${kernel/-cloud/}
+for headers in "/lib/modules/$kernel/build" "$root/usr/src/linux-headers-$full"; do
+    module=$vm/module; [ "$headers" = "/lib/modules/$kernel/build" ] || module=$vm/module-full
+    rm -rf "$module"
+    cp -r "$here/module" "$module"
+    make -s -C "$headers" M="$module" modules 2>&1 | grep -vi btf || true
+done
 
 (cd "$project" && cargo build --release -p refclockd -p vm-guest)
 built=$(cd "$project" && cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
@@ -43,6 +47,13 @@ for program in usr/sbin/chronyd usr/sbin/gpsd usr/sbin/ldattach; do
 done
 cp "$(find "$root/lib/modules/$kernel" -name pps-ldisc.ko)" "$guest/modules/"
 strip -g -o "$guest/modules/vmpulse.ko" "$vm/module/vmpulse.ko"
+# Scenarios that need the full kernel find its modules in a folder of their own.
+mkdir "$guest/modules/full"
+strip -g -o "$guest/modules/full/vmpulse.ko" "$vm/module-full/vmpulse.ko"
+for module in parport parport_pc pps_parport; do
+    cp "$(find "$root/lib/modules/$full" -name "$module.ko")" "$guest/modules/full/"
+done
+cp "$root/boot/vmlinuz-$full" "$vm/vmlinuz-full"
 # The daemon is started as root and becomes an ordinary user.
 printf '%s\n' 'root:x:0:0:root:/:/bin/sh' 'refclockd:x:990:990::/:/bin/false' > "$guest/etc/passwd"
 printf '%s\n' 'root:x:0:' 'refclockd:x:990:' > "$guest/etc/group"

@@ -9,8 +9,9 @@ use refclocks::time::{Raw, Span, Timestamp};
 
 use super::{Engine, Now};
 use crate::core::bank::Prior;
-use crate::core::estimator::{Estimator, second_differences};
+use crate::core::estimator::Estimator;
 use crate::core::event::Event;
+use crate::core::lines::second_differences;
 use crate::core::measurement::{Measurement, SourceId};
 use crate::core::numerics::median;
 use crate::core::snapshot::SourceKind;

@@ -6,9 +6,11 @@
 
 mod late;
 mod network;
+mod route;
 
 pub use late::LateNoise;
-pub use network::{DelayRecord, NetworkNoise};
+pub use network::NetworkNoise;
+pub use route::DelayRecord;
 
 /// One way to explain an innovation.
 #[derive(Clone, Copy, Debug)]

@@ -9,14 +9,16 @@ use std::time::Duration;
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::warn;
 
+use super::event::ClientEvent;
 use super::filters::Filters;
 use super::ours::Ours;
 use super::overheard::{Config, Overheard, checked};
 use super::random::seed;
-use super::shell::{ClientEvent, arrivals, until};
+use super::shell::{arrivals, until};
 use super::socket::{ClientSocket, Origin};
 use super::standing::ServerState;
 use super::{Measurement, Rejected};
@@ -59,8 +61,10 @@ pub struct ListenerConfig {
 
 /// Listens for ever. The sink gets what there is to tell of each broadcaster; `None` once it is gone.
 pub async fn run(config: ListenerConfig, sink: impl FnMut(SocketAddr, Option<ClientEvent>) + Clone + 'static) {
-    let mut listening: BTreeMap<SocketAddr, tokio::task::AbortHandle> = BTreeMap::new();
+    let mut listening: BTreeMap<SocketAddr, AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
+    // What was said of each last.
+    let mut said: BTreeMap<SocketAddr, String> = BTreeMap::new();
     loop {
         let places = places(&config);
         listening.retain(|place, task| {
@@ -73,8 +77,19 @@ pub async fn run(config: ListenerConfig, sink: impl FnMut(SocketAddr, Option<Cli
         for place in places {
             listening.entry(place).or_insert_with(|| tasks.spawn_local(listen(config.clone(), place, sink.clone())));
         }
-        while tasks.try_join_next().is_some() {}
-        tokio::time::sleep(LOOK_AGAIN).await;
+        let look_again = Instant::now() + LOOK_AGAIN;
+        while let Ok(ended) = timeout_at(look_again, tasks.join_next()).await {
+            let Some(ended) = ended else {
+                sleep_until(look_again).await;
+                break;
+            };
+            // One that was told to end has nothing to say.
+            let Ok((place, error)) = ended else { continue };
+            if said.get(&place) != Some(&error) {
+                warn!("broadcasts to {place} are not heard: {error}. Trying again every 30 s.");
+                said.insert(place, error);
+            }
+        }
     }
 }
 
@@ -97,21 +112,33 @@ struct Broadcast {
     at: Timestamp<Raw>,
 }
 
-/// Listens in one place until its socket fails.
+/// Who is heard in one place. However listening there ends, they are gone then.
+struct HeardHere<S: FnMut(SocketAddr, Option<ClientEvent>)> {
+    known: BTreeMap<SocketAddr, Sender<Broadcast>>,
+    sink: S,
+}
+
+impl<S: FnMut(SocketAddr, Option<ClientEvent>)> Drop for HeardHere<S> {
+    fn drop(&mut self) {
+        for from in self.known.keys() {
+            (self.sink)(*from, None);
+        }
+    }
+}
+
+/// Listens in one place until its socket fails; tells where, and why.
 async fn listen(
     config: ListenerConfig,
     place: SocketAddr,
     sink: impl FnMut(SocketAddr, Option<ClientEvent>) + Clone + 'static,
-) {
+) -> (SocketAddr, String) {
     let opened = UdpSocket::listener(place, config.interface.as_deref(), &config.served.ports);
     let socket = match opened.and_then(UdpSocket::watch) {
         Ok(socket) => socket,
-        Err(error) => {
-            warn!("broadcasts to {place} are not heard: {error}. Trying again every 30 s.");
-            return;
-        }
+        Err(error) => return (place, error.to_string()),
     };
-    let mut known: BTreeMap<SocketAddr, Sender<Broadcast>> = BTreeMap::new();
+    let mut heard = HeardHere { known: BTreeMap::new(), sink: sink.clone() };
+    let known = &mut heard.known;
     let mut tasks = JoinSet::new();
     let mut batch = Batch::new(8);
     let mut look_again = tokio::time::interval(LOOK_AGAIN);
@@ -119,10 +146,7 @@ async fn listen(
         let count = tokio::select! {
             arrived = batch.arrivals(&socket) => match arrived {
                 Ok(count) => count,
-                Err(error) => {
-                    warn!("broadcasts to {place} are not heard any more: {error}");
-                    return;
-                }
+                Err(error) => return (place, error.to_string()),
             },
             _ = look_again.tick() => {
                 if place.ip().is_multicast() {

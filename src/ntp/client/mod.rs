@@ -17,11 +17,13 @@
 //! | [`names`] | host names, resolved on a thread of their own |
 //! | [`standing`] | how a server stands, in words |
 //! | [`order`] | what the owner wants of a client while it runs |
+//! | [`event`] | what a shell tells its owner |
 //! | [`shell`], [`socket`] | timers; the socket, with the kernel's stamps |
 
 pub mod association;
 mod checks;
 mod dialogue;
+pub mod event;
 pub mod filters;
 mod handover;
 pub mod listener;
@@ -44,12 +46,13 @@ pub mod symmetric;
 pub mod tally;
 
 pub use association::{Association, Config};
+pub use event::ClientEvent;
 pub use filters::Filters;
 pub use measurement::Measurement;
 pub use order::{Order, Orders};
 pub use rejection::{KissCode, Rejected};
 pub use request::Request;
-pub use shell::{ClientConfig, ClientEvent};
+pub use shell::ClientConfig;
 pub use standing::ServerState;
 pub use symmetric::Symmetric;
 pub use tally::Tally;

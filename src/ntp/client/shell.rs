@@ -2,7 +2,7 @@
 //! network does, and never ends.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -11,15 +11,14 @@ use refclocks::time::{Raw, Span, Timestamp};
 
 use super::association::Config;
 use super::dialogue::Dialogue;
+use super::event::{ClientEvent, Teller};
 use super::filters::Filters;
-use super::measurement::Measurement;
 use super::names::Names;
 use super::order::{Order, Orders};
 use super::random::seed;
 use super::rejection::{KissCode, Rejected};
 use super::socket::{ClientSocket, Origin};
 use super::standing::ServerState;
-use super::tally::Tally;
 use crate::ntp::access::{Access, Flags};
 use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
@@ -84,51 +83,6 @@ impl ClientConfig {
             access: None,
         }
     }
-}
-
-/// What a shell hands to its owner.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ClientEvent {
-    /// The server came, went or changed its mind.
-    State {
-        /// When.
-        at: Timestamp<Raw>,
-        /// How it stands now.
-        state: ServerState,
-    },
-    /// A poll was sent or answered: what `reach` and `poll` are now.
-    Polled {
-        /// When.
-        at: Timestamp<Raw>,
-        /// The server's address.
-        address: SocketAddr,
-        /// The last eight polls, the newest in the lowest bit.
-        reach: u8,
-        /// log2 of the poll interval in use, s.
-        poll: i8,
-        /// What came of all polls of this address so far.
-        tally: Tally,
-    },
-    /// An exchange that can be used.
-    Measurement {
-        /// When it was handed over.
-        at: Timestamp<Raw>,
-        /// The server's address.
-        address: SocketAddr,
-        /// Ours, as it sees it; `None` if the system does not tell.
-        local: Option<IpAddr>,
-        /// What it says.
-        measurement: Measurement,
-    },
-    /// A datagram that cannot.
-    Rejected {
-        /// When.
-        at: Timestamp<Raw>,
-        /// The server's address.
-        address: SocketAddr,
-        /// Why not.
-        reason: Rejected,
-    },
 }
 
 /// Polls a server for ever. Dropping the future closes its socket.
@@ -380,31 +334,6 @@ fn digest<S: FnMut(ClientEvent)>(
         }
     }
     spoken
-}
-
-/// Hands events over; a state only when it changed.
-struct Teller<'a, S> {
-    sink: &'a mut S,
-    last: Option<ServerState>,
-}
-
-impl<S: FnMut(ClientEvent)> Teller<'_, S> {
-    fn state(&mut self, state: ServerState) {
-        if self.last.as_ref() != Some(&state) {
-            self.last = Some(state.clone());
-            (self.sink)(ClientEvent::State { at: clock::raw_now(), state });
-        }
-    }
-
-    fn polled(&mut self, association: &Dialogue) {
-        (self.sink)(ClientEvent::Polled {
-            at: clock::raw_now(),
-            address: association.address(),
-            reach: association.reach(),
-            poll: association.poll(),
-            tally: association.tally(),
-        });
-    }
 }
 
 /// Seconds until a raw instant, none if it has passed.

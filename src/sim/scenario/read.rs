@@ -93,25 +93,10 @@ fn whole(table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Scenario {
 
 fn leap(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Leap> {
     section.only(&["second", "after", "known_by"], out);
-    let (second, span) = section.required("second", "inserted", out)?;
-    let change = match second {
-        "inserted" => 1,
-        "left out" => -1,
-        other => {
-            let title = format!("a leap second cannot be {}", quoted(other));
-            out.push(unknown(other, span, title, &["inserted", "left out"]));
-            return None;
-        }
-    };
-    let by_table = match section.string("known_by", out) {
-        None | Some(("table", _)) => true,
-        Some(("servers", _)) => false,
-        Some((other, span)) => {
-            let title = format!("a leap second is not known by {}", quoted(other));
-            out.push(unknown(other, span, title, &["table", "servers"]));
-            return None;
-        }
-    };
+    section.required("second", "inserted", out)?;
+    let change = section.choice("second", "leap second", &[("inserted", 1), ("left out", -1)], out)?;
+    let by_table = section.choice("known_by", "way to know a leap second", &[("table", true), ("servers", false)], out);
+    let by_table = by_table.unwrap_or(true);
     // Servers announce it a day before, and the month must be the one that it ends.
     Some(Leap { change, after: section.duration("after", 1.0..=20.0 * 86_400.0, out).unwrap_or(1800.0), by_table })
 }
@@ -224,16 +209,8 @@ fn only(section: &Section<'_, '_>, own: &[&str], out: &mut Vec<Diagnostic>) {
 
 fn messages(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> MessageModel {
     only(section, &["delay", "jitter", "inserted_second"], out);
-    let inserted = match section.string("inserted_second", out) {
-        None | Some(("60", _)) => InsertedSecond::Sixty,
-        Some(("59", _)) => InsertedSecond::FiftyNine,
-        Some(("00", _)) => InsertedSecond::Zero,
-        Some((other, span)) => {
-            let title = format!("no receiver writes {} in an inserted second", quoted(other));
-            out.push(unknown(other, span, title, &["60", "59", "00"]));
-            InsertedSecond::default()
-        }
-    };
+    let seconds = [("60", InsertedSecond::Sixty), ("59", InsertedSecond::FiftyNine), ("00", InsertedSecond::Zero)];
+    let inserted = section.choice("inserted_second", "second", &seconds, out).unwrap_or_default();
     MessageModel {
         delay: section.duration("delay", 0.0..=2.0, out).unwrap_or(0.120),
         jitter: section.duration("jitter", 0.0..=1.0, out).unwrap_or(0.020),

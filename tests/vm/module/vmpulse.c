@@ -12,7 +12,8 @@
  *
  * The pulse comes as a PPS device of its own, stamped exactly (no interrupt delay of the emulator is
  * in the stamp, only the jitter that was asked for), or, with line=ttyS1, as an edge on the DCD
- * input of that serial port, where the kernel's own line discipline stamps it.
+ * input of that serial port, where the kernel's own line discipline stamps it; or, with io=0x378, as an
+ * interrupt of the parallel port there, where the kernel's pps_parport does.
  *
  * A machine can lose time without noticing: pause_ms lets true time pass while the guest's counter
  * stands, as when a hypervisor pauses it. suspend_ms does the same by putting the kernel's timekeeping
@@ -23,6 +24,7 @@
  */
 #include <linux/delay.h>
 #include <linux/hrtimer.h>
+#include <linux/io.h>
 #include <linux/module.h>
 #include <linux/pps_kernel.h>
 #include <linux/serial_core.h>
@@ -46,6 +48,10 @@ MODULE_PARM_DESC(utc_s, "true UTC when the module is loaded, s since 1970");
 static char *line;
 module_param(line, charp, 0444);
 MODULE_PARM_DESC(line, "pulse on DCD of this serial port, which must be open, instead of a device");
+
+static ushort io;
+module_param(io, ushort, 0444);
+MODULE_PARM_DESC(io, "pulse by the parallel port at this address, whose driver is loaded, instead of a device");
 
 static long leap_at;
 module_param(leap_at, long, 0444);
@@ -166,6 +172,16 @@ static void raise_line(bool up)
 	line_is_up = up;
 }
 
+/*
+ * What stands for the line at the receiver's end of a parallel port: QEMU raises its interrupt when the
+ * strobe falls while interrupts are on.
+ */
+static void strobe(void)
+{
+	outb(0x1d, io + 2);
+	outb(0x1c, io + 2);
+}
+
 static void stamp_pulse(void)
 {
 	struct system_time_snapshot now;
@@ -190,7 +206,7 @@ static void plan_pulse(void)
 /* The timer runs on the steered clock, so a long wait ends early or late: come back until it is time. */
 static enum hrtimer_restart wake(struct hrtimer *t)
 {
-	s64 aim = (s64)next_raw + (port ? (line_is_up ? WIDTH_NS : -BEFORE_NS) : AFTER_NS);
+	s64 aim = (s64)next_raw + (port ? (line_is_up ? WIDTH_NS : -BEFORE_NS) : io ? -BEFORE_NS : AFTER_NS);
 	s64 left = aim - (s64)ktime_get_raw_ns();
 
 	if (left <= 0) {
@@ -204,12 +220,18 @@ static enum hrtimer_restart wake(struct hrtimer *t)
 				plan_pulse();
 			else
 				raise_line(true);
+		} else if (io) {
+			while ((s64)(next_raw - ktime_get_raw_ns()) > 0)
+				cpu_relax();
+			if (!silent)
+				strobe();
+			plan_pulse();
 		} else {
 			if (!silent)
 				stamp_pulse();
 			plan_pulse();
 		}
-		aim = (s64)next_raw + (port ? (line_is_up ? WIDTH_NS : -BEFORE_NS) : AFTER_NS);
+		aim = (s64)next_raw + (port ? (line_is_up ? WIDTH_NS : -BEFORE_NS) : io ? -BEFORE_NS : AFTER_NS);
 		left = aim - (s64)ktime_get_raw_ns();
 	}
 	/* All but the last part of a wait, since the two clocks may differ by 2e-2 over a leap second. */
@@ -368,7 +390,7 @@ static int __init vmpulse_init(void)
 		/* The port stays when the tty is closed and opened again. */
 		port = ((struct uart_state *)tty->driver_data)->uart_port;
 		tty_kref_put(tty);
-	} else {
+	} else if (!io) {
 		device = pps_register_source(&source, PPS_CAPTUREASSERT | PPS_OFFSETASSERT);
 		if (IS_ERR(device))
 			return PTR_ERR(device);
