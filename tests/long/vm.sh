@@ -74,6 +74,25 @@ back() {
     done
 }
 
+# floods: the clock under a flood beside itself at rest, with the same noise.
+floods() {
+    echo "| seed | at rest: rms 60 to 360 s, ns | under floods: rms, ns | greatest, ns | rms, ratio |"
+    echo "|---|---|---|---|---|"
+    local rest=() flood=()
+    for seed in "${seeds[@]}"; do
+        local file
+        file=$(log flood "$seed" refclockd)
+        rest+=("$(field "$(log start "$seed" refclockd)" 1 rms_after_60s_ns)") flood+=("$(field "$file" 1 rms_after_60s_ns)")
+        echo "$seed ${rest[-1]} ${flood[-1]} $(field "$file" 1 max_after_60s_ns)" |
+            awk '{ printf "| %s | %s | %s | %s | %.2f |\n", $1, $2, $3, $4, $3 / $2 }'
+        judge flood "$seed"
+    done
+    local ratio
+    ratio=$(awk "BEGIN { printf \"%.3f\", $(printf '%s\n' "${flood[@]}" | mean) / $(printf '%s\n' "${rest[@]}" | mean) }")
+    echo "| mean | | | | $ratio |"
+    bar "rms under floods, ratio to rest" "$ratio" 1.1
+}
+
 "$vm_tests/fetch.sh"
 "$vm_tests/build.sh"
 {
@@ -81,6 +100,7 @@ back() {
         for scenario in start dcd parport no-pulse; do
             for daemon in refclockd chronyd; do echo "$daemon $scenario $seed"; done
         done
+        echo "refclockd flood $seed"
     done
     for scenario in "${once[@]}"; do echo "refclockd $scenario 1"; done
 } | LIMIT=${LIMIT:-3600} xargs -P "${JOBS:-1}" -L 1 sh -c \
@@ -100,6 +120,8 @@ printf '\n### The pulse on a parallel port, by pps_parport\n\n'
 beside parport
 printf '\n### Ten minutes without pulses, after an hour of lock\n\n'
 back
+printf '\n### Floods on the NTP port\n\n'
+floods
 printf '\n### The rest\n\n| scenario | passed | what it shows |\n|---|---|---|\n'
 for scenario in "${once[@]}"; do
     what=$(sed '/^#/!Q; s/^# //' "$vm_tests/scenarios/$scenario" | tr '\n' ' ')

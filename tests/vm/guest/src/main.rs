@@ -4,6 +4,7 @@
 //! machine can steer.
 
 mod client;
+mod flood;
 mod judge;
 mod kernel;
 mod receiver;
@@ -41,6 +42,8 @@ enum Command {
         /// For so long.
         seconds: f64,
     },
+    /// Floods the NTP server, and reads no reply.
+    Flood(flood::Args),
     /// Holds one thread still, and not the others of its process.
     Freeze {
         /// Its number.
@@ -57,6 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Command::Step { milliseconds } => rival::step(milliseconds),
         Command::Slew { ppm } => rival::slew(ppm),
         Command::Hammer { seconds } => client::hammer(seconds),
+        Command::Flood(args) => flood::run(&args),
         Command::Freeze { thread, seconds } => rival::freeze(thread, seconds),
     }
 }
