@@ -21,7 +21,8 @@ pub fn ntp_clients(data: &[u8]) {
     let mut bytes = Tail(data);
     let burst = bytes.byte();
     let interval = f64::from(i32::from(bytes.byte() % 8) - 4).exp2();
-    let limits = Limits { interval, burst, minimum: 0.0, leak: None, kiss: Kiss::OneIn(bytes.byte()), ..Limits::CHRONY };
+    let limits =
+        Limits { interval, burst, minimum: 0.0, leak: None, kiss: Kiss::OneIn(bytes.byte()), ..Limits::CHRONY };
     // With nobody else in it, a limiter's table forgets no friend.
     let mut limiter = Limiter::seeded(limits, 64, BuildHasherDefault::<DefaultHasher>::default(), 1);
     let mut strangers = Limiter::seeded(limits, 64, BuildHasherDefault::<DefaultHasher>::default(), 1);
