@@ -19,6 +19,9 @@ const ROOM: f64 = 900.0;
 /// be short by up to these shares.
 const ROOM_DOUBT: f64 = 0.6;
 const WAYS_DOUBT: f64 = 0.35;
+/// The same, by the share of late pulses that are hardly later than their noise is wide: which they are
+/// cannot be told, so that part of their lateness stays.
+const LATE_DOUBT: f64 = 5.0;
 
 impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
@@ -87,7 +90,16 @@ impl Engine {
         // A server's answers bound the error by themselves, as far as its ways are alike.
         let ways = self.feeding.iter().filter_map(|i| self.estimator.tilted_share(*i)).reduce(f64::max);
         let averaged = (e.time_constant() / ROOM).powi(2);
-        let doubt = 1.0 + ways.map_or(ROOM_DOUBT * averaged / (averaged + 1.0), |tilted| WAYS_DOUBT * tilted * tilted);
+        let hardly_late = |i: &SourceId| {
+            let ((share, mean), jitter) = self.estimator.lateness(*i).zip(self.estimator.jitter(*i))?;
+            Some(share * jitter / mean)
+        };
+        let hardly_late = self.feeding.iter().filter_map(hardly_late).fold(0.0, f64::max);
+        let doubt = 1.0
+            + match ways {
+                Some(tilted) => WAYS_DOUBT * tilted * tilted,
+                None => ROOM_DOUBT * averaged / (averaged + 1.0) + LATE_DOUBT * hardly_late,
+            };
         ErrorBound {
             raw: at,
             fixed: self.fixed - self.path,
