@@ -1,4 +1,4 @@
-//! The shell around a [`Dialogue`]: name, socket, stamps and timers. It comes back whenever the
+//! The shell around a dialogue: name, socket, stamps and timers. It comes back whenever the
 //! network does, and never ends.
 
 use std::io;
