@@ -19,9 +19,9 @@ const ROOM: f64 = 900.0;
 /// be short by up to these shares.
 const ROOM_DOUBT: f64 = 0.6;
 const WAYS_DOUBT: f64 = 0.35;
-/// The same, by the share of late pulses that are hardly later than their noise is wide: which they are
-/// cannot be told, so that part of their lateness stays.
-const LATE_DOUBT: f64 = 5.0;
+/// The same, where late pulses are hardly later than their noise is wide: which they are cannot be told, so
+/// that part of their lateness stays. By their share, and the square of noise over lateness.
+const LATE_DOUBT: f64 = 14.0;
 
 impl Engine {
     /// Steers the clock and labels the state: the end of every wake-up that changed anything.
@@ -92,7 +92,7 @@ impl Engine {
         let averaged = (e.time_constant() / ROOM).powi(2);
         let hardly_late = |i: &SourceId| {
             let ((share, mean), jitter) = self.estimator.lateness(*i).zip(self.estimator.jitter(*i))?;
-            Some(share * jitter / mean)
+            Some(share * (jitter / mean).powi(2))
         };
         let hardly_late = self.feeding.iter().filter_map(hardly_late).fold(0.0, f64::max);
         let doubt = 1.0
