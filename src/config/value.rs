@@ -209,10 +209,12 @@ impl<'a, 'i> Section<'a, 'i> {
 
 /// A word that is not known, with the one that was perhaps meant.
 pub(crate) fn unknown(word: &str, span: Range<usize>, title: String, known: &[&str]) -> Diagnostic {
-    match nearest(word, known) {
-        Some(near) => Diagnostic::error(span, title, format!("Did you mean `{near}`?")).labelled("not known"),
-        None => Diagnostic::error(span, title, format!("Known here: {}.", known.join(", "))).labelled("not known"),
-    }
+    // What is known may be names that the file gives.
+    let help = match nearest(word, known) {
+        Some(near) => format!("Did you mean {}?", quoted(near)),
+        None => format!("Known here: {}.", known.join(", ").escape_debug()),
+    };
+    Diagnostic::error(span, title, help).labelled("not known")
 }
 
 /// A value of the wrong type.
@@ -358,6 +360,15 @@ mod tests {
         for text in ["", "ms", "1 day", "1 m", "inf", "nan", "1 2 s", "1e999"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn names_that_a_file_gives_are_shown_without_what_moves_a_cursor() {
+        let help = |word| unknown(word, 0..1, String::new(), &["G\tS"]).help;
+        assert_eq!(
+            (help("GPS"), help("nothing like it")),
+            ("Did you mean `G\\tS`?".into(), "Known here: G\\tS.".into())
+        );
     }
 
     #[test]

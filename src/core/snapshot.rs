@@ -213,9 +213,9 @@ impl ErrorBound {
     }
 
     /// What the error probably is at a raw instant, s: one standard deviation, with what the model leaves
-    /// out. The kernel's `esterror`.
+    /// out and half of what it may be short by. The kernel's `esterror`.
     pub fn probable(&self, raw: Timestamp<Raw>) -> f64 {
-        self.residual + LEFT_OUT * self.sigma(raw)
+        self.residual + LEFT_OUT * self.doubting(self.doubt.sqrt(), raw)
     }
 
     /// Seconds from a raw instant on until it reaches `limit`, s, to a hundredth of them; `None` if it is
