@@ -2,8 +2,10 @@
 //! are numbered by them, and the delay that is learned is the one that was measured.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
+#[path = "../refclocks/tests/outside/mod.rs"]
+mod outside;
 
+use outside::folder;
 use refclockd::clock::{DisciplinedClock, SoftwareClock};
 use refclockd::core::engine::EngineConfig;
 use refclockd::core::leap::UtcMap;
@@ -22,20 +24,9 @@ use refclocks::{Edge, Health, LocalStamp, Pulse, Report};
 /// The minute they are of: 2026-03-27T03:20.
 const MINUTE: Timestamp<Utc> = Timestamp::from_parts(1_774_581_600, 0);
 
-fn captures() -> Option<PathBuf> {
-    match std::env::var_os("REFCLOCKD_CAPTURES") {
-        Some(folder) => Some(folder.into()),
-        None if std::env::var_os("REFCLOCKD_CI").is_some() => panic!("REFCLOCKD_CAPTURES is not set, and CI needs it"),
-        None => {
-            println!("skipped: REFCLOCKD_CAPTURES is not set");
-            None
-        }
-    }
-}
-
 /// Each second of the minute, and how late the first byte of its message came, s.
 fn arrivals() -> Option<Vec<(i64, f64)>> {
-    let text = std::fs::read_to_string(captures()?.join("lea-m8t_rmc_arrival.csv")).unwrap();
+    let text = std::fs::read_to_string(folder("REFCLOCKD_CAPTURES")?.join("lea-m8t_rmc_arrival.csv")).unwrap();
     let row = |line: &str| {
         let mut fields = line.split(',');
         (fields.next().unwrap().parse().unwrap(), fields.next().unwrap().parse().unwrap())

@@ -9,6 +9,7 @@ use refclocks::LeapIndicator;
 use refclocks::time::{Raw, Span, Timestamp};
 
 use crate::bytes::Tail;
+use crate::ntp_client::assert_counted_once;
 
 /// Datagrams of a broadcaster, 48 octets and two of options each; some are answers to our volley.
 pub fn ntp_broadcast(data: &[u8]) {
@@ -70,8 +71,5 @@ pub fn ntp_broadcast(data: &[u8]) {
         }
         assert!((0..=17).contains(&overheard.interval()));
     }
-    let tally = overheard.tally();
-    let sum = tally.good + tally.malformed + tally.bogus + tally.duplicate + tally.kissed;
-    let sum = sum + tally.not_signed + tally.filtered;
-    assert_eq!(sum + tally.unsynchronised + tally.impossible, tally.received, "each datagram is counted once");
+    assert_counted_once(overheard.tally());
 }

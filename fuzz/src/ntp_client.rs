@@ -1,6 +1,6 @@
 //! Replies to our own requests.
 
-use refclockd::ntp::client::{Association, Config, Filters, Rejected};
+use refclockd::ntp::client::{Association, Config, Filters, Rejected, Tally};
 use refclockd::ntp::packet::{HEADER_LEN, Mode, Packet};
 use refclocks::LeapIndicator;
 use refclocks::time::{Raw, Span, Timestamp};
@@ -76,7 +76,11 @@ pub fn ntp_reply(data: &[u8]) {
         let longest = Span::from_whole_seconds(1 << 18);
         assert!(association.poll_timeout().is_none_or(|due| due - now < longest), "{:?}", association.poll_timeout());
     }
-    let tally = association.tally();
+    assert_counted_once(association.tally());
+}
+
+/// Whatever came of a datagram, it is counted once.
+pub(crate) fn assert_counted_once(tally: Tally) {
     let sum = tally.good + tally.malformed + tally.bogus + tally.duplicate + tally.kissed;
     let sum = sum + tally.not_signed + tally.filtered;
     assert_eq!(sum + tally.unsynchronised + tally.impossible, tally.received, "each datagram is counted once");

@@ -10,6 +10,7 @@ use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
 use refclocks::{LeapIndicator, ReferenceId};
 
 use crate::bytes::Tail;
+use crate::ntp_client::assert_counted_once;
 
 /// Our own clock, which reads 2026 and something.
 fn ours(now: Timestamp<Raw>) -> Ours {
@@ -84,8 +85,5 @@ pub fn ntp_peer(data: &[u8]) {
         let longest = Span::from_whole_seconds(1 << 18);
         assert!(association.poll_timeout().is_none_or(|due| due - now < longest), "{:?}", association.poll_timeout());
     }
-    let tally = association.tally();
-    let sum = tally.good + tally.malformed + tally.bogus + tally.duplicate + tally.kissed;
-    let sum = sum + tally.not_signed + tally.filtered;
-    assert_eq!(sum + tally.unsynchronised + tally.impossible, tally.received, "each datagram is counted once");
+    assert_counted_once(association.tally());
 }

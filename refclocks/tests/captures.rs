@@ -1,26 +1,16 @@
 //! Real receivers' captures: every time the wire carries is read as it stands there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+mod outside;
 
+use std::collections::BTreeMap;
+
+use outside::folder;
 use refclocks::Report;
 use refclocks::calendar::{CivilTime, parse_iso8601};
 use refclocks::nmea::{DateFold, Parsed};
 use refclocks::receiver::{Capture, Config, Driver, Outcome, utc_in_words};
 use refclocks::time::{Span, Timestamp, Utc};
-
-/// The folder of captures. Without it the test is skipped, aloud; in CI it must be there.
-fn folder() -> Option<PathBuf> {
-    match std::env::var_os("REFCLOCKD_CAPTURES") {
-        Some(folder) => Some(folder.into()),
-        None if std::env::var_os("REFCLOCKD_CI").is_some() => panic!("REFCLOCKD_CAPTURES is not set, and CI needs it"),
-        None => {
-            println!("skipped: REFCLOCKD_CAPTURES is not set");
-            None
-        }
-    }
-}
 
 /// The sentence at an offset of a file, up to the line's end.
 fn sentence_at(bytes: &[u8], offset: usize) -> &[u8] {
@@ -31,7 +21,7 @@ fn sentence_at(bytes: &[u8], offset: usize) -> &[u8] {
 
 #[test]
 fn every_dated_sentence_is_read_as_the_wire_has_it() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("REFCLOCKD_CAPTURES") else { return };
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let (mut compared, mut refused) = (0, 0);
     for list in ["expected.csv", "expected_synthetic.csv"] {
@@ -98,7 +88,7 @@ struct Row {
 /// With UPDATE_DOCS set, the table is written to docs/receivers.md; without, it must stand there.
 #[test]
 fn every_message_gives_its_instant_or_none() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("REFCLOCKD_CAPTURES") else { return };
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     let mut captures: BTreeMap<String, Capture> = BTreeMap::new();
     let config = |not_before| Config { baud: Some(9600), not_before, ..Config::default() };
@@ -162,7 +152,7 @@ fn every_message_gives_its_instant_or_none() {
 
 #[test]
 fn no_capture_stops_the_driver_and_its_samples_are_on_the_wire() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("REFCLOCKD_CAPTURES") else { return };
     let mut expected: BTreeMap<String, Vec<Timestamp<Utc>>> = BTreeMap::new();
     for list in ["expected.csv", "expected_synthetic.csv"] {
         for row in std::fs::read_to_string(folder.join(list)).unwrap().lines().skip(1) {

@@ -1,24 +1,12 @@
 //! Recordings of the real gpsd, wrong pulses of a loaded host among them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
+mod outside;
 
+use outside::folder;
 use refclocks::gpsd::{Config, Session, Stream};
 use refclocks::time::{Span, Timestamp};
 use refclocks::{LocalStamp, Report};
-
-fn folder() -> Option<PathBuf> {
-    match std::env::var_os("REFCLOCKD_GPSD_RECORDINGS") {
-        Some(folder) => Some(folder.into()),
-        None if std::env::var_os("REFCLOCKD_CI").is_some() => {
-            panic!("REFCLOCKD_GPSD_RECORDINGS is not set, and CI needs it")
-        }
-        None => {
-            println!("skipped: REFCLOCKD_GPSD_RECORDINGS is not set");
-            None
-        }
-    }
-}
 
 /// Offsets (system - receiver, ms) of messages and pulses that a recording gives.
 fn replay(text: &str) -> (Vec<f64>, Vec<f64>, u64) {
@@ -46,7 +34,7 @@ fn replay(text: &str) -> (Vec<f64>, Vec<f64>, u64) {
 
 #[test]
 fn recordings_give_messages_and_only_true_pulses() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("REFCLOCKD_GPSD_RECORDINGS") else { return };
     let mut with_pulses = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,8 +1,9 @@
 //! Our parsers and layouts against those of other crates, where those are right.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
+mod outside;
 
+use outside::folder;
 use proptest::prelude::*;
 use refclocks::Fix;
 use refclocks::calendar::{CivilTime, days_in_month};
@@ -103,17 +104,6 @@ fn the_oracle_knows_no_leap_second() {
             _ => false,
         };
         assert!(!second60, "{body}: it does now; test against it here as well");
-    }
-}
-
-fn folder(variable: &str) -> Option<PathBuf> {
-    match std::env::var_os(variable) {
-        Some(folder) => Some(folder.into()),
-        None if std::env::var_os("REFCLOCKD_CI").is_some() => panic!("{variable} is not set, and CI needs it"),
-        None => {
-            println!("skipped: {variable} is not set");
-            None
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
 
 use super::checks::{is_signed, is_vouched_for, kiss_of};
 use super::filters::{Filters, Judge};
-use super::measurement::{Measurement, departure_is_credible, measure};
+use super::measurement::{Measurement, departure, measure};
 use super::poll::Poll;
 use super::random::{Random, Seed};
 use super::rejection::{KissCode, Rejected};
@@ -224,15 +224,7 @@ impl Association {
         // From here on it is the server that speaks. One request has one reply.
         self.outstanding = None;
         self.last_transmit = reply.transmit;
-        let transmitted = match asked.departed {
-            None => asked.transmitted,
-            Some(departed) if departure_is_credible(departed, asked.transmitted, received) => departed,
-            Some(_) => {
-                self.tally.astray += 1;
-                asked.transmitted
-            }
-        };
-
+        let transmitted = departure(asked.departed, asked.transmitted, received, &mut self.tally);
         kiss_of(&reply).map_or(Ok(()), |kiss| self.heed(kiss, &reply, now))?;
         is_vouched_for(&reply)?;
         let told_of = asked.interleaved.map(|(_, exchange)| exchange).filter(|_| asked.cookie != reply.origin);

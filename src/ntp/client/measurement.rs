@@ -4,6 +4,7 @@ use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
 
 use super::rejection::Rejected;
+use super::tally::Tally;
 use crate::ntp::packet::Header;
 
 /// Server timestamps carry no era. They are taken for instants within 136 years after this one,
@@ -57,16 +58,23 @@ impl Measurement {
 /// How well a stamp of the kernel's clock is placed among readings of the raw one, s.
 const STAMP_READING: f64 = 5e-6;
 
-/// A stamp that the kernel took of something else, or before a step of its clock, is told by its place: a request
-/// leaves after we hand it over and before its reply comes. The stamp comes by another clock, whose rate may differ
-/// by 1000 ppm.
-pub(super) fn departure_is_credible(
-    departed: Timestamp<Raw>,
+/// When a request left (T1): as the kernel stamped it, if it did and that can be right, or else as we handed it
+/// over. A stamp that the kernel took of something else, or before a step of its clock, is told by its place: a
+/// request leaves after we hand it over and before its reply comes. The stamp comes by another clock, whose rate may
+/// differ by 1000 ppm.
+pub(super) fn departure(
+    departed: Option<Timestamp<Raw>>,
     handed_over: Timestamp<Raw>,
     received: Timestamp<Raw>,
-) -> bool {
+    tally: &mut Tally,
+) -> Timestamp<Raw> {
+    let Some(departed) = departed else { return handed_over };
     let tolerated = Span::from_seconds(STAMP_READING + (received - handed_over).seconds().max(0.0) * 1e-3);
-    departed >= handed_over - tolerated && departed < received
+    if departed >= handed_over - tolerated && departed < received {
+        return departed;
+    }
+    tally.astray += 1;
+    handed_over
 }
 
 /// The rate by which our raw counter is compared with a server's clock over the time that the server had our packet.

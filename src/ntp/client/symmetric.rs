@@ -18,7 +18,7 @@ use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
 use super::association::Config;
 use super::checks::{is_signed, is_vouched_for, kiss_of};
 use super::filters::Judge;
-use super::measurement::{Measurement, departure_is_credible, measure_slowly};
+use super::measurement::{Measurement, departure, measure_slowly};
 use super::ours::Ours;
 use super::poll::Poll;
 use super::random::Random;
@@ -221,14 +221,7 @@ impl Symmetric {
         if std::mem::replace(&mut sent.measured, true) {
             return Err(Rejected::Measured);
         }
-        let left = match sent.departed {
-            None => sent.handed_over,
-            Some(departed) if departure_is_credible(departed, sent.handed_over, received) => departed,
-            Some(_) => {
-                self.tally.astray += 1;
-                sent.handed_over
-            }
-        };
+        let left = departure(sent.departed, sent.handed_over, received, &mut self.tally);
         let measurement = measure_slowly(&theirs, left, received, ours.rate)?;
         self.judge.admit(&measurement)?;
         if self.reach == 0 {
