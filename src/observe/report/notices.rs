@@ -10,7 +10,7 @@ use super::status::{Notice, Severity};
 use super::why::sentence;
 use crate::core::event::Days;
 use crate::core::snapshot::Snapshot;
-use crate::core::state::{Bound, Magnitude, Verdict};
+use crate::core::state::{Magnitude, Verdict, direction};
 use crate::observe::plain::plain;
 
 /// What deserves attention whatever the state is, the worst first.
@@ -22,8 +22,9 @@ pub(super) fn notices(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Vec<Notice> {
     }
     if let Some(left) = snapshot.leap_left {
         let text = format!(
-            "The system clock is {} of UTC after the leap second and slewed back; NTP clients are given UTC.",
-            if left > 0.0 { format!("{} ahead", Bound(left)) } else { format!("{} short", Bound(-left)) },
+            "After the leap second the system clock is {} {} and slewed back to UTC; NTP clients are given UTC.",
+            Magnitude(left.abs()),
+            direction(left),
         );
         notices.push(Notice { code: "leap_slew".into(), severity: Severity::Notice, source: None, text, action: None });
     }

@@ -121,6 +121,17 @@ fn counting_goes_on_after_the_snapshot() {
 }
 
 #[test]
+fn a_system_clock_that_is_slewed_over_a_leap_second_is_told_of() {
+    let told = |left| {
+        let report = StatusReport::new(&Snapshot { leap_left: Some(left), ..locked() }, NOW);
+        report.notices.into_iter().find(|n| n.code == "leap_slew").unwrap().text
+    };
+    let rest = "and slewed back to UTC; NTP clients are given UTC.";
+    assert_eq!(told(0.5), format!("After the leap second the system clock is 500 ms ahead {rest}"));
+    assert_eq!(told(-0.02), format!("After the leap second the system clock is 20.0 ms behind {rest}"));
+}
+
+#[test]
 fn a_leap_second_is_told_and_written_as_second_60() {
     let base = locked();
     let midnight = Timestamp::from_parts(1_767_312_000 + 86_400, 0);
