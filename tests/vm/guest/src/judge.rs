@@ -81,8 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
         // Read anew each second: the line may have bent.
         let truth = Truth::read()?;
         truth.sleep_until(first + second, SECOND - BEFORE);
-        let error = clock_error()?;
-        let status = args.socket.as_ref().and_then(|socket| ask(socket).ok());
+        let (error, status) = look_at_both(args.socket.as_ref())?;
         let field = |path: &str| status.as_ref().and_then(|status| status.pointer(path)).cloned();
         let minus_system = field("/clock/minus_system_ns").and_then(|v| v.as_i64()).unwrap_or(0);
         let look = Look {
@@ -103,6 +102,28 @@ pub fn run(args: &Args) -> Result<()> {
     }
     println!("JUDGED {}", verdict(&looks));
     Ok(())
+}
+
+/// CLOCK_REALTIME's error, ns, as it was when the daemon gave its status. While a leap second is slewed
+/// the error moves by 2 us in each ms, and the scheduler may come between the two readings: so the clock
+/// is read before and after, and the tightest of some tries is taken.
+fn look_at_both(socket: Option<&PathBuf>) -> Result<(i64, Option<Value>)> {
+    let Some(socket) = socket else { return Ok((clock_error()?, None)) };
+    let mut best: Option<(i64, i64, Option<Value>)> = None;
+    for _ in 0..5 {
+        let before = clock_error()?;
+        let status = ask(socket).ok();
+        let after = clock_error()?;
+        let spread = (after - before).abs();
+        if best.as_ref().is_none_or(|(least, ..)| spread < *least) {
+            best = Some((spread, before + (after - before) / 2, status));
+        }
+        if spread < 1_000 {
+            break;
+        }
+    }
+    let (_, error, status) = best.expect("at least one try");
+    Ok((error, status))
 }
 
 fn ask(socket: &PathBuf) -> Result<Value> {
