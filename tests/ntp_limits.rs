@@ -11,18 +11,24 @@ use std::time::{Duration, Instant};
 use ntp_common::{handle, made_up_snapshot};
 use refclockd::ntp::access::policy::{Known, Policy};
 use refclockd::ntp::access::{Access, Flags};
+use refclockd::ntp::client::names::Names;
+use refclockd::ntp::client::{ClientConfig, Orders, shell};
 use refclockd::ntp::limit::Limits;
-use refclockd::ntp::packet::{Header, Packet};
+use refclockd::ntp::packet::{Header, Mode, Packet};
 use refclockd::ntp::served::Served;
 use refclockd::ntp::worker::{self, Workers};
 use refclocks::time::NtpTimestamp;
 
-fn serve_limited(limits: Limits, workers: usize) -> Workers {
+fn limited(limits: Limits) -> Served {
     let policy = Policy::lists(Vec::new(), Vec::new(), Flags::LIMITED | Flags::KOD);
     let access: Access = policy.access(&Known::default());
     let served = Served::new(handle(made_up_snapshot()), access);
     served.limits.store(Some(Arc::new(limits)));
-    worker::bind("127.0.0.1:0".parse().unwrap(), workers).unwrap().spawn(&served).unwrap()
+    served
+}
+
+fn serve_limited(limits: Limits, workers: usize) -> Workers {
+    worker::bind("127.0.0.1:0".parse().unwrap(), workers).unwrap().spawn(&limited(limits)).unwrap()
 }
 
 /// A client at an address of its own.
@@ -65,6 +71,50 @@ fn whoever_asks_too_often_is_told_and_then_ignored_and_it_is_counted() {
     workers.stop();
     let totals = counters.totals();
     assert_eq!((totals.answered, totals.kissed, totals.dropped.limited), (4, 2, 2), "{totals:?}");
+}
+
+/// What a peer asks from its own port comes to a socket of its own, and is limited and counted all the same.
+#[test]
+fn a_peer_that_asks_like_a_client_is_limited_and_counted_too() {
+    let served = limited(Limits { minimum: 0.0, interval: 1000.0, burst: 3, leak: None, ..Limits::NTPD });
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = peer.local_addr().unwrap().port();
+    peer.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+    let asking = std::thread::spawn(move || {
+        let mut octets = [0; 128];
+        let (_, ours) = peer.recv_from(&mut octets).unwrap();
+        peer.connect(ours).unwrap();
+        for _ in 0..6 {
+            peer.send(&request()).unwrap();
+        }
+        // Besides, it is sent packets as a peer.
+        let mut modes = Vec::new();
+        while let Ok(len) = peer.recv(&mut octets)
+            && modes.len() < 5
+        {
+            modes.push(Header::parse(&Packet::new_checked(&octets[..len]).unwrap()).mode);
+        }
+        modes
+    });
+    let config =
+        ClientConfig { port, peer: Some(served.clone()), maxpoll: 0, minpoll: 0, ..ClientConfig::new("127.0.0.1") };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let modes = runtime.block_on(async {
+        let finished = async {
+            while !asking.is_finished() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = shell::run(config, Names::here(), Orders::none(), |_| {}) => {}
+            () = finished => {}
+        }
+        asking.join().unwrap()
+    });
+    assert_eq!(modes.iter().filter(|mode| **mode == Mode::Server).count(), 3, "{modes:?}");
+    let totals = served.board.totals().unwrap();
+    assert_eq!((totals.received, totals.answered, totals.dropped.limited), (6, 3, 3), "{totals:?}");
+    assert_eq!(served.board.monitors.clients()[0].limited, 3);
 }
 
 /// 200 clients ask as fast as 50 000 a second; twenty that keep to the rules lose no reply.

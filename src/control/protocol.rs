@@ -134,7 +134,8 @@ pub fn answer(request: &Request, look: &impl Look) -> String {
     let snapshot: &Snapshot = &snapshot;
     match request {
         Request::Status => {
-            to_line(&StatusReport::new(snapshot, now).with_requests(look.served()).with_feeds(&look.fed(), now))
+            let status = StatusReport::new(snapshot, now).with_requests(look.served()).with_feeds(&look.fed(), now);
+            to_line(&status.with_outages(&look.outages()))
         }
         Request::Sources => to_line(&SourcesReport::new(snapshot, now.raw)),
         Request::Satellites => to_line(&SatellitesReport::new(snapshot, now.raw)),

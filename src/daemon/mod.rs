@@ -14,6 +14,7 @@ pub mod start;
 pub mod supervisor;
 pub mod thermometer;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::ntp::monitor::Client;
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
 use crate::observe::fed::{Fed, FedBoard};
+use crate::observe::outages::{Outage, OutageBoard};
 use crate::observe::{Look, Moment};
 use files::Files;
 use installation::{Installation, ReadAgain};
@@ -60,6 +62,8 @@ pub enum Input {
     Resolved(PoolId, Result<Vec<SocketAddr>, ResolveError>),
     /// What was heard of a broadcaster, by the listener's number; `None`: it is gone.
     Overheard(ListenerId, SocketAddr, Option<ClientEvent>),
+    /// Interfaces or their addresses have come or gone.
+    Networks,
     /// From the operator.
     Command(Commission),
     /// The configuration was read again, as commissioned.
@@ -82,6 +86,8 @@ pub struct Daemon {
     asleep: Span,
     /// What came on the NTP port.
     board: Board,
+    /// Where nobody is answered.
+    outages: OutageBoard,
     /// Who is told what we know.
     fed: FedBoard,
     /// What the configuration has put in place, where there is one.
@@ -114,6 +120,7 @@ impl Daemon {
             save_at: None,
             asleep: asleep(),
             board: Board::default(),
+            outages: OutageBoard::default(),
             fed: FedBoard::default(),
             installation: None,
         }
@@ -124,9 +131,10 @@ impl Daemon {
         self.drift = Some((path, files));
     }
 
-    /// Tells readers what came on the NTP port, too.
-    pub fn tell_of(&mut self, board: Board) {
+    /// Tells readers what came on the NTP port, too, and where there is none.
+    pub fn tell_of(&mut self, board: Board, outages: OutageBoard) {
         self.board = board;
+        self.outages = outages;
     }
 
     /// Takes charge of what the configuration puts in place. `install` makes it around the clock.
@@ -146,6 +154,7 @@ impl Daemon {
             published: Arc::clone(&self.published),
             raw_map: Arc::clone(&self.raw_map),
             board: self.board.clone(),
+            outages: self.outages.clone(),
             fed: self.fed.clone(),
         }
     }
@@ -198,6 +207,11 @@ impl Daemon {
                 let heard = roster.and_then(|r| r.handle_overheard(listener, from, event, &mut self.clock));
                 if let Some((source, event)) = heard {
                     self.handle_server(source, event, &now);
+                }
+            }
+            Input::Networks => {
+                if let Some(Installation { serving, .. }) = &mut self.installation {
+                    serving.handle_networks();
                 }
             }
             Input::Command(commission) => self.carry_out(commission, &now),
@@ -375,12 +389,17 @@ pub struct Reader {
     published: Arc<ArcSwap<Snapshot>>,
     raw_map: Arc<ArcSwap<RawMap>>,
     board: Board,
+    outages: OutageBoard,
     fed: FedBoard,
 }
 
 impl Look for Reader {
     fn served(&self) -> Option<Totals> {
         self.board.totals()
+    }
+
+    fn outages(&self) -> BTreeMap<String, Outage> {
+        self.outages.read()
     }
 
     fn fed(&self) -> Vec<Fed> {

@@ -6,10 +6,11 @@
 //! | [`server`] | the pure answer to one request |
 //! | [`access`] | who gets one |
 //! | [`interleave`], `leaving` | when replies really left |
-//! | [`limit`] | and how often |
+//! | [`limit`], `gate` | and how often |
 //! | [`keys`] | symmetric keys: who said it |
 //! | [`broadcast`] | our time, told to whole networks |
 //! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
+//! | [`peer_door`] | requests that come to the socket of a peer |
 //! | [`counters`], [`monitor`] | what came, and from whom |
 //! | [`passing`] | what is not the workers' business |
 //! | [`smear`] | leap seconds, spread |
@@ -24,6 +25,7 @@ pub mod broadcast;
 pub mod client;
 pub mod counters;
 pub mod extension;
+mod gate;
 pub mod interleave;
 pub mod keys;
 mod leaving;
@@ -31,6 +33,7 @@ pub mod limit;
 pub mod monitor;
 pub mod packet;
 pub mod passing;
+pub mod peer_door;
 pub mod reference_id;
 mod responder;
 pub mod served;

@@ -10,9 +10,10 @@ use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 
 use super::access::{Access, Flags};
 use super::counters::Counters;
+use super::gate::Gate;
 use super::interleave::wants;
 use super::leaving::{Arrived, Leaving};
-use super::limit::{Admit, Limiter, USUAL_CLIENTS};
+use super::limit::USUAL_CLIENTS;
 use super::monitor::{Monitor, Visit};
 use super::packet::{FirstOctet, Mode, Packet};
 use super::passing::{Passed, Wanted};
@@ -35,8 +36,7 @@ pub(super) struct Responder {
     send_cost: SendCost,
     /// Once a client has asked in interleaved mode.
     leaving: Option<Leaving>,
-    /// Once somebody's rate is limited.
-    limiter: Option<Limiter>,
+    gate: Gate,
     stop: Arc<AtomicBool>,
 }
 
@@ -50,23 +50,13 @@ impl Responder {
             batch: Batch::new(MAX_BATCH),
             send_cost: SendCost::default(),
             leaving: None,
-            limiter: None,
+            gate: Gate::new(USUAL_CLIENTS),
             stop,
         }
     }
 
     pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
-    }
-
-    /// Takes over other limits. The table is made when the first ones come, and stays.
-    fn follow_limits(&mut self) {
-        let limits = self.served.limits.load();
-        match (limits.as_deref(), &mut self.limiter) {
-            (Some(limits), None) => self.limiter = Some(Limiter::new(*limits, USUAL_CLIENTS)),
-            (Some(limits), Some(limiter)) if limiter.limits() != *limits => limiter.set_limits(*limits),
-            _ => {}
-        }
     }
 
     /// Is a stamp of something that left to come?
@@ -119,7 +109,7 @@ impl Responder {
         let wanted = self.served.ring.wanted();
         let monitor = self.monitor.load();
         monitor.make();
-        self.follow_limits();
+        self.gate.follow(self.served.limits.load().as_deref());
         let at = map.apply(relation.raw);
         let view = View::at(&snapshot, at);
         let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
@@ -155,7 +145,7 @@ impl Responder {
                     monitor.note(&Visit { dropped: true, limited, ..visit });
                 };
                 let rules: (&Access, &Wanted, _) = (&access, &wanted, relation.raw);
-                let admitted = match admit(&datagram, source, rules, self.limiter.as_mut()) {
+                let admitted = match admit(&datagram, source, rules, &mut self.gate) {
                     Ok(admitted) => admitted,
                     Err(reason) => {
                         refuse(reason);
@@ -240,7 +230,7 @@ fn admit(
     datagram: &Datagram<'_>,
     source: SocketAddr,
     (access, wanted, now): (&Access, &Wanted, Timestamp<Raw>),
-    limiter: Option<&mut Limiter>,
+    gate: &mut Gate,
 ) -> Result<Admitted, DropReason> {
     if datagram.truncated {
         return Err(DropReason::Malformed);
@@ -250,14 +240,7 @@ fn admit(
     if wanted.wants(first.mode(), source.ip()) {
         return Ok(Admitted::Passes { mode: first.mode(), flags });
     }
-    // Of what is no request the limiter knows nothing.
-    let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved | Mode::SymmetricActive);
-    let is_limited = is_request && flags.terms(first.version()).is_some_and(|terms| terms.limited);
-    let kiss = match limiter.filter(|_| is_limited).map(|limiter| limiter.admit(source.ip(), now)) {
-        None | Some(Admit::Answer) => false,
-        Some(Admit::Kiss) if flags.contains(Flags::KOD) => true,
-        Some(Admit::Kiss | Admit::Drop) => return Err(DropReason::Limited),
-    };
+    let kiss = gate.admit(first, source, flags, now)?;
     Ok(Admitted::Asks { flags, kiss })
 }
 

@@ -10,6 +10,7 @@ use super::counters::Board;
 use super::keys::KeyTable;
 use super::limit::Limits;
 use super::passing::{self, Ring};
+use super::peer_door::PeerDoor;
 use super::smear::{Smear, Spread};
 use crate::core::snapshot::Snapshot;
 use crate::sys::ports::Ports;
@@ -35,6 +36,8 @@ pub struct Served {
     pub keys: Arc<ArcSwap<KeyTable>>,
     /// The sockets that are bound to our port.
     pub ports: Ports,
+    /// Where the requests of peers come in.
+    pub door: PeerDoor,
     /// What is not theirs goes here.
     pub ring: Ring,
 }
@@ -52,6 +55,7 @@ impl Served {
             late: Arc::default(),
             keys: Arc::default(),
             ports: Ports::default(),
+            door: PeerDoor::default(),
             ring: passing::ring().0,
         }
     }

@@ -2,6 +2,7 @@
 //! and may not set its clock.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod programs;
 pub mod wire;
 
 use std::fs::{self, File};

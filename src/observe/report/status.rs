@@ -16,6 +16,7 @@ use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason
 use crate::ntp::counters::Totals;
 use crate::observe::Moment;
 use crate::observe::fed::Fed;
+use crate::observe::outages::Outage;
 use crate::observe::plain::plain;
 
 /// `refclockd.status/1`.
@@ -308,6 +309,22 @@ impl StatusReport {
     #[must_use]
     pub fn with_requests(mut self, requests: Option<Totals>) -> Self {
         self.ntp.requests = requests;
+        self
+    }
+}
+
+impl StatusReport {
+    /// The same, with the places where nobody is answered.
+    #[must_use]
+    pub fn with_outages(mut self, outages: &BTreeMap<String, Outage>) -> Self {
+        self.notices.extend(outages.iter().map(|(place, Outage { reason, action })| Notice {
+            code: "not_served".into(),
+            severity: Severity::Caution,
+            source: None,
+            text: format!("NTP is not served on {}: {}.", plain(place), plain(reason)),
+            action: action.clone(),
+        }));
+        self.notices.sort_by_key(|notice| std::cmp::Reverse(notice.severity));
         self
     }
 }

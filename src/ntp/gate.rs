@@ -1,0 +1,57 @@
+//! The gate that requests pass, wherever they come in: how often is their sender answered?
+
+use std::net::SocketAddr;
+
+use refclocks::time::{Raw, Timestamp};
+
+use super::access::Flags;
+use super::limit::{Admit, Limiter, Limits};
+use super::packet::{FirstOctet, Mode};
+use super::server::DropReason;
+
+/// One gate, and what it remembers of those who pass it.
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// How many it can remember.
+    clients: usize,
+    /// Once somebody's rate is limited.
+    limiter: Option<Limiter>,
+}
+
+impl Gate {
+    /// A gate that can remember so many clients.
+    pub(super) fn new(clients: usize) -> Self {
+        Self { clients, limiter: None }
+    }
+
+    /// Takes over other limits. The table is made when the first ones come, and stays.
+    pub(super) fn follow(&mut self, limits: Option<&Limits>) {
+        match (limits, &mut self.limiter) {
+            (Some(limits), None) => self.limiter = Some(Limiter::new(*limits, self.clients)),
+            (Some(limits), Some(limiter)) if limiter.limits() != *limits => limiter.set_limits(*limits),
+            _ => {}
+        }
+    }
+
+    /// A datagram came whose sender has that taken away. `true`: it is answered only with a word to ask less.
+    ///
+    /// # Errors
+    ///
+    /// Why it gets no answer at all.
+    pub(super) fn admit(
+        &mut self,
+        first: FirstOctet,
+        source: SocketAddr,
+        flags: Flags,
+        now: Timestamp<Raw>,
+    ) -> Result<bool, DropReason> {
+        // Of what is no request the limiter knows nothing.
+        let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved | Mode::SymmetricActive);
+        let is_limited = is_request && flags.terms(first.version()).is_some_and(|terms| terms.limited);
+        match self.limiter.as_mut().filter(|_| is_limited).map(|limiter| limiter.admit(source.ip(), now)) {
+            None | Some(Admit::Answer) => Ok(false),
+            Some(Admit::Kiss) if flags.contains(Flags::KOD) => Ok(true),
+            Some(Admit::Kiss | Admit::Drop) => Err(DropReason::Limited),
+        }
+    }
+}
