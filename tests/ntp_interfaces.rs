@@ -22,9 +22,13 @@ fn answers(network: &Network, server: &str) -> bool {
 
 /// What `status` says of places where nobody is answered.
 fn not_served(network: &Network, folder: &Path) -> Vec<String> {
+    noticed(network, folder, "not_served")
+}
+
+fn noticed(network: &Network, folder: &Path, code: &str) -> Vec<String> {
     let status = ask(network, folder, "status");
     let notices = status["notices"].as_array().cloned().unwrap_or_default();
-    let of = notices.iter().filter(|notice| notice["code"] == "not_served");
+    let of = notices.iter().filter(|notice| notice["code"] == code);
     of.map(|notice| format!("{} {}", notice["text"].as_str().unwrap(), notice["action"].as_str().unwrap_or("")))
         .collect()
 }
@@ -94,4 +98,31 @@ fn a_group_is_served_on_an_interface_that_comes_later() {
         verdicts(&network, ours.path()) == [("10.9.0.1".to_owned(), "used".to_owned())]
     });
     assert_eq!(not_served(&network, theirs.path()), Vec::<String>::new());
+}
+
+#[test]
+fn broadcasts_that_cannot_be_heard_are_told_of_with_the_next_step() {
+    let Some(network) = Network::make("") else { return };
+    let (ours, theirs) = (folder(), folder());
+    let sections = "[local]\nstratum = 3\n[serve]\nlisten = [\"0.0.0.0:123\"]\nallow = [\"10.9.0.0/24\"]\n\
+                    [[broadcast]]\naddress = \"10.9.0.255\"\nkey = 5\ninterval = 1\n";
+    let _server = refclockd(&network, Machine::A, theirs.path(), sections);
+    ip(&network, Machine::B, "address del 10.9.0.2/24 dev vb");
+    let client = "[[broadcast_client]]\naddress = \"10.9.0.255\"\nkey = 5\n";
+    let _client = refclockd(&network, Machine::B, ours.path(), client);
+    let row = || ask(&network, ours.path(), "sources")["sources"][0].to_string();
+    wait_until("it says that it hears nothing", PATIENCE, || {
+        noticed(&network, ours.path(), "not_heard").iter().any(|said| {
+            said.contains("Broadcasts to 10.9.0.255:123 are not heard: no interface has that network")
+                && said.contains("tried again when an interface comes")
+        })
+    });
+    assert!(row().contains("broadcasts to 10.9.0.255:123 are not heard"), "{}", row());
+    ip(&network, Machine::B, "address add 10.9.0.2/24 brd + dev vb");
+    wait_until("it hears", Duration::from_secs(20), || {
+        verdicts(&network, ours.path()) == [("10.9.0.1".to_owned(), "used".to_owned())]
+    });
+    assert_eq!(noticed(&network, ours.path(), "not_heard"), Vec::<String>::new());
+    let said = log(ours.path(), "refclockd.log");
+    assert!(said.contains("broadcasts to 10.9.0.255:123 can be heard now"), "{said}");
 }

@@ -117,39 +117,66 @@ fn a_peer_that_asks_like_a_client_is_limited_and_counted_too() {
     assert_eq!(served.board.monitors.clients()[0].limited, 3);
 }
 
-/// 200 clients ask as fast as 50 000 a second; twenty that keep to the rules lose no reply.
+/// The bar of a rate limit: 200 clients ask 250 times a second each, and those beside them that keep to the rules lose no
+/// reply. A machine that is busy with other things may not get so far, and its kernel may lose what waits too long: that is
+/// counted apart.
 #[test]
 fn the_well_behaved_lose_nothing_beside_a_flood() {
-    let workers = serve_limited(Limits { interval: 0.5, ..Limits::default() }, 2);
+    const FLOODING: u8 = 200;
+    const GOOD: u8 = 40;
+    const ROUNDS: u64 = 8;
+    let served = limited(Limits::default());
+    let workers = worker::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap().spawn(&served).unwrap();
     let server = workers.address();
     let stop = Arc::new(AtomicBool::new(false));
     let flood = {
         let stop = stop.clone();
         std::thread::spawn(move || {
-            let sockets: Vec<UdpSocket> = (0..200).map(|i| client([127, 1, 0, i + 1], server)).collect();
-            let (started, mut sent) = (Instant::now(), 0u64);
+            let sockets: Vec<UdpSocket> = (1..=FLOODING).map(|i| client([127, 1, 0, i], server)).collect();
+            let (mut sent, started) = (0u64, Instant::now());
             while !stop.load(Ordering::Relaxed) {
-                for socket in &sockets {
-                    sent += u64::from(socket.send(&request()).is_ok());
-                }
-                // 250 rounds a second.
-                let due = Duration::from_micros(sent / 200 * 4000);
-                std::thread::sleep(due.saturating_sub(started.elapsed()));
+                let round = Instant::now();
+                sent += sockets.iter().map(|socket| u64::from(socket.send(&request()).is_ok())).sum::<u64>();
+                // 250 rounds a second; what this machine had no time for is not made up for.
+                std::thread::sleep(Duration::from_millis(4).saturating_sub(round.elapsed()));
             }
-            sent
+            (sent, started.elapsed())
         })
     };
-    let good: Vec<UdpSocket> = (0..20).map(|i| client([127, 2, 0, i + 1], server)).collect();
-    for round in 0..8 {
-        for (i, socket) in good.iter().enumerate() {
-            assert_eq!(ask(socket), Some(1), "round {round}, client {i}");
+    let good: Vec<UdpSocket> = (1..=GOOD).map(|i| client([127, 2, 0, i], server)).collect();
+    let mut unanswered = 0;
+    for _ in 0..ROUNDS {
+        for socket in &good {
+            match ask(socket) {
+                Some(stratum) => assert_eq!(stratum, 1, "no kiss code"),
+                None => unanswered += 1,
+            }
         }
         std::thread::sleep(Duration::from_millis(500));
     }
     stop.store(true, Ordering::Relaxed);
-    let sent = flood.join().unwrap();
-    let totals = workers.counters().totals();
-    println!("{sent} sent by the flood; {totals:?}");
-    // Above the burst one in four leaks, and what the interval gives; the kernel may lose some of the flood.
-    assert!(totals.dropped.limited > sent / 3, "{sent} sent; {totals:?}");
+    let (sent, took) = flood.join().unwrap();
+    // What is on its way is answered yet.
+    std::thread::sleep(Duration::from_millis(500));
+    let (totals, clients) = (workers.counters().totals(), served.board.monitors.clients());
+    let from =
+        |net: u8| clients.iter().filter(move |client| client.address.to_string().starts_with(&format!("127.{net}.")));
+    let of_good: Vec<_> = from(2).collect();
+    let heard: u64 = of_good.iter().map(|client| client.count).sum();
+    let asked = ROUNDS * u64::from(GOOD);
+    println!(
+        "the flood sent {sent} in {took:.1?}; of {asked} asked in turn {unanswered} were lost before they were heard; {totals:?}"
+    );
+    // Each that was heard was answered, and none was one too many.
+    assert_eq!(of_good.len(), usize::from(GOOD));
+    assert!(of_good.iter().all(|client| (client.dropped, client.limited) == (0, 0)), "{of_good:?}");
+    assert_eq!(asked - heard, unanswered, "what is missing never came");
+    assert!(unanswered * 50 <= asked, "{unanswered} of {asked}");
+    // Of the flood the burst, what the interval gives, and one in four of the rest.
+    let (flood_heard, flood_limited) = (totals.received - heard, totals.dropped.limited + totals.kissed);
+    let by_right = u64::from(FLOODING) * (16 + took.as_secs() / 2 + 1);
+    let leaked = (flood_heard - flood_limited).saturating_sub(by_right) as f64 / (flood_heard - by_right) as f64;
+    assert!(from(1).count() == usize::from(FLOODING) && sent > 50_000, "{sent}");
+    assert!((0.2..0.27).contains(&leaked), "{leaked}: {totals:?}");
+    assert_eq!(totals.answered, heard + (flood_heard - totals.dropped.limited));
 }

@@ -112,6 +112,42 @@ fn chronyd_follows_its_peer() {
     assert!(data.contains("Mode            : Symmetric active") && data.contains("Authenticated   : Yes"), "{data}");
 }
 
+/// Both ways: each tells the other when its packets really left.
+#[test]
+fn chronyd_and_we_are_interleaved_peers() {
+    for we_follow in [true, false] {
+        let Some(network) = Network::make("") else { return };
+        let (ours, theirs) = (folder(), folder());
+        let Some(capture) = network.capture(Machine::B, theirs.path()) else { return };
+        let (their_clock, our_clock) = if we_follow { ("local stratum 3", "") } else { ("", "[local]\nstratum = 3\n") };
+        let lines = format!("peer 10.9.0.2 key 5 xleave minpoll 0 maxpoll 0\n{their_clock}\nallow 10.9.0.0/24");
+        let Some((_chronyd, socket)) = chronyd(&network, Machine::A, theirs.path(), &lines) else { return };
+        let peer = format!(
+            "[[server]]\naddress = \"10.9.0.1\"\npeer = true\nxleave = true\nkey = 5\nminpoll = 0\nmaxpoll = 0\n\
+             [serve]\nlisten = [\"0.0.0.0:123\"]\nallow = [\"10.9.0.0/24\"]\n{our_clock}"
+        );
+        let _peer = refclockd(&network, Machine::B, ours.path(), &peer);
+        wait_until("one follows the other", PATIENCE, || match we_follow {
+            true => uses_its_server(&network, ours.path()),
+            false => chronyc(&network, Machine::A, &socket, "sources").contains("=* 10.9.0.2"),
+        });
+        wait_until("chronyd is told when ours left", PATIENCE, || {
+            let data = chronyc(&network, Machine::A, &socket, "ntpdata");
+            data.contains("Interleaved     : Yes") && data.contains("Authenticated   : Yes")
+        });
+        std::thread::sleep(Duration::from_secs(6));
+        // What an interleaved packet repeats is when the last one came.
+        let said = capture.fields("ntp.flags.mode == 1", ["ip.src", "ntp.org", "ntp.rec", "ntp.xmt"]);
+        for from in ["10.9.0.1", "10.9.0.2"] {
+            let is_interleaved = |[source, origin, ..]: &&[String; 4]| {
+                source == from && said.iter().any(|[other, _, receive, _]| other != from && receive == origin)
+            };
+            let interleaved = said.iter().filter(is_interleaved).count();
+            assert!(interleaved >= 4, "{from}: {interleaved} of {said:#?}");
+        }
+    }
+}
+
 #[test]
 fn two_of_us_have_each_other_for_a_peer() {
     let Some(network) = Network::make("delay 5ms 1ms") else { return };

@@ -156,7 +156,7 @@ async fn serve(
     // The port answers before anything else is ready: "not synchronised" is an answer.
     let names = if threads { Names::on_a_thread() } else { Names::here() };
     let (inbox, mut inputs) = mpsc::unbounded_channel();
-    let mut serving = Serving::new(&published, names.clone(), inbox.clone());
+    let (mut serving, passed) = Serving::new(&published, names.clone(), inbox.clone());
     serving.apply(config);
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
@@ -169,7 +169,8 @@ async fn serve(
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();
     let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
-    let mut roster = Roster::new(inbox.clone(), names, taken, last_good, daemon.published(), serving.served());
+    let (published, served) = (daemon.published(), serving.served());
+    let mut roster = Roster::new(inbox.clone(), names, taken, last_good, published, served, passed);
     if let Some(tape) = tap {
         roster.record_to(tape);
     }

@@ -15,6 +15,7 @@ use super::broadcast::Broadcast;
 use super::broadcast_client::BroadcastClient;
 use super::clock::ClockSettings;
 use super::keys::Keys;
+use super::passive_peer::PassivePeer;
 use super::serve::Serve;
 use crate::core::local::LocalPolicy;
 use crate::core::selection::SelectionOptions;
@@ -43,6 +44,8 @@ pub struct Config {
     pub broadcasts: Vec<Broadcast>,
     /// `[[broadcast_client]]`: broadcasters that are listened to.
     pub broadcast_clients: Vec<BroadcastClient>,
+    /// `[[passive_peer]]`: who may come by themselves and be peers.
+    pub passive_peers: Vec<PassivePeer>,
     /// `[keys]`: symmetric keys.
     pub keys: Option<Keys>,
     /// `[serve]`: answer NTP requests. Nobody is answered without it.
@@ -80,6 +83,7 @@ impl Default for Config {
             local: None,
             broadcasts: Vec::new(),
             broadcast_clients: Vec::new(),
+            passive_peers: Vec::new(),
             keys: None,
             serve: None,
             clock: ClockSettings::default(),

@@ -287,6 +287,15 @@ fn restriction(text: &str, span: Range<usize>, out: &mut Vec<Diagnostic>) -> Opt
                 let help = "Add `limited`, or delete `kod`.";
                 out.push(Diagnostic::warning(span.clone(), "`kod` without `limited` does nothing", help));
             }
+            if rule.flags.contains(Flags::FLAKE) {
+                let title = "`flake` loses one packet in ten on purpose";
+                out.push(Diagnostic::warning(span.clone(), title, "Delete it when the test is over."));
+            }
+            if rule.flags.contains(Flags::MSSNTP) {
+                let help = "Delete it; Windows clients of a domain are served by its own controllers.";
+                let title = "`mssntp` without Samba's ntp_signd: requests to be signed by it get a crypto-NAK";
+                out.push(Diagnostic::warning(span.clone(), title, help));
+            }
             Some((rule, span))
         }
         Err(error) => {
@@ -410,6 +419,11 @@ mod tests {
         for (text, title) in [
             ("restrict = \"default nomodfy\"", "in the rule `default nomodfy`: unknown flag `nomodfy`"),
             ("restrict = \"default kod\"", "`kod` without `limited` does nothing"),
+            ("restrict = \"default flake\"", "`flake` loses one packet in ten on purpose"),
+            (
+                "restrict = \"default mssntp\"",
+                "`mssntp` without Samba's ntp_signd: requests to be signed by it get a crypto-NAK",
+            ),
             (
                 "restrict = [\"default nomodify\", \"host noserve\"]",
                 "this rule takes away more than `default`, and a name may lead nowhere for a while",

@@ -25,6 +25,7 @@ use refclocks::sys::clock::{Bracket, SHORTEST_SLEEP, asleep, bracket};
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use refclocks::{LocalStamp, Report};
 use tokio::sync::mpsc;
+use tracing::{info, warn};
 
 use crate::clock::DisciplinedClock;
 use crate::control::command::Commission;
@@ -32,13 +33,15 @@ use crate::core::measurement::SourceId;
 use crate::core::snapshot::Snapshot;
 use crate::core::source::ServerSays;
 use crate::ntp::client::names::ResolveError;
+use crate::ntp::client::standing::Deafness;
 use crate::ntp::client::{ClientEvent, ServerState};
 use crate::ntp::counters::{Board, Totals};
 use crate::ntp::monitor::Client;
+use crate::ntp::passing::Passed;
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
 use crate::observe::fed::{Fed, FedBoard};
-use crate::observe::outages::{Outage, OutageBoard};
+use crate::observe::outages::{Missing, Outage, OutageBoard};
 use crate::observe::{Look, Moment};
 use files::Files;
 use installation::{Installation, ReadAgain};
@@ -62,6 +65,12 @@ pub enum Input {
     Resolved(PoolId, Result<Vec<SocketAddr>, ResolveError>),
     /// What was heard of a broadcaster, by the listener's number; `None`: it is gone.
     Overheard(ListenerId, SocketAddr, Option<ClientEvent>),
+    /// What is sent to an address can be heard, or why it cannot; by the listener's number.
+    Hears(ListenerId, SocketAddr, Option<Deafness>),
+    /// Somebody whom nobody has configured has us for a peer, and has signed that.
+    StrangerCame(Passed),
+    /// What there is to tell of one; `None`: it is gone.
+    Stranger(SocketAddr, Option<ClientEvent>),
     /// Interfaces or their addresses have come or gone.
     Networks,
     /// From the operator.
@@ -209,6 +218,23 @@ impl Daemon {
                     self.handle_server(source, event, &now);
                 }
             }
+            Input::Hears(listener, place, deafness) => {
+                self.note_hearing(place, deafness.as_ref());
+                if let Some(Installation { roster, .. }) = &mut self.installation {
+                    roster.handle_hears(listener, place, deafness, &mut self.clock);
+                }
+            }
+            Input::StrangerCame(first) => {
+                if let Some(Installation { roster, .. }) = &mut self.installation {
+                    roster.handle_stranger_came(first);
+                }
+            }
+            Input::Stranger(from, event) => {
+                let roster = self.installation.as_mut().map(|installed| &mut installed.roster);
+                if let Some((source, event)) = roster.and_then(|r| r.handle_stranger(from, event, &mut self.clock)) {
+                    self.handle_server(source, event, &now);
+                }
+            }
             Input::Networks => {
                 if let Some(Installation { serving, .. }) = &mut self.installation {
                     serving.handle_networks();
@@ -291,6 +317,22 @@ impl Daemon {
             self.clock.handle_sleep(slept, now.raw_after);
         }
         now
+    }
+
+    /// Tells readers and the log where broadcasts cannot be heard, and why.
+    fn note_hearing(&self, place: SocketAddr, deafness: Option<&Deafness>) {
+        match deafness {
+            Some(Deafness { reason, action, .. }) => {
+                warn!("broadcasts to {place} are not heard: {reason}. {}", action.as_deref().unwrap_or_default());
+                let outage = Outage { missing: Missing::Broadcasts, reason: reason.clone(), action: action.clone() };
+                self.outages.note(&place.to_string(), outage);
+            }
+            None => {
+                if self.outages.clear(&place.to_string()) {
+                    info!("broadcasts to {place} can be heard now");
+                }
+            }
+        }
     }
 
     fn handle_server(&mut self, source: SourceId, event: ClientEvent, now: &Bracket) {

@@ -1,10 +1,11 @@
-//! The gate that requests pass, wherever they come in: how often is their sender answered?
+//! The gate that requests pass, wherever they come in: how often is their sender answered, and are some lost on purpose?
 
 use std::net::SocketAddr;
 
 use refclocks::time::{Raw, Timestamp};
 
 use super::access::Flags;
+use super::flake::Flake;
 use super::limit::{Admit, Limiter, Limits};
 use super::packet::{FirstOctet, Mode};
 use super::server::DropReason;
@@ -16,12 +17,13 @@ pub(super) struct Gate {
     clients: usize,
     /// Once somebody's rate is limited.
     limiter: Option<Limiter>,
+    flake: Flake,
 }
 
 impl Gate {
     /// A gate that can remember so many clients.
     pub(super) fn new(clients: usize) -> Self {
-        Self { clients, limiter: None }
+        Self { clients, limiter: None, flake: Flake::default() }
     }
 
     /// Takes over other limits. The table is made when the first ones come, and stays.
@@ -47,7 +49,11 @@ impl Gate {
     ) -> Result<bool, DropReason> {
         // Of what is no request the limiter knows nothing.
         let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved | Mode::SymmetricActive);
-        let is_limited = is_request && flags.terms(first.version()).is_some_and(|terms| terms.limited);
+        let terms = flags.terms(first.version()).filter(|_| is_request);
+        if terms.is_some() && self.flake.loses(flags) {
+            return Err(DropReason::Flaked);
+        }
+        let is_limited = terms.is_some_and(|terms| terms.limited);
         match self.limiter.as_mut().filter(|_| is_limited).map(|limiter| limiter.admit(source.ip(), now)) {
             None | Some(Admit::Answer) => Ok(false),
             Some(Admit::Kiss) if flags.contains(Flags::KOD) => Ok(true),

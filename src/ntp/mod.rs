@@ -6,7 +6,7 @@
 //! | [`server`] | the pure answer to one request |
 //! | [`access`] | who gets one |
 //! | [`interleave`], `leaving` | when replies really left |
-//! | [`limit`], `gate` | and how often |
+//! | [`limit`], `flake`, `gate` | and how often |
 //! | [`keys`] | symmetric keys: who said it |
 //! | [`broadcast`] | our time, told to whole networks |
 //! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
@@ -25,6 +25,7 @@ pub mod broadcast;
 pub mod client;
 pub mod counters;
 pub mod extension;
+mod flake;
 mod gate;
 pub mod interleave;
 pub mod keys;

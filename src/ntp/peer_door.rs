@@ -1,14 +1,16 @@
-//! Requests that come to a peer's own socket: a peer may be our client, too, from the same port. They are answered on the
-//! same terms as those at the workers' sockets, and counted with them.
+//! What comes to a peer's own socket and wants an answer: a peer may be our client, too, from the same port, or have come by
+//! itself. It is answered on the same terms as what comes to the workers' sockets, and counted with that.
 //!
 //! All peers share one door. It has buckets of its own: a peer that asks from other ports besides has one there as well.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
 
+use super::access::Flags;
 use super::client::ours::Ours;
 use super::counters::{CounterSet, Counters};
 use super::gate::Gate;
@@ -53,20 +55,12 @@ impl PeerDoor {
         arrived: Timestamp<Raw>,
         reply: &mut [u8],
     ) -> Option<usize> {
-        let source = datagram.from?;
-        let first = FirstOctet(*datagram.octets.first()?);
-        // Only the main thread comes here: nobody waits for anybody.
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Open { gate, counters, monitor } = open.get_or_insert_with(|| Open::new(served));
-        gate.follow(served.limits.load().as_deref());
-        let now = clock::raw_now();
-        let ours = Ours::at(served, now);
-        let flags = served.access.load().flags(source);
-        counters.count_received(1);
-        let answer = gate.admit(first, source, flags, arrived).and_then(|kiss| {
+        self.pass(served, datagram, arrived, |flags, kiss, counters| {
+            let now = clock::raw_now();
+            let ours = Ours::at(served, now);
             let request = Request {
                 octets: datagram.octets,
-                source: source.ip(),
+                source: datagram.from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.ip()),
                 flags,
                 previous_left: None,
                 kiss,
@@ -78,30 +72,52 @@ impl PeerDoor {
                     if kiss {
                         counters.count_kissed();
                     }
-                    Ok((len, kiss))
+                    Ok(len)
                 }
                 Disposition::Nak(len) => {
                     counters.count_refused_key();
-                    Ok((len, kiss))
+                    Ok(len)
                 }
                 Disposition::Drop(reason) => Err(reason),
             }
-        });
-        let (dropped, limited) = match answer {
-            Ok((_, kiss)) => {
-                counters.count_sent(1, 0);
-                (false, kiss)
-            }
-            Err(reason) => {
-                counters.count_dropped(reason);
-                (true, reason == DropReason::Limited)
-            }
-        };
+        })
+    }
+
+    /// May a packet be answered that came at `arrived` from a peer that came by itself? Of one too many it is not told.
+    pub(super) fn admits(&self, served: &Served, datagram: &Datagram<'_>, arrived: Timestamp<Raw>) -> bool {
+        let admit = |_, kiss, _: &Counters| if kiss { Err(DropReason::Limited) } else { Ok(()) };
+        self.pass(served, datagram, arrived, admit).is_some()
+    }
+
+    /// What passes the gate is handed on; what becomes of it is counted.
+    fn pass<T>(
+        &self,
+        served: &Served,
+        datagram: &Datagram<'_>,
+        arrived: Timestamp<Raw>,
+        hand_on: impl FnOnce(Flags, bool, &Counters) -> Result<T, DropReason>,
+    ) -> Option<T> {
+        let source = datagram.from?;
+        let first = FirstOctet(*datagram.octets.first()?);
+        // Only the main thread comes here: nobody waits for anybody.
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Open { gate, counters, monitor } = open.get_or_insert_with(|| Open::new(served));
+        gate.follow(served.limits.load().as_deref());
+        counters.count_received(1);
+        let flags = served.access.load().flags(source);
+        let admitted = gate.admit(first, source, flags, arrived);
+        let told = admitted == Ok(true);
+        let passed = admitted.and_then(|kiss| hand_on(flags, kiss, counters));
+        match &passed {
+            Ok(_) => counters.count_sent(1, 0),
+            Err(reason) => counters.count_dropped(*reason),
+        }
+        let (dropped, limited) = (passed.is_err(), told || matches!(passed, Err(DropReason::Limited)));
         let at = served.raw_map.load().apply(arrived);
         let monitor = monitor.load();
         monitor.make();
         monitor.note(&Visit { source, at, mode: first.0 & 7, version: first.version(), dropped, limited });
-        answer.ok().map(|(len, _)| len)
+        passed.ok()
     }
 }
 
@@ -110,8 +126,8 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::ntp::access::Policy;
     use crate::ntp::access::policy::Known;
-    use crate::ntp::access::{Flags, Policy};
     use crate::ntp::limit::Limits;
     use crate::ntp::packet::{Header, Packet};
     use crate::observe::report::made_up::starting;

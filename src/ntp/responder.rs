@@ -1,6 +1,6 @@
 //! What one worker does with a batch: who is it, may it ask, how often, and the reply.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,8 +15,8 @@ use super::interleave::wants;
 use super::leaving::{Arrived, Leaving};
 use super::limit::USUAL_CLIENTS;
 use super::monitor::{Monitor, Visit};
-use super::packet::{FirstOctet, Mode, Packet};
-use super::passing::{Passed, Wanted};
+use super::packet::{FirstOctet, Packet};
+use super::passing::Passed;
 use super::served::Served;
 use super::server::{Disposition, DropReason, Request, View, respond};
 use super::smear::{Smear, Spread};
@@ -144,31 +144,26 @@ impl Responder {
                     let limited = reason == DropReason::Limited;
                     monitor.note(&Visit { dropped: true, limited, ..visit });
                 };
-                let rules: (&Access, &Wanted, _) = (&access, &wanted, relation.raw);
-                let admitted = match admit(&datagram, source, rules, &mut self.gate) {
+                let (flags, kiss) = match admit(&datagram, source, (&access, relation.raw), &mut self.gate) {
                     Ok(admitted) => admitted,
                     Err(reason) => {
                         refuse(reason);
                         continue;
                     }
                 };
-                let (flags, kiss) = match admitted {
-                    Admitted::Asks { flags, kiss } => (flags, kiss),
-                    Admitted::Passes { mode, flags } => {
-                        let (octets, local) = (datagram.octets, datagram.to);
-                        let passed = || Passed { mode, octets: octets.into(), source, local, arrived, flags };
-                        if self.served.ring.pass(passed) {
-                            self.counters.count_passed();
-                            monitor.note(&visit);
-                        } else {
-                            refuse(DropReason::Overrun);
-                        }
-                        continue;
-                    }
-                };
                 let leaves = now + self.send_cost.until_sent(count);
                 let utc = |host| scale.utc(map.apply(host));
                 let (received, transmit) = (utc(arrived), utc(leaves));
+                let at = NtpTimestamp::from_utc(received);
+                let stranger = wanted.key_of(datagram.octets, (source, flags), &keys, at).filter(|_| !kiss);
+                if let (Some(key), Some(local)) = (stranger, local_of(socket, &datagram)) {
+                    let octets = datagram.octets.into();
+                    if self.served.ring.pass(|| Passed { octets, source, local, key, arrived }) {
+                        self.counters.count_passed();
+                        monitor.note(&visit);
+                        continue;
+                    }
+                }
                 let interleaving = Packet::new_checked(datagram.octets).ok().filter(wants);
                 let previous_left = interleaving.and_then(|packet| self.leaving.as_ref()?.asked_for(&packet));
                 let octets = datagram.octets;
@@ -211,37 +206,36 @@ impl Responder {
     }
 }
 
-/// A datagram that is heeded.
-#[derive(Clone, Copy, Debug)]
-enum Admitted {
-    /// It is answered here; if `kiss`, only with a word to ask less.
-    Asks { flags: Flags, kiss: bool },
-    /// The main thread wants it.
-    Passes { mode: Mode, flags: Flags },
-}
-
 /// Can a reply go there?
 fn is_source(from: &SocketAddr) -> bool {
     from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast()
 }
 
-/// What is taken away from whoever sent it, and whose business it is.
+/// What is taken away from whoever sent it; and whether it is answered with a word to ask less.
 fn admit(
     datagram: &Datagram<'_>,
     source: SocketAddr,
-    (access, wanted, now): (&Access, &Wanted, Timestamp<Raw>),
+    (access, now): (&Access, Timestamp<Raw>),
     gate: &mut Gate,
-) -> Result<Admitted, DropReason> {
+) -> Result<(Flags, bool), DropReason> {
     if datagram.truncated {
         return Err(DropReason::Malformed);
     }
     let flags = access.flags(source);
     let first = FirstOctet(datagram.octets.first().copied().unwrap_or_default());
-    if wanted.wants(first.mode(), source.ip()) {
-        return Ok(Admitted::Passes { mode: first.mode(), flags });
-    }
-    let kiss = gate.admit(first, source, flags, now)?;
-    Ok(Admitted::Asks { flags, kiss })
+    Ok((flags, gate.admit(first, source, flags, now)?))
+}
+
+/// Our address and port that it was sent to.
+fn local_of(socket: &UdpSocket, datagram: &Datagram<'_>) -> Option<SocketAddr> {
+    let port = socket.local_address().ok()?.port();
+    Some(match (datagram.to?, datagram.from?) {
+        // An address of the link itself means something on that link only.
+        (IpAddr::V6(to), SocketAddr::V6(from)) if to.is_unicast_link_local() => {
+            SocketAddr::V6(SocketAddrV6::new(to, port, 0, from.scope_id()))
+        }
+        (to, _) => SocketAddr::new(to, port),
+    })
 }
 
 /// The time scale that is served: UTC, or UTC with its leap seconds spread.

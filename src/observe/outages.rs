@@ -1,13 +1,24 @@
-//! Places where nobody is answered, as readers see them: a board that the one who serves writes on and anybody reads.
+//! Places where nobody is answered or heard, as readers see them: a board that anybody reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-/// Why nobody is answered in a place.
+/// What does not happen in a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Nobody is answered.
+    Answers,
+    /// Nobody who broadcasts is heard.
+    Broadcasts,
+}
+
+/// Why it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
+    /// What.
+    pub missing: Missing,
     /// Why, in words.
     pub reason: String,
     /// What a person can do about it.
@@ -19,7 +30,7 @@ pub struct Outage {
 pub struct OutageBoard(Arc<ArcSwap<BTreeMap<String, Outage>>>);
 
 impl OutageBoard {
-    /// Nobody is answered there. `true`: that is new.
+    /// It does not happen there. `true`: that is new.
     pub fn note(&self, place: &str, outage: Outage) -> bool {
         let mut all = self.read();
         let is_new = all.insert(place.to_owned(), outage.clone()).is_none_or(|before| before != outage);
@@ -49,7 +60,10 @@ mod tests {
 
     #[test]
     fn what_is_noted_stands_there_until_it_is_cleared() {
-        let (board, outage) = (OutageBoard::default(), |reason: &str| Outage { reason: reason.into(), action: None });
+        let (board, outage) = (OutageBoard::default(), |reason: &str| {
+            let reason = reason.into();
+            Outage { missing: Missing::Answers, reason, action: None }
+        });
         assert!(board.note("eth0", outage("down")) && !board.note("eth0", outage("down")));
         assert!(board.clone().note("eth0", outage("busy")));
         assert_eq!(board.read().into_iter().collect::<Vec<_>>(), [("eth0".to_owned(), outage("busy"))]);

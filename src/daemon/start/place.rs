@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::ntp::served::Served;
 use crate::ntp::worker::{self, Port, Workers};
-use crate::observe::outages::{Outage, OutageBoard};
+use crate::observe::outages::{Missing, Outage, OutageBoard};
 
 /// A port that could not be had is tried again so often.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
@@ -117,7 +117,7 @@ fn join(address: SocketAddr, answering: &Answering, groups: &[IpAddr], outages: 
         }
         Err(error) => {
             let action = Some("It is tried again when an interface comes; see `ip link` for MULTICAST and UP.".into());
-            let outage = Outage { reason: error.to_string(), action };
+            let outage = Outage { missing: Missing::Answers, reason: error.to_string(), action };
             let said = format!("NTP is not served on {}: {}", in_groups(address), in_words(&outage));
             if outages.note(&in_groups(address), outage) {
                 warn!("{said}");
@@ -135,9 +135,9 @@ pub(super) fn in_words(outage: &Outage) -> String {
 }
 
 fn serve_on(address: SocketAddr, threads: usize, served: &Served) -> Result<Answering, Outage> {
-    let failed = |reason: String| Outage { reason, action: None };
+    let failed = |reason: String| Outage { missing: Missing::Answers, reason, action: None };
     let listener = worker::bind_beside(address, threads, &served.ports)
-        .map_err(|error| Outage { reason: error.to_string(), action: error.action() })?;
+        .map_err(|error| Outage { action: error.action(), ..failed(error.to_string()) })?;
     if threads > 0 {
         return listener.spawn(served).map(Answering::Threads).map_err(|error| failed(error.to_string()));
     }

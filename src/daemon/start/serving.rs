@@ -1,6 +1,5 @@
 //! Serving NTP on every address that can be had, sooner or later.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,10 +20,10 @@ use crate::daemon::{Inbox, Input};
 use crate::ntp::access::Access;
 use crate::ntp::client::names::Names;
 use crate::ntp::counters::Board;
-use crate::ntp::passing::{self, Passed, Ring};
+use crate::ntp::passing::{self, Passed};
 use crate::ntp::served::Served;
 use crate::ntp::smear::Hearing;
-use crate::observe::outages::{Outage, OutageBoard};
+use crate::observe::outages::{Missing, Outage, OutageBoard};
 use crate::sys::network_changes::NetworkChanges;
 use crate::sys::networks::interfaces;
 
@@ -41,7 +40,6 @@ pub struct Serving {
     following: Option<Following>,
     /// Wakes whoever tries to have an address.
     changes: Rc<Notify>,
-    passed: Option<mpsc::Receiver<Passed>>,
 }
 
 /// Hands in that networks have changed. Dropping it ends that.
@@ -67,12 +65,12 @@ impl Drop for Following {
 }
 
 impl Serving {
-    /// Nobody is answered yet. What follows from the networks' changes is handed in.
-    pub fn new(published: &Arc<ArcSwap<Snapshot>>, names: Names, inbox: Inbox) -> Self {
+    /// Nobody is answered yet. That networks have changed is handed in; strangers come out at the other end.
+    pub fn new(published: &Arc<ArcSwap<Snapshot>>, names: Names, inbox: Inbox) -> (Self, mpsc::Receiver<Passed>) {
         let (ring, passed) = passing::ring();
         let served = Served { ring, ..Served::new(Arc::clone(published), Access::default()) };
         let admission = Admission::new(Arc::clone(&served.access), names);
-        Self {
+        let serving = Self {
             served,
             admission,
             applied: None,
@@ -83,29 +81,8 @@ impl Serving {
             inbox,
             following: None,
             changes: Rc::default(),
-            passed: Some(passed),
-        }
-    }
-
-    /// Where that comes out which the workers pass on to the main thread; it can be taken once.
-    pub fn take_passed(&mut self) -> Option<mpsc::Receiver<Passed>> {
-        self.passed.take()
-    }
-
-    /// Says what is to be passed on: [`Ring::want`].
-    pub fn ring(&self) -> &Ring {
-        &self.served.ring
-    }
-
-    /// Sends a datagram from the port that is served, to somebody who will answer there.
-    ///
-    /// # Errors
-    ///
-    /// Those of sendto(2); `NotConnected` if nothing is served in the address's family (yet).
-    pub fn send(&self, octets: &[u8], to: SocketAddr) -> io::Result<()> {
-        let family = self.places.iter().filter(|place| place.address.is_ipv4() == to.is_ipv4());
-        let port = family.filter_map(|place| place.answering.borrow().port()).next();
-        port.ok_or(io::ErrorKind::NotConnected)?.send(octets, to)
+        };
+        (serving, passed)
     }
 
     /// What is served, and to whom: as peers are told it, too.
@@ -234,7 +211,7 @@ impl Serving {
             }
             let reason = "this machine has no such interface, or it is down or has no address".to_owned();
             let action = Some("It is waited for; see `ip address`, or correct `listen`.".into());
-            let outage = Outage { reason, action };
+            let outage = Outage { missing: Missing::Answers, reason, action };
             let said = in_words(&outage);
             if self.outages.note(&name, outage) {
                 warn!("NTP is not served on {name}: {said}");

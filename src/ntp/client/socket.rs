@@ -52,6 +52,11 @@ impl ClientSocket {
         }
     }
 
+    /// Of the port of ours, at the address, by which somebody knows us.
+    pub(super) fn open_at(peer: SocketAddr, ours: SocketAddr, ports: &Ports) -> io::Result<Self> {
+        UdpSocket::peer(peer, ours, None, ports).map(Self::new)
+    }
+
     fn new(socket: Arc<UdpSocket>) -> Self {
         // Without stamps of departures our own reading of the clock stands.
         let _ = socket.stamp_departures(Stamped::All);

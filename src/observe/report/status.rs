@@ -16,7 +16,7 @@ use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason
 use crate::ntp::counters::Totals;
 use crate::observe::Moment;
 use crate::observe::fed::Fed;
-use crate::observe::outages::Outage;
+use crate::observe::outages::{Missing, Outage};
 use crate::observe::plain::plain;
 
 /// `refclockd.status/1`.
@@ -317,12 +317,14 @@ impl StatusReport {
     /// The same, with the places where nobody is answered.
     #[must_use]
     pub fn with_outages(mut self, outages: &BTreeMap<String, Outage>) -> Self {
-        self.notices.extend(outages.iter().map(|(place, Outage { reason, action })| Notice {
-            code: "not_served".into(),
-            severity: Severity::Caution,
-            source: None,
-            text: format!("NTP is not served on {}: {}.", plain(place), plain(reason)),
-            action: action.clone(),
+        self.notices.extend(outages.iter().map(|(place, outage)| {
+            let (place, reason) = (plain(place), plain(&outage.reason));
+            let (code, text) = match outage.missing {
+                Missing::Answers => ("not_served", format!("NTP is not served on {place}: {reason}.")),
+                Missing::Broadcasts => ("not_heard", format!("Broadcasts to {place} are not heard: {reason}.")),
+            };
+            let action = outage.action.clone();
+            Notice { code: code.into(), severity: Severity::Caution, source: None, text, action }
         }));
         self.notices.sort_by_key(|notice| std::cmp::Reverse(notice.severity));
         self
