@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ntp_common::{handle, made_up_snapshot};
 use refclockd::ntp::access::policy::{Known, Policy};
+use refclockd::ntp::access::restrict::Restriction;
 use refclockd::ntp::access::{Access, Flags};
 use refclockd::ntp::client::names::Names;
 use refclockd::ntp::client::{ClientConfig, Orders, shell};
@@ -115,6 +116,37 @@ fn a_peer_that_asks_like_a_client_is_limited_and_counted_too() {
     let totals = served.board.totals().unwrap();
     assert_eq!((totals.received, totals.answered, totals.dropped.limited), (6, 3, 3), "{totals:?}");
     assert_eq!(served.board.monitors.clients()[0].limited, 3);
+}
+
+/// ntpd's `flake` and `mssntp`: of ten packets one is lost, and what Samba would have to sign gets a crypto-NAK.
+#[test]
+fn a_flaky_server_loses_one_in_ten_and_signs_nothing_for_windows() {
+    let rules = ["127.0.0.0/8 flake", "127.3.0.0/16 mssntp"].map(|line| Restriction::parse(line).unwrap());
+    let access = Policy::Restrict(rules.into()).access(&Known::default());
+    let workers = worker::bind("127.0.0.1:0".parse().unwrap(), 1)
+        .unwrap()
+        .spawn(&Served::new(handle(made_up_snapshot()), access))
+        .unwrap();
+    let socket = client([127, 2, 0, 1], workers.address());
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    for _ in 0..400 {
+        socket.send(&request()).unwrap();
+    }
+    let mut reply = [0; 128];
+    let answered = std::iter::from_fn(|| socket.recv(&mut reply).ok()).count() as u64;
+    let windows = client([127, 3, 0, 1], workers.address());
+    // Its relative identifier for a key, and a digest of zeros to be filled in (MS-SNTP 3.1.5.1).
+    let asked = [&request()[..], &1108_u32.to_le_bytes(), &[0; 16]].concat();
+    windows.send(&asked).unwrap();
+    assert_eq!(windows.recv(&mut reply).unwrap(), 52);
+    assert_eq!(reply[48..52], [0; 4]);
+    let counters = workers.counters();
+    workers.stop();
+    let totals = counters.totals();
+    println!("{answered} of 400 answered; {totals:?}");
+    // Five standard deviations; nothing else is lost.
+    assert!((10..70).contains(&totals.dropped.flaked), "{totals:?}");
+    assert_eq!((answered, totals.refused_keys), (400 - totals.dropped.flaked, 1));
 }
 
 /// The bar of a rate limit: 200 clients ask 250 times a second each, and those beside them that keep to the rules lose no

@@ -17,23 +17,29 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Tells of changes; made in a tokio runtime with I/O.
 #[derive(Debug)]
-pub struct NetworkChanges(Option<AsyncFd<OwnedFd>>);
+pub struct NetworkChanges {
+    socket: Option<AsyncFd<OwnedFd>>,
+    /// Something was heard, and nobody has been told yet.
+    heard: bool,
+}
 
 impl NetworkChanges {
     /// From now on.
     pub fn watch() -> Self {
-        Self(open().ok())
+        Self { socket: open().ok(), heard: false }
     }
 
-    /// Waits for a change, and until nothing more is heard for a moment. Where the kernel does not tell, it may be
-    /// that there was none.
+    /// Waits for a change, and until nothing more is heard for a moment; a call that is given up loses none. Where the
+    /// kernel does not tell, it may be that there was none.
     pub async fn next(&mut self) {
-        let Some(socket) = &self.0 else { return tokio::time::sleep(LOOK_AGAIN).await };
-        if told(socket).await.is_err() {
-            self.0 = None;
+        let Some(socket) = &self.socket else { return tokio::time::sleep(LOOK_AGAIN).await };
+        if !self.heard && told(socket).await.is_err() {
+            self.socket = None;
             return;
         }
+        self.heard = true;
         while let Ok(Ok(())) = tokio::time::timeout(SETTLED_AFTER, told(socket)).await {}
+        self.heard = false;
     }
 }
 
