@@ -185,9 +185,7 @@ impl PhcDevice {
         loop {
             let (read, next) = match self.method.get() {
                 Method::Precise => (self.precise(), Some(Method::Extended)),
-                Method::Extended => {
-                    (self.extended(libc::CLOCK_REALTIME as u32).map(bracketed), Some(Method::Basic))
-                }
+                Method::Extended => (self.extended(libc::CLOCK_REALTIME as u32).map(bracketed), Some(Method::Basic)),
                 Method::Basic => (self.basic(), None),
             };
             match (read, next) {
