@@ -12,6 +12,7 @@ use super::clock::clock;
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
 use super::feed::feed;
+use super::hwtimestamp::{hwtimestamp, unreachable_ones};
 use super::keys;
 use super::model::{Config, Pool, Refclock, Server, Thermometer};
 use super::refclock::refclock;
@@ -22,13 +23,14 @@ use super::value::{Section, unknown, wrong_type};
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "refclock",
     "server",
     "pool",
     "feed",
     "broadcast",
     "broadcast_client",
+    "hwtimestamp",
     "local",
     "keys",
     "serve",
@@ -135,6 +137,10 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     (config.refclocks, config.servers, config.pools) = together(refclocks, servers, pools, out);
     config.broadcast_clients = array(table, "broadcast_client", out, broadcast_client).into_iter().flatten().collect();
     listeners_have_names(table, &config, out);
+    let cards = array(table, "hwtimestamp", out, |value, out| Some((hwtimestamp(value, out)?, value.span())));
+    let cards: Vec<_> = cards.into_iter().flatten().collect();
+    unreachable_ones(&cards, out);
+    config.hwtimestamps = cards.into_iter().map(|(wish, _)| wish).collect();
     if !table.contains_key("keys") {
         signed_without_keys(table, out);
     }

@@ -6,6 +6,7 @@
 //! | [`server`] | the pure answer to one request |
 //! | [`access`] | who gets one |
 //! | [`interleave`], `leaving` | when replies really left |
+//! | [`hardware`] | stamps by network cards: their clocks beside ours |
 //! | [`limit`] | and how often |
 //! | [`keys`] | symmetric keys: who said it |
 //! | [`broadcast`] | our time, told to whole networks |
@@ -24,6 +25,7 @@ pub mod broadcast;
 pub mod client;
 pub mod counters;
 pub mod extension;
+pub mod hardware;
 pub mod interleave;
 pub mod keys;
 mod leaving;

@@ -21,6 +21,8 @@ use crate::core::snapshot::Snapshot;
 use crate::ntp::access::Access;
 use crate::ntp::client::names::Names;
 use crate::ntp::counters::Board;
+use crate::ntp::hardware::Wish;
+use crate::ntp::hardware::keeper::Keeper;
 use crate::ntp::passing::{self, Passed, Ring};
 use crate::ntp::served::Served;
 use crate::ntp::smear::Hearing;
@@ -38,6 +40,9 @@ pub struct Serving {
     places: Vec<Place>,
     broadcasting: Vec<Broadcasting>,
     passed: Option<mpsc::Receiver<Passed>>,
+    /// Tends the network cards that stamp packets.
+    cards: Option<Keeper>,
+    wishes: Vec<Wish>,
 }
 
 /// One address.
@@ -81,6 +86,8 @@ impl Serving {
             places: Vec::new(),
             broadcasting: Vec::new(),
             passed: Some(passed),
+            cards: None,
+            wishes: Vec::new(),
         }
     }
 
@@ -176,6 +183,7 @@ impl Serving {
         if threads_differ && !new.listen.is_empty() && !old.listen.is_empty() {
             said.push(format!("{} threads answer.", new.workers));
         }
+        self.follow_cards(&config.hwtimestamps, &mut said);
         self.applied = serve.cloned();
         self.broadcasting.clear();
         for broadcast in &config.broadcasts {
@@ -184,6 +192,31 @@ impl Serving {
             self.broadcasting.push(Broadcasting::start(broadcast.clone(), self.served.clone(), answering));
         }
         said
+    }
+
+    /// Has these network cards stamp packets.
+    fn follow_cards(&mut self, wishes: &[Wish], said: &mut Vec<String>) {
+        if wishes == self.wishes {
+            return;
+        }
+        match (&self.cards, wishes) {
+            (_, []) => {
+                self.cards = None;
+                said.push("No network card stamps packets any more.".into());
+            }
+            (Some(keeper), _) => {
+                keeper.follow(wishes.to_vec());
+                said.push("Other network cards stamp packets.".into());
+            }
+            (None, _) => match Keeper::start(wishes.to_vec(), Arc::clone(&self.served.cards)) {
+                Ok(keeper) => {
+                    self.cards = Some(keeper);
+                    said.push("Network cards stamp packets where they can.".into());
+                }
+                Err(error) => warn!("no thread for the network cards: {error}. The kernel stamps packets."),
+            },
+        }
+        self.wishes = wishes.to_vec();
     }
 
     /// Ends it.

@@ -26,6 +26,7 @@ use super::rejection::{KissCode, Rejected};
 use super::request::Request;
 use super::tally::Tally;
 use crate::ntp::packet::{Header, Mode, Packet, PacketError, STRATUM_UNSYNCHRONISED};
+use crate::ntp::stamp::{Ends, Stamp};
 
 /// A packet leaves so long after it was made at most, as far as that is learned, s.
 const LONGEST_WAY_OUT: f64 = 1e-3;
@@ -37,8 +38,8 @@ struct Sent {
     transmit: NtpTimestamp,
     /// When it was handed to the system.
     handed_over: Timestamp<Raw>,
-    /// When it left, by the kernel's stamp.
-    departed: Option<Timestamp<Raw>>,
+    /// When it left, as it was stamped.
+    departed: Option<Stamp>,
     /// Has it been measured by?
     measured: bool,
 }
@@ -160,11 +161,12 @@ impl Symmetric {
         }
     }
 
-    /// When it left, as the kernel stamped it: believed as in [`super::Association::handle_departed`].
-    pub fn handle_departed(&mut self, stamp: Timestamp<Raw>) {
+    /// When it left, as it was stamped: believed as in [`super::Association::handle_departed`].
+    pub fn handle_departed(&mut self, stamp: impl Into<Stamp>) {
+        let stamp = stamp.into();
         if let Some(sent) = &mut self.sent {
             sent.departed = Some(stamp);
-            let way_out = (stamp - sent.handed_over).seconds().clamp(0.0, LONGEST_WAY_OUT);
+            let way_out = (stamp.best() - sent.handed_over).seconds().clamp(0.0, LONGEST_WAY_OUT);
             self.way_out += (way_out - self.way_out) / 4.0;
         }
     }
@@ -177,12 +179,12 @@ impl Symmetric {
     pub fn handle_receive(
         &mut self,
         bytes: &[u8],
-        received: Timestamp<Raw>,
+        received: impl Into<Stamp>,
         now: Timestamp<Raw>,
         ours: &Ours,
     ) -> Result<Measurement, Rejected> {
         self.tally.received += 1;
-        let result = self.hear(bytes, received, now, ours);
+        let result = self.hear(bytes, received.into(), now, ours);
         self.tally.count(&result);
         result
     }
@@ -190,7 +192,7 @@ impl Symmetric {
     fn hear(
         &mut self,
         bytes: &[u8],
-        received: Timestamp<Raw>,
+        received: Stamp,
         now: Timestamp<Raw>,
         ours: &Ours,
     ) -> Result<Measurement, Rejected> {
@@ -201,7 +203,7 @@ impl Symmetric {
             return Err(Rejected::NotAReply { mode: theirs.mode });
         }
         is_signed(self.config.key.as_deref(), bytes, &tail)?;
-        self.note(&theirs, ours.reading(received))?;
+        self.note(&theirs, ours.reading(received.best()))?;
         let answers = |sent: &&mut Sent| sent.transmit == theirs.origin && theirs.origin != NtpTimestamp::UNKNOWN;
         let Some(sent) = self.sent.as_mut().filter(answers) else {
             return Err(if theirs.origin == NtpTimestamp::UNKNOWN { Rejected::Unheard } else { Rejected::Bogus });
@@ -221,8 +223,8 @@ impl Symmetric {
         if std::mem::replace(&mut sent.measured, true) {
             return Err(Rejected::Measured);
         }
-        let left = departure(sent.departed, sent.handed_over, received, &mut self.tally);
-        let measurement = measure_slowly(&theirs, left, received, ours.rate)?;
+        let left = departure(sent.departed, sent.handed_over, received.host, &mut self.tally);
+        let measurement = measure_slowly(&theirs, Ends::of(&left, &received), ours.rate)?;
         self.judge.admit(&measurement)?;
         if self.reach == 0 {
             self.poll.returned();
