@@ -54,6 +54,41 @@ pub struct Pair {
     pub half_width: Span,
 }
 
+/// The device's clock beside CLOCK_MONOTONIC_RAW.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crossing {
+    /// CLOCK_MONOTONIC_RAW.
+    pub raw: Timestamp<Raw>,
+    /// The device's clock at that instant, on whatever scale it is kept.
+    pub device: Timestamp<Tai>,
+    /// Half-width of the interval in which they were read.
+    pub half_width: Span,
+}
+
+impl Pair {
+    /// The same on the raw scale, by what CLOCK_REALTIME was of it before and after. `None` if CLOCK_REALTIME was
+    /// set meanwhile.
+    pub fn carried_over(&self, before: &Bracket, after: &Bracket) -> Option<Crossing> {
+        let half = |span: Span| Span::from_seconds(span.seconds() / 2.0);
+        let width = |b: &Bracket| half(b.raw_after - b.raw_before);
+        let middle = |b: &Bracket| b.raw_before + width(b);
+        let raw = (middle(after) - middle(before)).seconds();
+        let realtime = (after.realtime - before.realtime).seconds();
+        // No slew is faster than a tenth; the readings themselves are a little rough.
+        let rough = (width(before) + width(after)).seconds();
+        if raw <= 0.0 || realtime <= 0.0 || (realtime - raw).abs() > 0.1 * raw + rough {
+            return None;
+        }
+        let since = (self.realtime - before.realtime).seconds();
+        if since < 0.0 || since > realtime {
+            return None;
+        }
+        let raw = middle(before) + Span::from_seconds(since * raw / realtime);
+        let half_width = self.half_width + width(before).max(width(after));
+        Some(Crossing { raw, device: self.device, half_width })
+    }
+}
+
 /// An instant by hardware is not told more finely than this.
 const FINEST: Span = Span::from_nanos(4);
 
@@ -243,6 +278,19 @@ mod tests {
         assert_eq!((pair.device, pair.half_width), (device(10_480), Span::from_nanos(400)));
         assert_eq!(Reading::Bracketed(vec![triple(5, 6, 2)]).best(), None, "the system clock was set");
         assert_eq!(Reading::Bracketed(vec![]).best(), None);
+    }
+
+    #[test]
+    fn a_reading_is_carried_over_to_the_raw_scale() {
+        let at = |raw: i64, real: i64| Bracket { realtime: realtime(real), ..bracket(raw) };
+        let pair = Pair { realtime: realtime(50_050), device: device(7), half_width: Span::from_nanos(300) };
+        // CLOCK_REALTIME is slewed at 1000 ppm.
+        let crossing = pair.carried_over(&at(0, 0), &at(100_000, 100_100)).unwrap();
+        assert!((crossing.raw - bracket(50_000).raw_before).abs() < Span::from_nanos(2), "{crossing:?}");
+        assert_eq!((crossing.device, crossing.half_width), (device(7), Span::from_nanos(300)));
+        assert_eq!(pair.carried_over(&at(0, 0), &at(100_000, 900_000)), None, "it was stepped");
+        assert_eq!(pair.carried_over(&at(0, 60_000), &at(100_000, 160_000)), None, "before the bracket");
+        assert_eq!(pair.carried_over(&at(0, 0), &at(0, 0)), None);
     }
 
     #[test]

@@ -345,6 +345,8 @@ mod tests {
             refid: ReferenceId(*b"PPS\0"),
             leap: LeapIndicator::None,
             precision: -20,
+            stamps: Default::default(),
+            stamp_error: 0.0,
         };
         let slow = Exchange {
             measurement: Measurement { delay: Span::from_millis(80), ..measurement },

@@ -35,6 +35,7 @@ impl Default for Fake {
             quality: RefCell::new(None),
             pending: Cell::new(false),
             refuses: RefCell::default(),
+            interrupted: Cell::default(),
         }))
     }
 }
@@ -48,6 +49,8 @@ pub struct State {
     /// Is a leap second before it?
     pub pending: Cell<bool>,
     pub refuses: RefCell<Vec<(Call, i32)>>,
+    /// So long, s, before a rate is taken and after it somebody else runs.
+    pub interrupted: Cell<(f64, f64)>,
 }
 
 impl Fake {
@@ -93,7 +96,10 @@ impl Kernel for Fake {
 
     fn set_rate(&mut self, rate: f64) -> io::Result<f64> {
         self.allowed(Call::Rate)?;
+        let (before, after) = self.0.interrupted.get();
+        self.pass(before);
         self.0.rate.set(rate);
+        self.pass(after);
         Ok(rate)
     }
 

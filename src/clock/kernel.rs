@@ -17,6 +17,9 @@ use crate::sys::kernel_clock::{Kernel, Quality, Reading};
 /// A rate that differs from ours by more than the kernel's rounding was set by somebody else, s/s.
 const ROUNDING: f64 = 1e-10;
 
+/// Setting the rate takes less than this, s, if nothing comes between.
+const INTERRUPTED: f64 = 100e-6;
+
 /// The clock.
 pub struct KernelClock {
     kernel: Box<dyn Kernel>,
@@ -157,11 +160,21 @@ impl KernelClock {
 
     /// Begins a part of a slew over a leap second: when the kernel takes its rate.
     fn begin_slew(&mut self, part: impl Fn(Timestamp<Raw>) -> LeapSlew) -> Result<(), ClockError> {
-        let before = self.kernel.read().raw_after;
-        self.slew = Some(part(before));
+        let ran = self.rate + self.slewing();
+        let before = self.kernel.read();
+        self.slew = Some(part(before.raw_after));
         self.set_rate(self.rate)?;
-        let took = self.kernel.read().raw_before - before;
-        self.slew = Some(part(before + Span::from_nanos(took.nanos() / 2)));
+        let after = self.kernel.read();
+        let took = (after.raw_before - before.raw_after).seconds();
+        // Half way, unless we were interrupted: then it shows in how far REALTIME has come.
+        let since = if took < INTERRUPTED {
+            took / 2.0
+        } else {
+            let elapsed = after.raw_after - before.raw_after;
+            let gained = (after.realtime - before.realtime - elapsed).seconds() - ran * elapsed.seconds();
+            (gained / (self.rate + self.slewing() - ran)).clamp(0.0, took)
+        };
+        self.slew = Some(part(after.raw_before - Span::from_seconds(since)));
         Ok(())
     }
 

@@ -203,6 +203,21 @@ fn a_leap_second_is_slewed_and_those_who_steer_see_none_of_it() {
 }
 
 #[test]
+fn whoever_is_interrupted_while_a_slew_begins_knows_since_when_it_runs() {
+    for interrupted in [(0.013, 0.002), (0.0, 0.013), (0.013, 0.0)] {
+        let (kernel, mut clock, _) = before_a_leap(1, LeapMode::Slew);
+        let begun = clock.read(kernel.0.raw.get());
+        kernel.pass(100.001);
+        kernel.0.interrupted.set(interrupted);
+        clock.handle_timeout(kernel.0.raw.get()).unwrap();
+        kernel.0.interrupted.set((0.0, 0.0));
+        let passed = 100.001 + interrupted.0 + interrupted.1;
+        let off = clock.read(kernel.0.raw.get()) - begun - Span::from_seconds(passed);
+        assert!(off.seconds().abs() < 2e-9, "{interrupted:?}: {off:?}");
+    }
+}
+
+#[test]
 fn a_slew_over_a_leap_second_ends_with_whoever_slews() {
     let (kernel, mut clock, _) = before_a_leap(1, LeapMode::Slew);
     kernel.pass(101.0);

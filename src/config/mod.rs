@@ -11,6 +11,7 @@
 //! | `clock` | `[clock]`: which clock is steered, and how |
 //! | [`serve`](mod@serve) | `[serve]`: who is answered where |
 //! | `refclock`, `receiver`, `server` | single sources |
+//! | `hwtimestamp` | network cards that stamp packets |
 //! | `source` | what they have in common |
 //! | `value` | single values: durations, addresses, integers in a range |
 //! | [`keys`] | the file of symmetric keys, and reading it |
@@ -23,6 +24,7 @@ mod clock;
 pub mod diagnostic;
 mod dialect;
 mod feed;
+mod hwtimestamp;
 pub mod keys;
 mod listen;
 pub mod model;

@@ -23,6 +23,7 @@ use crate::ntp::NTP_PORT;
 use crate::ntp::client::Filters;
 use crate::ntp::client::manycast::Group;
 use crate::ntp::client::socket::Origin;
+use crate::ntp::hardware::Wish;
 
 /// The port of gpsd.
 pub const GPSD_PORT: u16 = 2947;
@@ -46,6 +47,8 @@ pub struct Config {
     pub broadcast_clients: Vec<BroadcastClient>,
     /// `[[passive_peer]]`: who may come by themselves and be peers.
     pub passive_peers: Vec<PassivePeer>,
+    /// `[[hwtimestamp]]`: network cards that stamp packets; of those that name an interface the first counts.
+    pub hwtimestamps: Vec<Wish>,
     /// `[keys]`: symmetric keys.
     pub keys: Option<Keys>,
     /// `[serve]`: answer NTP requests. Nobody is answered without it.
@@ -65,11 +68,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Without any thread beside the one that decides: it answers NTP itself.
+    /// Without any thread beside the one that decides: it answers NTP itself, and no network card stamps packets.
     pub fn without_threads(&mut self) {
         if let Some(serve) = &mut self.serve {
             serve.workers = 0;
         }
+        // Their clocks are read by one.
+        self.hwtimestamps.clear();
     }
 }
 
@@ -84,6 +89,7 @@ impl Default for Config {
             broadcasts: Vec::new(),
             broadcast_clients: Vec::new(),
             passive_peers: Vec::new(),
+            hwtimestamps: Vec::new(),
             keys: None,
             serve: None,
             clock: ClockSettings::default(),

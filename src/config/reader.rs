@@ -12,6 +12,7 @@ use super::clock::clock;
 use super::diagnostic::{Diagnostic, quoted};
 use super::dialect::foreign_line;
 use super::feed::feed;
+use super::hwtimestamp::{hwtimestamp, unreachable_ones};
 use super::keys;
 use super::model::{Config, Pool, Refclock, Server, Thermometer};
 use super::passive_peer::passive_peer;
@@ -23,7 +24,7 @@ use super::value::{Section, unknown, wrong_type};
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "refclock",
     "server",
     "pool",
@@ -31,6 +32,7 @@ const SECTIONS: [&str; 16] = [
     "broadcast",
     "broadcast_client",
     "passive_peer",
+    "hwtimestamp",
     "local",
     "keys",
     "serve",
@@ -139,6 +141,10 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     listeners_have_names(table, &config, out);
     config.passive_peers = array(table, "passive_peer", out, passive_peer).into_iter().flatten().collect();
     passive_peers_can_come(table, &config, out);
+    let cards = array(table, "hwtimestamp", out, |value, out| Some((hwtimestamp(value, out)?, value.span())));
+    let cards: Vec<_> = cards.into_iter().flatten().collect();
+    unreachable_ones(&cards, out);
+    config.hwtimestamps = cards.into_iter().map(|(wish, _)| wish).collect();
     if !table.contains_key("keys") {
         signed_without_keys(table, out);
     }

@@ -1,7 +1,8 @@
 //! The one place that turns a CLOCK_REALTIME stamp into the raw scale.
 //!
-//! A reading of REALTIME between two readings of RAW tells how the two relate at receipt; a few of
-//! them tell how fast they drift apart, so that a stamp from a second ago is converted as of then.
+//! A reading of REALTIME between two readings of RAW tells how the two relate at receipt. The one before
+//! the stamp tells it too, and a stamp lies on the line between the two: REALTIME's rate changes when we
+//! wake up and set it, which is when it is read. However late a stamp is handled, it is converted as of then.
 //! A step of REALTIME is seen as a jump of that relation, and stamps from its far side are dropped.
 
 use std::collections::VecDeque;
@@ -29,9 +30,11 @@ pub enum Dropped {
 pub const OLDEST: Span = Span::from_millis(2000);
 /// A stamp may lie this far ahead: the readings themselves take time.
 const AHEAD: Span = Span::from_millis(1);
-/// Readings kept, and how far apart.
-const KEPT: usize = 4;
-const APART: Span = Span::from_millis(700);
+/// Readings kept, and how far apart at least: those of the last [`OLDEST`], but for a loop that hardly rests.
+const KEPT: usize = 512;
+const APART: Span = Span::from_millis(1);
+/// A shorter time tells no rate.
+const RATE_OVER: Span = Span::from_millis(700);
 /// REALTIME may be slewed by somebody else by this much against RAW without being called stepped, s/s.
 const FASTEST_SLEW: f64 = 0.1;
 /// What a slew of ours comes on top of, s/s: the crystal's correction, with room to spare.
@@ -77,7 +80,8 @@ impl TimeBase {
             }
         }
         self.readings.push_back((raw, bracket.realtime));
-        if self.readings.len() > KEPT {
+        // One older than the oldest stamp is kept, for the line, and some for the rate.
+        while self.readings.len() > KEPT || self.readings.get(1).is_some_and(|(second, _)| raw - *second > OLDEST) {
             self.readings.pop_front();
         }
         step
@@ -101,10 +105,7 @@ impl TimeBase {
         let raw = match stamp {
             LocalStamp::Raw(raw) => raw,
             LocalStamp::Realtime(realtime) => {
-                let age = now.realtime - realtime;
-                // Far ages do not fit a rate; they are refused below whatever it is.
-                let rate = if age.abs() < OLDEST + OLDEST { self.rate(now) } else { 0.0 };
-                let raw = middle(now) - age - Span::from_seconds(age.seconds() * rate);
+                let raw = self.on_the_line(realtime, (middle(now), now.realtime));
                 // A stamp from before a step back seems to be from after it.
                 if self.stepped.is_some_and(|(at, back)| raw < at + back && at - raw < OLDEST) {
                     return Err(Dropped::Stepped);
@@ -121,23 +122,33 @@ impl TimeBase {
         }
     }
 
+    /// Between the two readings around the stamp, the later of which may be `now`.
+    fn on_the_line(&self, stamp: Timestamp<Realtime>, now: (Timestamp<Raw>, Timestamp<Realtime>)) -> Timestamp<Raw> {
+        let (mut raw, mut realtime) = now;
+        for &(raw0, realtime0) in self.readings.iter().rev() {
+            if realtime0 <= stamp && realtime0 < realtime {
+                let share = (realtime - stamp).seconds() / (realtime - realtime0).seconds();
+                let apart = (raw - raw0) - (realtime - realtime0);
+                return raw - (realtime - stamp) - Span::from_seconds(share * apart.seconds());
+            }
+            if realtime0 > stamp {
+                (raw, realtime) = (raw0, realtime0);
+            }
+        }
+        // No reading is older. Far ages do not fit a rate; they are refused whatever it is.
+        let age = realtime - stamp;
+        let rate = if age.abs() < OLDEST + OLDEST { self.gain() } else { 0.0 };
+        raw - age + Span::from_seconds(age.seconds() * rate)
+    }
+
     /// How much faster than RAW REALTIME ran over the last readings, s/s.
     fn gain(&self) -> f64 {
         match (self.readings.front(), self.readings.back()) {
-            (Some(&(raw0, realtime0)), Some(&(raw1, realtime1))) if raw1 > raw0 => {
+            (Some(&(raw0, realtime0)), Some(&(raw1, realtime1))) if raw1 - raw0 >= RATE_OVER => {
                 (realtime1 - realtime0).seconds() / (raw1 - raw0).seconds() - 1.0
             }
             _ => 0.0,
         }
-    }
-
-    /// How much faster RAW runs than REALTIME, s/s.
-    fn rate(&self, now: &Bracket) -> f64 {
-        let Some(&(raw0, realtime0)) = self.readings.iter().find(|(raw, _)| middle(now) - *raw > APART) else {
-            return 0.0;
-        };
-        let realtime = (now.realtime - realtime0).seconds();
-        if realtime > 0.0 { (middle(now) - raw0).seconds() / realtime - 1.0 } else { 0.0 }
     }
 }
 
@@ -180,6 +191,23 @@ mod tests {
         let stamp = LocalStamp::Realtime(Timestamp::from_nanos(103 * S + 3 * 500_000));
         let raw = base.raw(stamp, &now).unwrap();
         assert!((raw.to_nanos() - 3 * S).abs() < 5, "{raw:?}");
+    }
+
+    #[test]
+    fn a_rate_that_has_just_changed_does_not_move_stamps_that_are_handled_late() {
+        let mut base = TimeBase::new(Some(2e-3));
+        let realtime = |raw: i64| 100 * S + raw + (raw - 3 * S).max(0) / 500;
+        for raw in [0, S, 2 * S, 3 * S] {
+            base.observe(&bracket(raw, realtime(raw)));
+        }
+        // REALTIME is slewed by 2000 ppm from 3 s on; the next pulse is handled 20 ms late.
+        let now = bracket(4 * S + 20_000_000, realtime(4 * S + 20_000_000));
+        base.observe(&now);
+        let raw = base.raw(LocalStamp::Realtime(Timestamp::from_nanos(realtime(4 * S))), &now).unwrap();
+        assert!((raw.to_nanos() - 4 * S).abs() < 5, "{raw:?}");
+        // So are those from before the change.
+        let raw = base.raw(LocalStamp::Realtime(Timestamp::from_nanos(realtime(5 * S / 2))), &now).unwrap();
+        assert!((raw.to_nanos() - 5 * S / 2).abs() < 5, "{raw:?}");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Counters {
     passed: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
     without_kernel_stamp: AtomicU64,
+    stamped_by_card: AtomicU64,
+    departures_by_card: AtomicU64,
     send_failed: AtomicU64,
     receive_failed: AtomicU64,
 }
@@ -55,6 +57,14 @@ impl Counters {
 
     pub(super) fn count_without_kernel_stamp(&self) {
         self.without_kernel_stamp.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_stamped_by_card(&self) {
+        self.stamped_by_card.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_departure_by_card(&self) {
+        self.departures_by_card.fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_receive_failed(&self) {
@@ -119,6 +129,8 @@ impl CounterSet {
                 not_spoken: dropped(DropReason::NotSpoken),
             },
             without_kernel_stamp: sum(&|c| &c.without_kernel_stamp),
+            stamped_by_card: sum(&|c| &c.stamped_by_card),
+            departures_by_card: sum(&|c| &c.departures_by_card),
             send_failed: sum(&|c| &c.send_failed),
             receive_failed: sum(&|c| &c.receive_failed),
         }
@@ -142,6 +154,12 @@ pub struct Totals {
     pub dropped: Dropped,
     /// Requests whose kernel receive stamp was missing or not credible; a user stamp stood in.
     pub without_kernel_stamp: u64,
+    /// Requests whose arrival the network card stamped.
+    #[serde(default)]
+    pub stamped_by_card: u64,
+    /// Replies to interleaved clients of which the network card said when they left.
+    #[serde(default)]
+    pub departures_by_card: u64,
     /// Replies the kernel would not take.
     pub send_failed: u64,
     /// Failed receive calls.

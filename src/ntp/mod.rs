@@ -6,6 +6,7 @@
 //! | [`server`] | the pure answer to one request |
 //! | [`access`] | who gets one |
 //! | [`interleave`], `leaving` | when replies really left |
+//! | [`hardware`] | stamps by network cards: their clocks beside ours |
 //! | [`limit`], `flake`, `gate` | and how often |
 //! | [`keys`] | symmetric keys: who said it |
 //! | [`broadcast`] | our time, told to whole networks |
@@ -27,6 +28,7 @@ pub mod counters;
 pub mod extension;
 mod flake;
 mod gate;
+pub mod hardware;
 pub mod interleave;
 pub mod keys;
 mod leaving;

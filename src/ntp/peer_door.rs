@@ -141,7 +141,8 @@ mod tests {
         served.limits.store(Some(Arc::new(limits)));
         let octets = Header::request(4, NtpTimestamp(77)).to_octets();
         let from: SocketAddr = "127.0.0.9:123".parse().unwrap();
-        let datagram = Datagram { octets: &octets, truncated: false, from: Some(from), to: None, stamp: None };
+        let datagram =
+            Datagram { octets: &octets, truncated: false, from: Some(from), to: None, stamp: None, hardware: None };
         let now = clock::raw_now();
         let answers = (0..10).map(|_| {
             let mut reply = [0; 128];

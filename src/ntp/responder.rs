@@ -20,10 +20,10 @@ use super::passing::Passed;
 use super::served::Served;
 use super::server::{Disposition, DropReason, Request, View, respond};
 use super::smear::{Smear, Spread};
-use super::stamp::Relation;
+use super::stamp::{Relation, Stamp};
 use crate::core::snapshot::Snapshot;
-use crate::sys::batch::{Batch, Datagram, MAX_BATCH, MAX_SEND};
-use crate::sys::departure::Stamped;
+use crate::sys::batch::{Batch, By, Datagram, MAX_BATCH, MAX_SEND};
+use crate::sys::departure::{Left, Stamped};
 use crate::sys::udp::UdpSocket;
 
 /// One worker's buffers and what it has learned.
@@ -37,6 +37,8 @@ pub(super) struct Responder {
     /// Once a client has asked in interleaved mode.
     leaving: Option<Leaving>,
     gate: Gate,
+    /// Network cards are to stamp what comes and leaves.
+    by_card: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -51,12 +53,26 @@ impl Responder {
             send_cost: SendCost::default(),
             leaving: None,
             gate: Gate::new(USUAL_CLIENTS),
+            by_card: false,
             stop,
         }
     }
 
     pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// Has network cards stamp what comes and leaves, or no longer.
+    fn follow_cards(&mut self, wanted: bool, socket: &UdpSocket) {
+        if wanted == self.by_card {
+            return;
+        }
+        self.by_card = wanted;
+        match &mut self.leaving {
+            Some(leaving) => recount(leaving, socket, wanted),
+            // Without stamps the kernel's arrivals, and predictions, stand.
+            None => drop(socket.stamp_departures(Stamped::OnRequest, wanted)),
+        }
     }
 
     /// Is a stamp of something that left to come?
@@ -66,32 +82,44 @@ impl Responder {
 
     /// No stamp came for so long that none will: this machine's driver takes none, or not now.
     pub(super) fn give_up_departures(&mut self, socket: &UdpSocket) {
-        if let Some(leaving) = &mut self.leaving {
-            recount(leaving, socket);
+        if let Some(leaving) = &mut self.leaving
+            && !leaving.give_up()
+        {
+            recount(leaving, socket, self.by_card);
         }
     }
 
-    /// Takes in the kernel's stamps of what has left.
+    /// Takes in the stamps of what has left: a card's may come when nobody waits for them any more, and would fill the
+    /// queue.
     pub(super) fn learn_departures(&mut self, socket: &UdpSocket) {
-        let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.awaits()) else { return };
+        let (by_card, counters) = (self.by_card, &self.counters);
+        let Some(leaving) = self.leaving.as_mut().filter(|leaving| by_card || leaving.awaits()) else { return };
+        let cards = self.served.cards.load();
         let relation = Relation::from_bracket(&clock::bracket());
         let snapshot = self.served.snapshot.load();
         let map = **self.served.raw_map.load();
         let scale = Scale::of(&self.served, &snapshot);
         let mut astray = false;
-        socket.departures(|departure| {
-            let Some(raw) = relation.raw_of(departure.stamp) else { return };
-            match leaving.arrives(departure.number, raw) {
-                Arrived::Of(receive) => {
-                    let utc = scale.utc(map.apply(raw));
-                    leaving.left(receive, NtpTimestamp::from_utc(utc));
+        let told = |raw| NtpTimestamp::from_utc(scale.utc(map.apply(raw)));
+        socket.departures(|departure| match departure.stamp {
+            Left::Kernel(stamp) => {
+                let Some(raw) = relation.raw_of(stamp) else { return };
+                match leaving.arrives(departure.number, raw, by_card && cards.any()) {
+                    Arrived::Of(receive) => leaving.left(receive, told(raw)),
+                    Arrived::Nobody => {}
+                    Arrived::Astray => astray = true,
                 }
-                Arrived::Nobody => {}
-                Arrived::Astray => astray = true,
+            }
+            Left::Hardware(stamp) => {
+                let Some((kernel, receive)) = leaving.stamped(departure.number) else { return };
+                if let Some(placed) = cards.departure(&stamp, kernel) {
+                    counters.count_departure_by_card();
+                    leaving.left(receive, told(placed.raw));
+                }
             }
         });
         if astray {
-            recount(leaving, socket);
+            recount(leaving, socket, by_card);
         }
     }
 
@@ -110,6 +138,8 @@ impl Responder {
         let monitor = self.monitor.load();
         monitor.make();
         self.gate.follow(self.served.limits.load().as_deref());
+        let cards = self.served.cards.load_full();
+        self.follow_cards(cards.wanted, socket);
         let at = map.apply(relation.raw);
         let view = View::at(&snapshot, at);
         let slept = clock::asleep() - snapshot.asleep > clock::SHORTEST_SLEEP;
@@ -131,10 +161,13 @@ impl Responder {
                     self.counters.count_dropped(DropReason::BadSource);
                     continue;
                 };
-                let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or_else(|| {
-                    self.counters.count_without_kernel_stamp();
-                    relation.raw
-                });
+                let stamp = Stamp::of_arrival(&datagram, &relation, &cards);
+                match stamp.card {
+                    Some(_) => self.counters.count_stamped_by_card(),
+                    None if stamp.by_kernel => {}
+                    None => self.counters.count_without_kernel_stamp(),
+                }
+                let arrived = stamp.best();
                 let first = FirstOctet(datagram.octets.first().copied().unwrap_or_default());
                 let (mode, version) = (first.0 & 7, first.version());
                 let at = map.apply(arrived);
@@ -178,12 +211,14 @@ impl Responder {
                         }
                         let stamped = previous_left.is_some() && is_reply && !kiss;
                         if interleaving.is_some() && is_reply && !kiss {
-                            let leaving = self.leaving.get_or_insert_with(|| begin_stamping(socket));
+                            let by_card = self.by_card;
+                            let leaving = self.leaving.get_or_insert_with(|| begin_stamping(socket, by_card));
                             let told = (NtpTimestamp::from_utc(received), NtpTimestamp::from_utc(transmit));
                             leaving.goes(told, leaves, stamped);
                         }
                         monitor.note(&Visit { limited: kiss, ..visit });
-                        self.batch.set_reply(index, len, stamped);
+                        let by = if self.by_card { By::CardToo } else { By::Kernel };
+                        self.batch.set_reply(index, len, stamped.then_some(by));
                         if let Some(slot) = ready.get_mut(count) {
                             *slot = index;
                             count += 1;
@@ -198,7 +233,7 @@ impl Responder {
                 self.counters.count_sent(sent.sent, sent.failed);
                 if let (1.., Some(leaving)) = (sent.failed, &mut self.leaving) {
                     // Nobody says whether what was refused was counted.
-                    recount(leaving, socket);
+                    recount(leaving, socket, self.by_card);
                 }
             }
         }
@@ -266,16 +301,16 @@ impl<'a> Scale<'a> {
     }
 }
 
-fn begin_stamping(socket: &UdpSocket) -> Leaving {
+fn begin_stamping(socket: &UdpSocket, by_card: bool) -> Leaving {
     // Without stamps the predictions stand.
-    let _ = socket.stamp_departures(Stamped::OnRequest);
+    let _ = socket.stamp_departures(Stamped::OnRequest, by_card);
     Leaving::new()
 }
 
-fn recount(leaving: &mut Leaving, socket: &UdpSocket) {
+fn recount(leaving: &mut Leaving, socket: &UdpSocket, by_card: bool) {
     // What the old count has left behind goes with it.
     socket.departures(|_| {});
-    let _ = socket.stamp_departures(Stamped::OnRequest);
+    let _ = socket.stamp_departures(Stamped::OnRequest, by_card);
     leaving.recount();
 }
 

@@ -7,6 +7,7 @@ use refclocks::time::{Raw, Span, Timestamp};
 
 use super::access::Access;
 use super::counters::Board;
+use super::hardware::CardBoard;
 use super::keys::KeyTable;
 use super::limit::Limits;
 use super::passing::{self, Ring};
@@ -34,6 +35,8 @@ pub struct Served {
     pub late: Arc<ArcSwapOption<Spread>>,
     /// By which keys requests may be signed.
     pub keys: Arc<ArcSwap<KeyTable>>,
+    /// The network cards that stamp what comes and leaves.
+    pub cards: CardBoard,
     /// The sockets that are bound to our port.
     pub ports: Ports,
     /// Where the requests of peers come in.
@@ -54,6 +57,7 @@ impl Served {
             smear: None,
             late: Arc::default(),
             keys: Arc::default(),
+            cards: CardBoard::default(),
             ports: Ports::default(),
             door: PeerDoor::default(),
             ring: passing::ring().0,

@@ -1,7 +1,13 @@
-//! From the kernel's CLOCK_REALTIME stamps to the raw scale, by one bracketed reading a batch.
+//! When packets left and came, on the raw scale: from the kernel's CLOCK_REALTIME stamps by one bracketed reading a
+//! batch, from a network card's by what is known of its clock.
 
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Realtime, Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::hardware::Cards;
+use super::hardware::line::Placed;
+use crate::sys::batch::Datagram;
 
 /// A kernel stamp older than this is not of a packet that has just been read: the clock was stepped.
 const CREDIBLE: Span = Span::from_whole_seconds(2);
@@ -38,6 +44,88 @@ impl Relation {
     }
 }
 
+/// Who stamped both ends of our part of an exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stamps {
+    /// The network card.
+    Hardware,
+    /// The kernel.
+    #[default]
+    Kernel,
+    /// We ourselves, at one end at least.
+    Daemon,
+}
+
+/// When a packet left or came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stamp {
+    /// By the kernel, or by our own reading of the clock.
+    pub host: Timestamp<Raw>,
+    /// Is it the kernel's?
+    pub by_kernel: bool,
+    /// By the network card.
+    pub card: Option<Placed>,
+}
+
+impl From<Timestamp<Raw>> for Stamp {
+    /// A stamp of the kernel's.
+    fn from(host: Timestamp<Raw>) -> Self {
+        Self { host, by_kernel: true, card: None }
+    }
+}
+
+impl Stamp {
+    /// By our own reading of the clock.
+    pub fn of_our_own(host: Timestamp<Raw>) -> Self {
+        Self { host, by_kernel: false, card: None }
+    }
+
+    /// When a datagram came that was read at `relation`. A card is believed only beside the kernel.
+    pub fn of_arrival(datagram: &Datagram<'_>, relation: &Relation, cards: &Cards) -> Self {
+        match datagram.stamp.and_then(|stamp| relation.raw_of(stamp)) {
+            Some(kernel) => {
+                let card = datagram.hardware.and_then(|stamp| cards.arrival(&stamp, kernel));
+                Self { card, ..kernel.into() }
+            }
+            None => Self::of_our_own(relation.raw),
+        }
+    }
+
+    /// The best there is, where one alone is asked for.
+    pub fn best(&self) -> Timestamp<Raw> {
+        self.card.map_or(self.host, |card| card.raw)
+    }
+}
+
+/// T1 and T4, stamped by the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ends {
+    /// When ours left.
+    pub sent: Timestamp<Raw>,
+    /// When theirs came.
+    pub received: Timestamp<Raw>,
+    /// By whom.
+    pub stamps: Stamps,
+    /// Both may be off by so much, the same way, s: that moves the offset and no delay tells of it.
+    pub error: f64,
+}
+
+impl Ends {
+    /// The card's stamps if it stamped both. One of the card's and one of the kernel's would leave out the kernel's
+    /// lateness at one end only: half of it would go into the offset, unseen.
+    pub fn of(sent: &Stamp, received: &Stamp) -> Self {
+        if let (Some(left), Some(came)) = (sent.card, received.card)
+            && left.raw < came.raw
+        {
+            let error = left.error.max(came.error);
+            return Self { sent: left.raw, received: came.raw, stamps: Stamps::Hardware, error };
+        }
+        let stamps = if sent.by_kernel && received.by_kernel { Stamps::Kernel } else { Stamps::Daemon };
+        Self { sent: sent.host, received: received.host, stamps, error: 0.0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +144,24 @@ mod tests {
         assert_eq!(raw(7_000_000_000), Some(-999_999_900));
         assert_eq!(raw(6_999_999_999), None);
         assert_eq!(relation.realtime_at(Timestamp::from_nanos(1_000_000_110)).to_nanos(), 9_000_000_010);
+    }
+
+    #[test]
+    fn both_ends_are_stamped_by_the_same() {
+        let at = Timestamp::<Raw>::from_nanos;
+        let by_card = |nanos, error| Some(Placed { raw: at(nanos), error });
+        let (sent, received) = (
+            Stamp { card: by_card(1_030, 2e-7), ..at(1_000).into() },
+            Stamp { card: by_card(1_950, 3e-7), ..at(2_000).into() },
+        );
+        let both = Ends { sent: at(1_030), received: at(1_950), stamps: Stamps::Hardware, error: 3e-7 };
+        assert_eq!(Ends::of(&sent, &received), both);
+        let kernels = Ends { sent: at(1_000), received: at(2_000), stamps: Stamps::Kernel, error: 0.0 };
+        assert_eq!(Ends::of(&sent, &at(2_000).into()), kernels);
+        assert_eq!(Ends::of(&at(1_000).into(), &received), kernels);
+        // Stamps of two cards that do not know of each other.
+        assert_eq!(Ends::of(&Stamp { card: by_card(1_960, 0.0), ..sent }, &received), kernels);
+        let own = Ends { stamps: Stamps::Daemon, ..kernels };
+        assert_eq!(Ends::of(&sent, &Stamp::of_our_own(at(2_000))), own);
     }
 }

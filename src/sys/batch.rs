@@ -10,7 +10,7 @@ use refclocks::time::{Realtime, Timestamp};
 use tokio::io::unix::AsyncFd;
 
 use super::address::{KernelAddress, MAX_LEN};
-use super::control_message::{Ancillary, CAPACITY, ControlBuffer};
+use super::control_message::{Ancillary, CAPACITY, ControlBuffer, HardwareStamp};
 use super::udp::UdpSocket;
 
 /// Datagrams received by one call at most.
@@ -42,8 +42,8 @@ struct Slot {
     control: ControlBuffer,
     reply: [u8; REPLY_CAPACITY],
     reply_len: usize,
-    /// The kernel is to stamp it when it leaves.
-    stamped: bool,
+    /// Whether it is stamped when it leaves.
+    stamped: Option<By>,
 }
 
 /// A received datagram.
@@ -59,6 +59,8 @@ pub struct Datagram<'a> {
     pub to: Option<IpAddr>,
     /// When the kernel received it.
     pub stamp: Option<Timestamp<Realtime>>,
+    /// When the network card did.
+    pub hardware: Option<HardwareStamp>,
 }
 
 /// Whether to wait for a datagram.
@@ -68,6 +70,15 @@ pub enum Wait {
     ForOne,
     /// Not at all.
     No,
+}
+
+/// Who stamps what leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The kernel.
+    Kernel,
+    /// The network card as well, if it can.
+    CardToo,
 }
 
 /// What became of the replies handed to the kernel.
@@ -91,7 +102,7 @@ impl Batch {
             control: ControlBuffer::default(),
             reply: [0; REPLY_CAPACITY],
             reply_len: 0,
-            stamped: false,
+            stamped: None,
         };
         Self { slots: vec![empty; datagrams.clamp(1, MAX_BATCH)].into(), received: 0 }
     }
@@ -163,6 +174,11 @@ impl Batch {
         }
     }
 
+    /// Did a network card stamp any datagram of the last receive?
+    pub fn is_stamped_by_card(&self) -> bool {
+        self.slots.iter().take(self.received).any(|slot| slot.ancillary.hardware.is_some())
+    }
+
     /// A datagram of the last receive, and the room for its reply.
     pub fn datagram(&mut self, index: usize) -> Option<(Datagram<'_>, &mut [u8])> {
         let slot = self.slots.get_mut(..self.received)?.get_mut(index)?;
@@ -172,12 +188,13 @@ impl Batch {
             from: slot.from.get(),
             to: slot.ancillary.local,
             stamp: slot.ancillary.stamp,
+            hardware: slot.ancillary.hardware,
         };
         Some((datagram, &mut slot.reply))
     }
 
     /// Marks the reply to a datagram as ready: so many octets of its room, `stamped` when it leaves or not.
-    pub fn set_reply(&mut self, index: usize, len: usize, stamped: bool) {
+    pub fn set_reply(&mut self, index: usize, len: usize, stamped: Option<By>) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.reply_len = len.min(REPLY_CAPACITY);
             slot.stamped = stamped;
@@ -195,8 +212,8 @@ impl Batch {
         for ((index, vector), header) in indices.iter().zip(&mut vectors).zip(&mut headers) {
             let Some(slot) = self.slots.get_mut(*index) else { continue };
             slot.control = ControlBuffer::leave_from(slot.ancillary.local);
-            if slot.stamped {
-                slot.control.stamp_departure();
+            if let Some(by) = slot.stamped {
+                slot.control.stamp_departure(by == By::CardToo);
             }
             vector.iov_base = slot.reply.as_mut_ptr().cast();
             vector.iov_len = slot.reply_len;

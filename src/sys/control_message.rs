@@ -5,13 +5,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use refclocks::time::{Realtime, Timestamp};
+use refclocks::time::{Realtime, Tai, Timestamp};
 
 const WORD: usize = size_of::<usize>();
 const HEADER_LEN: usize = WORD + 8;
 
-/// Room for what we ask the kernel to tell: of a datagram that came, a stamp (16 octets) and a packet info
-/// (20); of one that left, two stamps (16 and 48), packet info and an error (44); each with its header.
+/// Room for what we ask the kernel to tell: of a datagram that came, two stamps (16 octets and 48), its frame (16) and
+/// a packet info (20); of one that left, two stamps, packet info and an error (44); each with its header.
 pub(crate) const CAPACITY: usize = 256;
 
 /// `SO_TIMESTAMPNS_NEW` of asm-generic/socket.h: a stamp of 64-bit seconds, on 32-bit machines too.
@@ -19,6 +19,20 @@ pub(crate) const SO_TIMESTAMPNS_NEW: i32 = 64;
 
 /// `SO_TIMESTAMPING_NEW`: the same.
 pub(crate) const SO_TIMESTAMPING_NEW: i32 = 65;
+
+/// `SCM_TIMESTAMPING_PKTINFO`: by which interface a stamped frame came, and how long it was.
+const SCM_FRAME: i32 = 58;
+
+/// A stamp by the clock of a network card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HardwareStamp {
+    /// When, by that clock, on whatever scale it is kept.
+    pub at: Timestamp<Tai>,
+    /// The number of the card's interface; 0 if the kernel does not say.
+    pub interface: u32,
+    /// Octets of the frame without its check sequence, from where it is stamped on; of one that came.
+    pub length: Option<u32>,
+}
 
 /// Control octets, aligned as the kernel wants them.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +53,8 @@ impl Default for ControlBuffer {
 pub(crate) struct Ancillary {
     /// When it arrived.
     pub(crate) stamp: Option<Timestamp<Realtime>>,
+    /// The same by the network card.
+    pub(crate) hardware: Option<HardwareStamp>,
     /// Our address to answer from: the one the datagram was sent to, if that was a unicast address.
     pub(crate) local: Option<IpAddr>,
 }
@@ -47,11 +63,15 @@ impl Ancillary {
     /// Reads all control messages; what is unknown or cut off is skipped.
     pub(crate) fn parse(mut octets: &[u8]) -> Self {
         let mut found = Self::default();
+        let (mut hardware, mut frame, mut by) = (None, None, 0);
         while let Some((level, kind, data, rest)) = next_message(octets) {
             octets = rest;
             match (level, kind) {
                 (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS | SO_TIMESTAMPNS_NEW) => found.stamp = stamp(data),
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING | SO_TIMESTAMPING_NEW) => hardware = stamp_of_hardware(data),
+                (libc::SOL_SOCKET, SCM_FRAME) => frame = data.first_chunk::<4>().zip(data.get(4..8)),
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    by = interface_of(level, data);
                     // struct in_pktinfo: interface, local address, destination address. The second
                     // is ours even if the datagram was sent to a broadcast address.
                     found.local = data
@@ -62,6 +82,7 @@ impl Ancillary {
                         .map(IpAddr::V4);
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    by = interface_of(level, data);
                     found.local = data
                         .first_chunk::<16>()
                         .map(|octets| Ipv6Addr::from(*octets))
@@ -71,19 +92,49 @@ impl Ancillary {
                 _ => {}
             }
         }
+        // The frame's interface is the card's own, whatever bridge or bond stands above it.
+        let card = frame.map_or(0, |(interface, _)| u32::from_ne_bytes(*interface));
+        let length = frame.and_then(|(_, length)| length.first_chunk().copied()).map(u32::from_ne_bytes);
+        let interface = if card == 0 { by } else { card };
+        found.hardware = hardware.map(|at| HardwareStamp { at, interface, length });
         found
     }
 }
 
+/// The interface in a packet info.
+fn interface_of(level: i32, data: &[u8]) -> u32 {
+    let at = if level == libc::IPPROTO_IPV6 { data.get(16..20) } else { data.get(..4) };
+    at.and_then(|octets| octets.first_chunk().copied()).map_or(0, u32::from_ne_bytes)
+}
+
+/// Of the three stamps of struct scm_timestamping the last, which is the card's.
+fn stamp_of_hardware(data: &[u8]) -> Option<Timestamp<Tai>> {
+    let stamp = stamp(data.get(data.len() / 3 * 2..)?)?;
+    (stamp != Timestamp::EPOCH).then_some(stamp)
+}
+
+/// When a datagram left, by whose clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The kernel's: its driver has it.
+    Kernel(Timestamp<Realtime>),
+    /// The network card's: it is on the wire.
+    Hardware(HardwareStamp),
+}
+
 /// Number and stamp of a datagram that left, from what its socket's error queue says.
-pub(crate) fn departure(mut octets: &[u8]) -> Option<(u32, Timestamp<Realtime>)> {
-    let (mut number, mut left) = (None, None);
+pub(crate) fn departure(mut octets: &[u8]) -> Option<(u32, Left)> {
+    let (mut number, mut software, mut hardware, mut interface) = (None, None, None, 0);
     while let Some((level, kind, data, rest)) = next_message(octets) {
         octets = rest;
         match (level, kind) {
             // struct scm_timestamping: three stamps, of which the first is the kernel's.
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING | SO_TIMESTAMPING_NEW) => {
-                left = data.get(..data.len() / 3).and_then(stamp)
+                software = data.get(..data.len() / 3).and_then(stamp).filter(|stamp| *stamp != Timestamp::EPOCH);
+                hardware = stamp_of_hardware(data);
+            }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) | (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                interface = interface_of(level, data);
             }
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
                 // struct sock_extended_err: errno (4), origin, type, code and padding (1 each), info (4), data (4).
@@ -97,18 +148,16 @@ pub(crate) fn departure(mut octets: &[u8]) -> Option<(u32, Timestamp<Realtime>)>
             _ => {}
         }
     }
-    Some((number?, left?))
+    let hardware = hardware.map(|at| Left::Hardware(HardwareStamp { at, interface, length: None }));
+    Some((number?, hardware.or(software.map(Left::Kernel))?))
 }
 
 impl ControlBuffer {
-    /// Adds the control message that has the datagram stamped when it leaves.
-    pub(crate) fn stamp_departure(&mut self) {
-        let wanted = Self::one(
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPING,
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE.to_ne_bytes().into_iter(),
-            4,
-        );
+    /// Adds the control message that has the datagram stamped when it leaves; by the network card, too, if `hardware`.
+    pub(crate) fn stamp_departure(&mut self, hardware: bool) {
+        let card = if hardware { libc::SOF_TIMESTAMPING_TX_HARDWARE } else { 0 };
+        let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE | card;
+        let wanted = Self::one(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags.to_ne_bytes().into_iter(), 4);
         for (to, octet) in self.octets.iter_mut().skip(self.len).zip(wanted.octets.iter().take(wanted.len)) {
             *to = *octet;
         }
@@ -152,7 +201,7 @@ fn next_message(octets: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
 }
 
 /// A timespec of two 64-bit or two 32-bit numbers, as its length tells.
-fn stamp(data: &[u8]) -> Option<Timestamp<Realtime>> {
+fn stamp<S: refclocks::time::Scale>(data: &[u8]) -> Option<Timestamp<S>> {
     let (seconds, nanos) = match data.len() {
         16 => {
             let (seconds, nanos) = data.split_first_chunk::<8>()?;
@@ -188,7 +237,7 @@ mod tests {
             let ip: IpAddr = ip.parse().unwrap();
             let buffer = ControlBuffer::leave_from(Some(ip));
             let found = Ancillary::parse(&buffer.octets[..buffer.len]);
-            assert_eq!(found, Ancillary { stamp: None, local: Some(ip) });
+            assert_eq!(found, Ancillary { local: Some(ip), ..Ancillary::default() });
         }
         assert_eq!(ControlBuffer::leave_from(None).len, 0);
     }
@@ -216,13 +265,61 @@ mod tests {
             [&stamps.octets[..stamps.len], &error.octets[..error.len]].concat()
         };
         let timestamping = libc::SO_EE_ORIGIN_TIMESTAMPING;
-        assert_eq!(departure(&error(timestamping, 0)), Some((42, Timestamp::from_parts(5, 7))));
+        assert_eq!(departure(&error(timestamping, 0)), Some((42, Left::Kernel(Timestamp::from_parts(5, 7)))));
         assert_eq!(departure(&error(timestamping, 1)), None, "scheduled, not sent");
         assert_eq!(departure(&error(libc::SO_EE_ORIGIN_ICMP, 0)), None);
         let mut buffer = ControlBuffer::leave_from(Some("2001:db8::7".parse().unwrap()));
-        buffer.stamp_departure();
+        buffer.stamp_departure(true);
         assert_eq!(buffer.len, HEADER_LEN + 20usize.next_multiple_of(WORD) + HEADER_LEN + WORD);
         assert_eq!(Ancillary::parse(&buffer.octets[..buffer.len]).local, Some("2001:db8::7".parse().unwrap()));
+    }
+
+    /// Control messages one after the other.
+    fn messages(of: &[(i32, i32, Vec<u8>)]) -> Vec<u8> {
+        let one = |(level, kind, data): &(i32, i32, Vec<u8>)| {
+            let buffer = ControlBuffer::one(*level, *kind, data.clone().into_iter(), data.len());
+            buffer.octets[..buffer.len].to_vec()
+        };
+        of.iter().flat_map(one).collect()
+    }
+
+    #[test]
+    fn the_third_stamp_is_the_cards_on_machines_of_both_sizes() {
+        let wide: Vec<u8> = [0i64, 0, 0, 0, 6, 8].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let narrow: Vec<u8> = [0i32, 0, 0, 0, 6, 8].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let info = |card: u32| [card, 90, 0, 0].iter().flat_map(|v| v.to_ne_bytes()).collect::<Vec<u8>>();
+        let came_by = [7u32, 0, 0].iter().flat_map(|v| v.to_ne_bytes()).collect::<Vec<u8>>();
+        for (kind, stamps) in [(libc::SCM_TIMESTAMPING, wide.clone()), (SO_TIMESTAMPING_NEW, wide), (37, narrow)] {
+            for (card, interface) in [(3, 3), (0, 7)] {
+                let found = Ancillary::parse(&messages(&[
+                    (libc::SOL_SOCKET, kind, stamps.clone()),
+                    (libc::SOL_SOCKET, SCM_FRAME, info(card)),
+                    (libc::IPPROTO_IP, libc::IP_PKTINFO, came_by.clone()),
+                ]));
+                let at = Timestamp::from_parts(6, 8);
+                assert_eq!(found.hardware, Some(HardwareStamp { at, interface, length: Some(90) }));
+            }
+        }
+        let none: Vec<u8> = [5i64, 7, 0, 0, 0, 0].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let found = Ancillary::parse(&messages(&[(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, none)]));
+        assert_eq!(found.hardware, None, "the kernel's own alone");
+    }
+
+    #[test]
+    fn a_card_says_when_and_by_which_interface_it_left() {
+        let stamps: Vec<u8> = [0i64, 0, 0, 0, 6, 8].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let error: Vec<u8> = [0, u32::from_ne_bytes([libc::SO_EE_ORIGIN_TIMESTAMPING, 0, 0, 0]), 0, 42]
+            .iter()
+            .flat_map(|v| v.to_ne_bytes())
+            .collect();
+        let by: Vec<u8> = (0..4).flat_map(|_| 0u32.to_ne_bytes()).chain(9u32.to_ne_bytes()).collect();
+        let said = messages(&[
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, stamps),
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVERR, error),
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, by),
+        ]);
+        let stamp = HardwareStamp { at: Timestamp::from_parts(6, 8), interface: 9, length: None };
+        assert_eq!(departure(&said), Some((42, Left::Hardware(stamp))));
     }
 
     #[test]

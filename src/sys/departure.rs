@@ -5,14 +5,23 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::{mem, ptr};
 
-use refclocks::time::{Realtime, Timestamp};
-
 use super::control_message::{CAPACITY, ControlBuffer, SO_TIMESTAMPING_NEW, departure};
+pub use super::control_message::{HardwareStamp, Left};
 use super::udp::UdpSocket;
 
 /// Software stamps, each with the number of its datagram and without the datagram itself.
 const REPORTED: u32 =
     libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+
+/// The network card's besides, of what comes and of what leaves, each with its interface: of what leaves that is told
+/// only with the datagram.
+const REPORTED_WITH_HARDWARE: u32 = libc::SOF_TIMESTAMPING_SOFTWARE
+    | libc::SOF_TIMESTAMPING_OPT_ID
+    | libc::SOF_TIMESTAMPING_RAW_HARDWARE
+    | libc::SOF_TIMESTAMPING_RX_HARDWARE
+    | libc::SOF_TIMESTAMPING_OPT_PKTINFO
+    | libc::SOF_TIMESTAMPING_OPT_TX_SWHW
+    | libc::SOF_TIMESTAMPING_OPT_CMSG;
 
 /// Stamps read by one call at most.
 const AT_ONCE: usize = 16;
@@ -31,28 +40,45 @@ pub enum Stamped {
 pub struct Departure {
     /// The datagram's number: those that are stamped are counted from nought, modulo 2^32.
     pub number: u32,
-    /// When it left.
-    pub stamp: Timestamp<Realtime>,
+    /// When it left. The kernel and the card may each say so, one after the other.
+    pub stamp: Left,
 }
 
 impl UdpSocket {
-    /// Has departures stamped, and counts them from nought again.
+    /// Has departures stamped, and counts them from nought again. If `hardware`, network cards stamp them, too, and
+    /// arrivals, where they can.
     ///
     /// # Errors
     ///
     /// Those of setsockopt(2).
-    pub fn stamp_departures(&self, which: Stamped) -> io::Result<()> {
+    pub fn stamp_departures(&self, which: Stamped, hardware: bool) -> io::Result<()> {
         // Between the driver's stamp and the wire the kernel files that stamp, by a way that it has not gone
         // for a second: 1.6 us. It has just gone it for another stamp, on the way to the driver: 0.7 us.
-        let asked = match which {
-            Stamped::All => REPORTED | libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SCHED,
-            Stamped::OnRequest => REPORTED,
+        let asked = match (which, hardware) {
+            (Stamped::All, false) => REPORTED | libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SCHED,
+            (Stamped::OnRequest, false) => REPORTED,
+            (Stamped::All, true) => {
+                REPORTED_WITH_HARDWARE | libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_HARDWARE
+            }
+            (Stamped::OnRequest, true) => REPORTED_WITH_HARDWARE,
         };
+        if hardware {
+            self.tell_interface()?;
+        }
         // On 32-bit machines the old option's seconds end in 2038.
         let option = if cfg!(target_pointer_width = "32") { SO_TIMESTAMPING_NEW } else { libc::SO_TIMESTAMPING };
         // The count begins anew when numbers are switched on.
         self.set(libc::SOL_SOCKET, option, 0)?;
         self.set(libc::SOL_SOCKET, option, asked as i32)
+    }
+
+    /// Has each datagram's interface told.
+    fn tell_interface(&self) -> io::Result<()> {
+        if self.local_address()?.is_ipv4() {
+            self.set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
+        } else {
+            self.set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
+        }
     }
 
     /// Hands over the stamps that have come since the last call.
@@ -61,7 +87,7 @@ impl UdpSocket {
             // SAFETY: plain data of integers and pointers, for which all zeros is a value.
             let mut headers: [libc::mmsghdr; AT_ONCE] = unsafe { mem::zeroed() };
             let mut controls = [ControlBuffer::default(); AT_ONCE];
-            // The stamps come without their datagrams; not all that stands in for a kernel knows that.
+            // Of datagrams that come with their stamps the beginning will do.
             let mut datagrams = [[0u8; 8]; AT_ONCE];
             let mut parts = datagrams
                 .each_mut()
@@ -112,7 +138,7 @@ mod tests {
             socket.departures(|departure| stamps.push(departure));
             stamps
         };
-        socket.stamp_departures(Stamped::All).unwrap();
+        socket.stamp_departures(Stamped::All, false).unwrap();
         assert_eq!(stamps(), []);
         let now = || refclocks::sys::clock::realtime_now();
         let before = now();
@@ -122,13 +148,16 @@ mod tests {
         let after = now();
         let found = stamps();
         assert_eq!(found.iter().map(|d| d.number).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
-        assert!(found.iter().all(|d| d.stamp >= before && d.stamp <= after), "{before:?} {found:?} {after:?}");
-        // Counted anew.
-        socket.stamp_departures(Stamped::All).unwrap();
+        let within = |d: &Departure| matches!(d.stamp, Left::Kernel(at) if at >= before && at <= after);
+        assert!(found.iter().all(within), "{before:?} {found:?} {after:?}");
+        // Counted anew; and where no card stamps them the kernel goes on to, once each.
+        socket.stamp_departures(Stamped::All, true).unwrap();
         socket.send(&[0; 48]).unwrap();
-        assert_eq!(stamps().iter().map(|d| d.number).collect::<Vec<_>>(), [0]);
+        let found = stamps();
+        assert_eq!(found.iter().map(|d| d.number).collect::<Vec<_>>(), [0]);
+        assert!(matches!(found[0].stamp, Left::Kernel(_)), "{found:?}");
         // Only those that ask.
-        socket.stamp_departures(Stamped::OnRequest).unwrap();
+        socket.stamp_departures(Stamped::OnRequest, false).unwrap();
         socket.send(&[0; 48]).unwrap();
         assert_eq!(stamps(), []);
     }

@@ -46,7 +46,9 @@ for program in usr/sbin/chronyd usr/sbin/gpsd usr/sbin/ldattach; do
     put "$root/$program" "$root/lib/x86_64-linux-gnu:$root/usr/lib/x86_64-linux-gnu"
 done
 cp "$(find "$root/lib/modules/$kernel" -name pps-ldisc.ko)" "$guest/modules/"
-strip -g -o "$guest/modules/vmpulse.ko" "$vm/module/vmpulse.ko"
+for module in vmpulse vmwire; do
+    strip -g -o "$guest/modules/$module.ko" "$vm/module/$module.ko"
+done
 # Scenarios that need the full kernel find its modules in a folder of their own.
 mkdir "$guest/modules/full"
 strip -g -o "$guest/modules/full/vmpulse.ko" "$vm/module-full/vmpulse.ko"

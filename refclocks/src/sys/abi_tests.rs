@@ -11,6 +11,10 @@ const DECLARATIONS: &str = r#"
 #include <time.h>
 #include <linux/pps.h>
 #include <linux/ptp_clock.h>
+#include <linux/ethtool.h>
+#include <linux/if.h>
+#include <linux/net_tstamp.h>
+#include <linux/sockios.h>
 struct shm {
     int mode; volatile int count;
     time_t clock_seconds; int clock_micros;

@@ -5,6 +5,7 @@
 mod abi_tests;
 pub mod access;
 pub mod appearance;
+pub mod card;
 pub mod clock;
 pub mod line_discipline;
 pub mod phc;

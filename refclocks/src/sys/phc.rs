@@ -6,9 +6,10 @@ use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-use crate::phc::{Event, Reading, Triple};
+use crate::phc::{Crossing, Event, Reading, Triple};
 use crate::report::Edge;
-use crate::time::Timestamp;
+use crate::sys::clock::bracket;
+use crate::time::{Span, Timestamp};
 
 /// Readings in one request; the kernel gives up to 25.
 const READINGS: usize = 25;
@@ -135,6 +136,8 @@ enum Method {
 pub struct PhcDevice {
     file: File,
     method: Cell<Method>,
+    /// The kernel may read it beside CLOCK_MONOTONIC_RAW (6.12).
+    beside_raw: Cell<bool>,
 }
 
 /// Why a hardware clock cannot be used.
@@ -170,7 +173,7 @@ impl PhcDevice {
         let asked = ioctl(&file, GET_CAPABILITIES, &mut capabilities);
         asked.map_err(|error| if is_unknown(&error) { PhcError::NotPhc } else { PhcError::Io(error) })?;
         let method = if capabilities.precise != 0 { Method::Precise } else { Method::Extended };
-        Ok(Self { file, method: Cell::new(method) })
+        Ok(Self { file, method: Cell::new(method), beside_raw: Cell::new(true) })
     }
 
     /// Reads it beside CLOCK_REALTIME.
@@ -182,7 +185,7 @@ impl PhcDevice {
         loop {
             let (read, next) = match self.method.get() {
                 Method::Precise => (self.precise(), Some(Method::Extended)),
-                Method::Extended => (self.extended(), Some(Method::Basic)),
+                Method::Extended => (self.extended(libc::CLOCK_REALTIME as u32).map(bracketed), Some(Method::Basic)),
                 Method::Basic => (self.basic(), None),
             };
             match (read, next) {
@@ -191,6 +194,41 @@ impl PhcDevice {
                 (read, _) => return read,
             }
         }
+    }
+
+    /// Reads it beside CLOCK_MONOTONIC_RAW. `None` if the clocks were set meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PhcDevice::read`].
+    pub fn cross(&self) -> io::Result<Option<Crossing>> {
+        if self.method.get() == Method::Precise {
+            let mut both = Precise::default();
+            match ioctl(&self.file, SYSTEM_OFFSET_PRECISE, &mut both) {
+                Ok(()) => {
+                    let (raw, device) = (stamp(both.monotonic_raw), stamp(both.device));
+                    return Ok(Some(Crossing { raw, device, half_width: Span::from_nanos(4) }));
+                }
+                Err(error) if is_unknown(&error) => self.method.set(Method::Extended),
+                Err(error) => return Err(error),
+            }
+        }
+        if self.method.get() == Method::Extended && self.beside_raw.get() {
+            match self.extended(libc::CLOCK_MONOTONIC_RAW as u32) {
+                Ok(triples) => {
+                    let best = triples.iter().min_by_key(|[before, _, after]| nanos_between(*before, *after));
+                    return Ok(best.map(|[before, device, after]| {
+                        let half_width = Span::from_nanos((nanos_between(*before, *after) / 2).max(4));
+                        Crossing { raw: stamp(*before) + half_width, device: stamp(*device), half_width }
+                    }));
+                }
+                Err(error) if is_unknown(&error) => self.beside_raw.set(false),
+                Err(error) => return Err(error),
+            }
+        }
+        let before = bracket();
+        let reading = self.read()?;
+        Ok(reading.best().and_then(|pair| pair.carried_over(&before, &bracket())))
     }
 
     /// Has an input stamped. `pin`: the pin that becomes that input; without one, whatever it is already.
@@ -246,16 +284,12 @@ impl PhcDevice {
         Ok(Reading::Precise { device: stamp(both.device), realtime: stamp(both.realtime) })
     }
 
-    fn extended(&self) -> io::Result<Reading> {
-        let mut read =
-            Extended { readings: READINGS as u32, reserved: [0; 3], stamps: [[ClockTime::default(); 3]; READINGS] };
+    /// Before, device, after, several times; beside that system clock, of which older kernels know CLOCK_REALTIME only.
+    fn extended(&self, clock: u32) -> io::Result<[[ClockTime; 3]; READINGS]> {
+        let stamps = [[ClockTime::default(); 3]; READINGS];
+        let mut read = Extended { readings: READINGS as u32, reserved: [clock, 0, 0], stamps };
         ioctl(&self.file, SYSTEM_OFFSET_EXTENDED, &mut read)?;
-        let triples = read.stamps.iter().map(|[before, device, after]| Triple {
-            before: stamp(*before),
-            device: stamp(*device),
-            after: stamp(*after),
-        });
-        Ok(Reading::Bracketed(triples.collect()))
+        Ok(read.stamps)
     }
 
     fn basic(&self) -> io::Result<Reading> {
@@ -288,6 +322,19 @@ fn ioctl<T>(file: &File, request: u32, argument: &mut T) -> io::Result<()> {
 /// A request that the device, or the kernel, does not know.
 fn is_unknown(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS))
+}
+
+fn bracketed(stamps: [[ClockTime; 3]; READINGS]) -> Reading {
+    let triples = stamps.iter().map(|[before, device, after]| Triple {
+        before: stamp(*before),
+        device: stamp(*device),
+        after: stamp(*after),
+    });
+    Reading::Bracketed(triples.collect())
+}
+
+fn nanos_between(before: ClockTime, after: ClockTime) -> i64 {
+    (after.seconds - before.seconds) * 1_000_000_000 + i64::from(after.nanos) - i64::from(before.nanos)
 }
 
 fn stamp<S: crate::time::Scale>(time: ClockTime) -> Timestamp<S> {

@@ -1,8 +1,9 @@
 //! Who the daemon is: from root to an ordinary user, and a sandbox around either.
 //!
 //! Started as root it takes what only root may ([`Taken`]), gives the folders of its state and its
-//! socket to the user, and becomes that user, keeping two capabilities: the clock's and the port's.
-//! Started as anybody else it keeps what it was given of these two.
+//! socket to the user, and becomes that user, keeping two capabilities: the clock's and the port's; and where the
+//! configuration has network cards stamp packets, that of setting them. Started as anybody else it keeps what it was
+//! given of these.
 //!
 //! Capabilities and the sandbox belong to a thread and are inherited by those it starts: all of this
 //! happens before the first one.
@@ -69,7 +70,7 @@ pub async fn settle(config: &Config) -> Result<Taken, PrivilegeError> {
             folders::give(config, &user);
             let taken = Taken::of(config).await;
             taken.give(&user);
-            match become_user(&user) {
+            match become_user(&user, &kept(config)) {
                 Ok(()) => info!("no longer root: {} from here on", user.name),
                 Err(error) if config.process.user.is_none() => {
                     warn!("going on as root: {error}. To mean it, write `user = \"root\"` in [process].");
@@ -81,7 +82,7 @@ pub async fn settle(config: &Config) -> Result<Taken, PrivilegeError> {
         None => Taken::default(),
     };
     if !geteuid().is_root()
-        && let Err(error) = keep_only(&KEPT)
+        && let Err(error) = keep_only(&kept(config))
     {
         warn!("{error}");
     }
@@ -117,15 +118,21 @@ fn successor(config: &Config) -> Result<Option<User>, PrivilegeError> {
     }
 }
 
-/// Becomes a user with that user's groups, keeping [`KEPT`].
-fn become_user(user: &User) -> Result<(), String> {
+/// What is kept: network cards are had to stamp whenever an interface comes, so that goes on to need its capability.
+fn kept(config: &Config) -> Vec<Capability> {
+    let cards = (!config.hwtimestamps.is_empty()).then_some(Capability::CAP_NET_ADMIN);
+    KEPT.into_iter().chain(cards).collect()
+}
+
+/// Becomes a user with that user's groups, keeping these capabilities.
+fn become_user(user: &User, kept: &[Capability]) -> Result<(), String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what} failed: {error}");
     caps::securebits::set_keepcaps(true).map_err(|e| failed("PR_SET_KEEPCAPS", &e))?;
     let name = CString::new(user.name.as_str()).map_err(|e| failed("the name", &e))?;
     initgroups(&name, user.gid).map_err(|e| failed("initgroups", &e))?;
     setgid(user.gid).map_err(|e| failed("setgid", &e))?;
     setuid(user.uid).map_err(|e| failed("setuid", &e))?;
-    keep_only(&KEPT)?;
+    keep_only(kept)?;
     caps::securebits::set_keepcaps(false).map_err(|e| failed("PR_SET_KEEPCAPS", &e))?;
     // There is no way back, or this was all for nothing.
     let back = [setuid(Uid::from_raw(0)).is_ok(), setgid(Gid::from_raw(0)).is_ok()];
@@ -156,6 +163,14 @@ mod tests {
 
     fn config(user: &str) -> Config {
         Config { process: Process { user: Some(user.into()), ..Process::default() }, ..Config::default() }
+    }
+
+    #[test]
+    fn cards_are_set_only_where_that_is_configured() {
+        let without = config("nobody");
+        let with = Config { hwtimestamps: vec![crate::ntp::hardware::Wish::new("*")], ..without.clone() };
+        assert_eq!(kept(&without), KEPT);
+        assert_eq!(kept(&with), [KEPT[0], KEPT[1], Capability::CAP_NET_ADMIN]);
     }
 
     #[test]

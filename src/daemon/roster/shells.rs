@@ -126,6 +126,7 @@ impl Roster {
             presend: server.presend,
             filters: server.filters,
             origin: server.origin.clone(),
+            cards: Arc::clone(&self.served.cards),
             access: Some(Arc::clone(&self.served.access)),
             ..ClientConfig::new(server.host.clone())
         };

@@ -20,6 +20,8 @@ use crate::daemon::{Inbox, Input};
 use crate::ntp::access::Access;
 use crate::ntp::client::names::Names;
 use crate::ntp::counters::Board;
+use crate::ntp::hardware::Wish;
+use crate::ntp::hardware::keeper::Keeper;
 use crate::ntp::passing::{self, Passed};
 use crate::ntp::served::Served;
 use crate::ntp::smear::Hearing;
@@ -40,6 +42,9 @@ pub struct Serving {
     following: Option<Following>,
     /// Wakes whoever tries to have an address.
     changes: Rc<Notify>,
+    /// Tends the network cards that stamp packets.
+    cards: Option<Keeper>,
+    wishes: Vec<Wish>,
 }
 
 /// Hands in that networks have changed. Dropping it ends that.
@@ -81,6 +86,8 @@ impl Serving {
             inbox,
             following: None,
             changes: Rc::default(),
+            cards: None,
+            wishes: Vec::new(),
         };
         (serving, passed)
     }
@@ -150,6 +157,7 @@ impl Serving {
         if threads_differ && !new.listen.is_empty() && !old.listen.is_empty() {
             said.push(format!("{} threads answer.", new.workers));
         }
+        self.follow_cards(&config.hwtimestamps, &mut said);
         self.applied = serve.cloned();
         self.following = new.follows_interfaces().then(|| Following::start(self.inbox.clone()));
         self.broadcasting.clear();
@@ -217,6 +225,31 @@ impl Serving {
                 warn!("NTP is not served on {name}: {said}");
             }
         }
+    }
+
+    /// Has these network cards stamp packets.
+    fn follow_cards(&mut self, wishes: &[Wish], said: &mut Vec<String>) {
+        if wishes == self.wishes {
+            return;
+        }
+        match (&self.cards, wishes) {
+            (_, []) => {
+                self.cards = None;
+                said.push("No network card stamps packets any more.".into());
+            }
+            (Some(keeper), _) => {
+                keeper.follow(wishes.to_vec());
+                said.push("Other network cards stamp packets.".into());
+            }
+            (None, _) => match Keeper::start(wishes.to_vec(), Arc::clone(&self.served.cards)) {
+                Ok(keeper) => {
+                    self.cards = Some(keeper);
+                    said.push("Network cards stamp packets where they can.".into());
+                }
+                Err(error) => warn!("no thread for the network cards: {error}. The kernel stamps packets."),
+            },
+        }
+        self.wishes = wishes.to_vec();
     }
 
     /// Ends it.

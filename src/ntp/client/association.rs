@@ -22,6 +22,7 @@ use super::request::Request;
 use super::tally::Tally;
 use crate::ntp::keys::Key;
 use crate::ntp::packet::{Header, Mode, Packet, PacketError};
+use crate::ntp::stamp::{Ends, Stamp};
 
 /// So long before the request that is measured by, one opens the way.
 const OPENS_BEFORE: Span = Span::from_whole_seconds(2);
@@ -61,19 +62,19 @@ struct Outstanding {
     interleaved: Option<(NtpTimestamp, Exchange)>,
     /// T1 by our own reading of the clock; until told otherwise, when the request was made.
     transmitted: Timestamp<Raw>,
-    /// T1 by the kernel's stamp.
-    departed: Option<Timestamp<Raw>>,
+    /// T1 by the stamps of the kernel and of the network card.
+    departed: Option<Stamp>,
 }
 
 /// An exchange of which all but when the reply left is known for good.
 #[derive(Clone, Copy, Debug)]
 struct Exchange {
     /// T1.
-    transmitted: Timestamp<Raw>,
+    transmitted: Stamp,
     /// T2.
     receive: NtpTimestamp,
     /// T4.
-    received: Timestamp<Raw>,
+    received: Stamp,
     /// Has it been measured as it is?
     measured: bool,
 }
@@ -176,11 +177,11 @@ impl Association {
         }
     }
 
-    /// When the request left (T1), as the kernel stamped it. It is believed if that is between our handing it
+    /// When the request left (T1), as it was stamped. It is believed if that is between our handing it
     /// over and the reply's coming.
-    pub fn handle_departed(&mut self, stamp: Timestamp<Raw>) {
+    pub fn handle_departed(&mut self, stamp: impl Into<Stamp>) {
         if let Some(outstanding) = &mut self.outstanding {
-            outstanding.departed = Some(stamp);
+            outstanding.departed = Some(stamp.into());
         }
     }
 
@@ -192,16 +193,16 @@ impl Association {
     pub fn handle_receive(
         &mut self,
         bytes: &[u8],
-        received: Timestamp<Raw>,
+        received: impl Into<Stamp>,
         now: Timestamp<Raw>,
     ) -> Result<Measurement, Rejected> {
         self.tally.received += 1;
-        let result = self.hear(bytes, received, now);
+        let result = self.hear(bytes, received.into(), now);
         self.tally.count(&result);
         result
     }
 
-    fn hear(&mut self, bytes: &[u8], received: Timestamp<Raw>, now: Timestamp<Raw>) -> Result<Measurement, Rejected> {
+    fn hear(&mut self, bytes: &[u8], received: Stamp, now: Timestamp<Raw>) -> Result<Measurement, Rejected> {
         let packet = Packet::new_checked(bytes)?;
         let tail = packet.tail().map_err(PacketError::from)?;
         let reply = Header::parse(&packet);
@@ -224,7 +225,7 @@ impl Association {
         // From here on it is the server that speaks. One request has one reply.
         self.outstanding = None;
         self.last_transmit = reply.transmit;
-        let transmitted = departure(asked.departed, asked.transmitted, received, &mut self.tally);
+        let transmitted = departure(asked.departed, asked.transmitted, received.host, &mut self.tally);
         kiss_of(&reply).map_or(Ok(()), |kiss| self.heed(kiss, &reply, now))?;
         is_vouched_for(&reply)?;
         let told_of = asked.interleaved.map(|(_, exchange)| exchange).filter(|_| asked.cookie != reply.origin);
@@ -232,10 +233,10 @@ impl Association {
             self.last = Some(Exchange { transmitted, receive: reply.receive, received, measured: told_of.is_none() });
         }
         let measurement = match told_of {
-            None => measure(&reply, transmitted, received),
+            None => measure(&reply, Ends::of(&transmitted, &received)),
             Some(exchange) => {
                 let reply = Header { receive: exchange.receive, ..reply };
-                measure(&reply, exchange.transmitted, exchange.received)
+                measure(&reply, Ends::of(&exchange.transmitted, &exchange.received))
             }
         }?;
         self.judge.admit(&measurement)?;

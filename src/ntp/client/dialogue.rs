@@ -13,22 +13,23 @@ use super::symmetric::Symmetric;
 use super::tally::Tally;
 use crate::ntp::packet::{FirstOctet, Mode};
 use crate::ntp::served::Served;
+use crate::ntp::stamp::Stamp;
 use crate::sys::batch::Datagram;
 
 /// An association.
 pub(super) enum Dialogue {
     /// With a server.
-    Client(Association),
+    Client(Box<Association>),
     /// With a peer, who is told what we serve.
-    Peer(Symmetric, Served),
+    Peer(Box<Symmetric>, Served),
 }
 
 impl Dialogue {
     /// With a peer, if there is something to tell it; else with a server.
     pub(super) fn new(config: Config, served: Option<&Served>) -> Self {
         match served {
-            Some(served) => Self::Peer(Symmetric::new(config), served.clone()),
-            None => Self::Client(Association::new(config)),
+            Some(served) => Self::Peer(Box::new(Symmetric::new(config)), served.clone()),
+            None => Self::Client(Box::new(Association::new(config))),
         }
     }
 
@@ -53,7 +54,7 @@ impl Dialogue {
         }
     }
 
-    pub(super) fn handle_departed(&mut self, stamp: Timestamp<Raw>) {
+    pub(super) fn handle_departed(&mut self, stamp: Stamp) {
         match self {
             Self::Client(association) => association.handle_departed(stamp),
             Self::Peer(association, _) => association.handle_departed(stamp),
@@ -63,7 +64,7 @@ impl Dialogue {
     pub(super) fn handle_receive(
         &mut self,
         octets: &[u8],
-        received: Timestamp<Raw>,
+        received: Stamp,
         now: Timestamp<Raw>,
     ) -> Result<Measurement, Rejected> {
         match self {

@@ -14,7 +14,8 @@ impl Measurement {
             measurement::Measurement { raw, tai: utc.tai(self.reference, false), delay: Some(self.delay.seconds()) };
         let says = ServerSays {
             root_delay: self.root_delay,
-            root_dispersion: self.root_dispersion,
+            // What our own stamps may be off by is one more thing that no delay tells.
+            root_dispersion: self.root_dispersion + self.stamp_error,
             stratum: self.stratum,
             refid: self.refid,
             leap: self.leap,

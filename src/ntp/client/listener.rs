@@ -24,6 +24,7 @@ use super::socket::{ClientSocket, Origin};
 use super::standing::{Deafness, ServerState};
 use super::{Measurement, Rejected};
 use crate::ntp::flake::Flake;
+use crate::ntp::hardware::CardBoard;
 use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
 use crate::ntp::served::Served;
@@ -266,7 +267,7 @@ async fn follow(
     mut sink: impl FnMut(SocketAddr, Option<ClientEvent>),
 ) {
     let origin = Origin { address: None, interface: config.interface.clone() };
-    let (Ok(mut socket), Ok(seed)) = (ClientSocket::open(from, &origin), seed()) else { return };
+    let (Ok(mut socket), Ok(seed)) = (ClientSocket::open(from, &origin, &CardBoard::default()), seed()) else { return };
     let local = socket.local();
     // A group gets what we tell it ourselves, too.
     if local == Some(from.ip()) {
@@ -312,7 +313,7 @@ async fn follow(
                 let Ok(count) = arrived else { continue };
                 let relation = Relation::from_bracket(&clock::bracket());
                 if let Some(left) = socket.last_departure(&relation) {
-                    overheard.handle_departed(left);
+                    overheard.handle_departed(left.host);
                 }
                 for index in 0..count {
                     let Some((datagram, _)) = batch.datagram(index) else { continue };

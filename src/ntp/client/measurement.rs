@@ -6,6 +6,7 @@ use refclocks::{LeapIndicator, ReferenceId};
 use super::rejection::Rejected;
 use super::tally::Tally;
 use crate::ntp::packet::Header;
+use crate::ntp::stamp::{Ends, Stamp, Stamps};
 
 /// Server timestamps carry no era. They are taken for instants within 136 years after this one,
 /// 2025-01-01.
@@ -45,13 +46,17 @@ pub struct Measurement {
     pub leap: LeapIndicator,
     /// log2 of its clock's precision, s.
     pub precision: i8,
+    /// Who stamped our part of it.
+    pub stamps: Stamps,
+    /// By how much those stamps may be off, s: the reference, too, and the delay does not tell.
+    pub stamp_error: f64,
 }
 
 impl Measurement {
     /// The furthest that the reference can be from true time, if the server is honest: half of all
     /// delay, and all dispersion, s (RFC 5905 section 11.2, root distance).
     pub fn root_distance(&self) -> f64 {
-        (self.delay.seconds() + self.root_delay) / 2.0 + self.root_dispersion
+        (self.delay.seconds() + self.root_delay) / 2.0 + self.root_dispersion + self.stamp_error
     }
 }
 
@@ -63,18 +68,18 @@ const STAMP_READING: f64 = 5e-6;
 /// request leaves after we hand it over and before its reply comes. The stamp comes by another clock, whose rate may
 /// differ by 1000 ppm.
 pub(super) fn departure(
-    departed: Option<Timestamp<Raw>>,
+    departed: Option<Stamp>,
     handed_over: Timestamp<Raw>,
     received: Timestamp<Raw>,
     tally: &mut Tally,
-) -> Timestamp<Raw> {
-    let Some(departed) = departed else { return handed_over };
+) -> Stamp {
+    let Some(departed) = departed else { return Stamp::of_our_own(handed_over) };
     let tolerated = Span::from_seconds(STAMP_READING + (received - handed_over).seconds().max(0.0) * 1e-3);
-    if departed >= handed_over - tolerated && departed < received {
+    if departed.host >= handed_over - tolerated && departed.host < received {
         return departed;
     }
     tally.astray += 1;
-    handed_over
+    Stamp::of_our_own(handed_over)
 }
 
 /// The rate by which our raw counter is compared with a server's clock over the time that the server had our packet.
@@ -142,7 +147,15 @@ impl Measurement {
             refid: says.refid,
             leap: says.leap,
             precision: says.precision,
+            stamps: Stamps::Kernel,
+            stamp_error: 0.0,
         }
+    }
+}
+
+impl Measurement {
+    fn stamped(self, ends: Ends) -> Self {
+        Self { stamps: ends.stamps, stamp_error: ends.error, ..self }
     }
 }
 
@@ -155,10 +168,10 @@ fn half(span: Span) -> Span {
 /// # Errors
 ///
 /// [`Rejected::ImpossibleTimes`] and [`Rejected::TooShort`], if they contradict each other.
-pub(super) fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<Raw>) -> Result<Measurement, Rejected> {
-    let exchange = Exchange::new(reply, sent, received, 0.0)?;
-    let (at, reference) = (sent + half(exchange.there_and_back), exchange.receive + half(exchange.served_for));
-    Ok(Measurement::new(at, reference, exchange.delay, reply))
+pub(super) fn measure(reply: &Header, ends: Ends) -> Result<Measurement, Rejected> {
+    let exchange = Exchange::new(reply, ends.sent, ends.received, 0.0)?;
+    let (at, reference) = (ends.sent + half(exchange.there_and_back), exchange.receive + half(exchange.served_for));
+    Ok(Measurement::new(at, reference, exchange.delay, reply).stamped(ends))
 }
 
 /// The same where the packet lay at the other end until its next poll, perhaps for minutes. The measurement is of the
@@ -167,16 +180,11 @@ pub(super) fn measure(reply: &Header, sent: Timestamp<Raw>, received: Timestamp<
 /// # Errors
 ///
 /// As of [`measure`].
-pub(super) fn measure_slowly(
-    packet: &Header,
-    sent: Timestamp<Raw>,
-    received: Timestamp<Raw>,
-    rate: Rate,
-) -> Result<Measurement, Rejected> {
-    let exchange = Exchange::new(packet, sent, received, rate.correction)?;
+pub(super) fn measure_slowly(packet: &Header, ends: Ends, rate: Rate) -> Result<Measurement, Rejected> {
+    let exchange = Exchange::new(packet, ends.sent, ends.received, rate.correction)?;
     let doubt = Span::from_seconds(exchange.served_for.seconds().max(0.0) * 2.0 * rate.deviation);
     let reference = exchange.transmit + half(exchange.delay);
-    Ok(Measurement::new(received, reference, exchange.delay + doubt, packet))
+    Ok(Measurement::new(ends.received, reference, exchange.delay + doubt, packet).stamped(ends))
 }
 
 /// What a timestamp on the wire names, in the era that we live in.

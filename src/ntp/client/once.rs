@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use refclocks::sys::clock;
-use refclocks::time::{Raw, Span, Timestamp};
+use refclocks::time::Span;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::association::{Association, Config};
@@ -15,7 +15,8 @@ use super::names::{Names, ResolveError};
 use super::random::seed;
 use super::rejection::Rejected;
 use super::socket::{ClientSocket, Origin};
-use crate::ntp::stamp::Relation;
+use crate::ntp::hardware::{CardBoard, Cards};
+use crate::ntp::stamp::{Relation, Stamp};
 use crate::sys::batch::Batch;
 
 /// How long a reply may take.
@@ -127,7 +128,7 @@ pub async fn once(config: &OnceConfig, names: &Names) -> Result<Answers, OnceErr
 
 async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: bool) -> Result<Answers, OnceError> {
     let unreachable = |source| OnceError::Unreachable { address, source };
-    let mut socket = ClientSocket::open(address, &Origin::default()).map_err(unreachable)?;
+    let mut socket = ClientSocket::open(address, &Origin::default(), &CardBoard::default()).map_err(unreachable)?;
     let mut answers = Answers { address, asked: 0, exchanges: Vec::new() };
     let mut batch = Batch::new(4);
     while answers.asked < config.samples.max(1) && Instant::now() < deadline {
@@ -152,7 +153,8 @@ async fn ask(config: &OnceConfig, address: SocketAddr, deadline: Instant, last: 
             return if answers.exchanges.is_empty() { Err(unreachable(source)) } else { Ok(answers) };
         }
         association.handle_transmitted(sent_at);
-        match timeout_at((asked_at + REPLY_TIME).min(deadline), reply(&socket, &mut batch, &mut association)).await {
+        match timeout_at((asked_at + REPLY_TIME).min(deadline), reply(&mut socket, &mut batch, &mut association)).await
+        {
             Ok(Ok(exchange)) => answers.exchanges.push(exchange),
             // With one good exchange in hand, the rest is no reason to complain.
             Ok(Err(_)) if !answers.exchanges.is_empty() => break,
@@ -177,7 +179,7 @@ enum ReplyError {
 
 /// Waits for the reply to the request under way; what answers nothing is passed over.
 async fn reply(
-    socket: &ClientSocket,
+    socket: &mut ClientSocket,
     batch: &mut Batch,
     association: &mut Association,
 ) -> Result<Exchange, ReplyError> {
@@ -189,8 +191,7 @@ async fn reply(
         }
         for index in 0..count {
             let Some((datagram, _)) = batch.datagram(index) else { continue };
-            let arrived: Timestamp<Raw> =
-                datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
+            let arrived = Stamp::of_arrival(&datagram, &relation, &Cards::default());
             match association.handle_receive(datagram.octets, arrived, relation.raw) {
                 Ok(measurement) => {
                     let local = relation.realtime_at(measurement.at).reinterpret();

@@ -16,6 +16,7 @@ use super::rejection::Rejected;
 use super::request::Request;
 use super::symmetric::Symmetric;
 use super::tally::Tally;
+use crate::ntp::stamp::Stamp;
 
 /// Intervals of its own in which a stranger has to show that it hears us.
 const PROBATION: f64 = 3.0;
@@ -66,7 +67,7 @@ impl Passive {
     }
 
     /// As of [`Symmetric::handle_departed`].
-    pub fn handle_departed(&mut self, stamp: Timestamp<Raw>) {
+    pub fn handle_departed(&mut self, stamp: impl Into<Stamp>) {
         self.association.handle_departed(stamp);
     }
 
@@ -78,7 +79,7 @@ impl Passive {
     pub fn handle_receive(
         &mut self,
         octets: &[u8],
-        received: Timestamp<Raw>,
+        received: impl Into<Stamp>,
         now: Timestamp<Raw>,
         ours: &Ours,
     ) -> Result<Measurement, Rejected> {

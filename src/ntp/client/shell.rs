@@ -21,10 +21,11 @@ use super::socket::{ClientSocket, Origin};
 use super::standing::ServerState;
 use crate::ntp::access::{Access, Flags};
 use crate::ntp::flake::Flake;
+use crate::ntp::hardware::CardBoard;
 use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
 use crate::ntp::served::Served;
-use crate::ntp::stamp::Relation;
+use crate::ntp::stamp::{Relation, Stamp};
 use crate::sys::batch::Batch;
 
 /// Polls without an answer after which a name is resolved again, and its next address tried.
@@ -61,6 +62,8 @@ pub struct ClientConfig {
     pub filters: Filters,
     /// From where it is asked.
     pub origin: Origin,
+    /// The network cards that stamp what is sent and received.
+    pub cards: CardBoard,
     /// Whose replies are heeded; everybody's, unless there are rules.
     pub access: Option<Arc<ArcSwap<Access>>>,
 }
@@ -81,6 +84,7 @@ impl ClientConfig {
             presend: None,
             filters: Filters::default(),
             origin: Origin::default(),
+            cards: CardBoard::default(),
             access: None,
         }
     }
@@ -199,6 +203,9 @@ async fn associate<S: FnMut(ClientEvent)>(
             arrived = arrivals(socket.as_ref(), &mut batch) => {
                 match arrived {
                     Ok(count) => {
+                        if let Some(socket) = &mut socket {
+                            socket.await_departure(&batch).await;
+                        }
                         if digest((&mut batch, count), (socket.as_mut(), config, &mut flake), &mut association, tell) {
                             unanswered = 0;
                         }
@@ -264,8 +271,8 @@ fn transmit(
     let open = match socket {
         Some(open) => open,
         None => socket.insert(match &config.peer {
-            None => ClientSocket::open(address, &config.origin)?,
-            Some(served) => ClientSocket::open_beside(address, &config.origin, &served.ports)?,
+            None => ClientSocket::open(address, &config.origin, &config.cards)?,
+            Some(served) => ClientSocket::open_beside(address, &config.origin, &served.ports, &config.cards)?,
         }),
     };
     association.handle_transmitted(clock::raw_now());
@@ -283,15 +290,16 @@ fn digest<S: FnMut(ClientEvent)>(
     let local = socket.as_deref().and_then(ClientSocket::local);
     let mut spoken = false;
     let relation = Relation::from_bracket(&clock::bracket());
+    let cards = config.cards.load();
     // When our last request really left: the driver said so before the reply came.
-    if let Some(left) = socket.as_deref().and_then(|socket| socket.last_departure(&relation)) {
+    if let Some(left) = socket.as_deref_mut().and_then(|socket| socket.last_departure(&relation)) {
         association.handle_departed(left);
     }
     for index in 0..count {
         let Some((datagram, reply)) = batch.datagram(index) else { continue };
-        let arrived = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
+        let arrived = Stamp::of_arrival(&datagram, &relation, &cards);
         let at = relation.raw;
-        if let (Some(len), Some(socket)) = (association.answer(&datagram, arrived, reply), &mut socket) {
+        if let (Some(len), Some(socket)) = (association.answer(&datagram, arrived.best(), reply), &mut socket) {
             // What the kernel does not take is lost, as on the way.
             let _ = socket.answer(reply.get(..len).unwrap_or_default());
             continue;

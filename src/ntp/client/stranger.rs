@@ -20,7 +20,7 @@ use crate::ntp::keys::Key;
 use crate::ntp::packet::{FirstOctet, Mode};
 use crate::ntp::passing::Passed;
 use crate::ntp::served::Served;
-use crate::ntp::stamp::Relation;
+use crate::ntp::stamp::{Relation, Stamp};
 use crate::sys::batch::Batch;
 
 /// A stranger for whom there is no socket is tried again so much later.
@@ -48,7 +48,9 @@ pub async fn run(config: StrangerConfig, first: Passed, mut sink: impl FnMut(Soc
 async fn follow(config: StrangerConfig, first: Passed, sink: &mut impl FnMut(SocketAddr, Option<ClientEvent>)) {
     let StrangerConfig { key, filters, served } = config;
     let address = first.source;
-    let (Ok(mut socket), Ok(seed)) = (ClientSocket::open_at(address, first.local, &served.ports), seed()) else {
+    let (Ok(mut socket), Ok(seed)) =
+        (ClientSocket::open_at(address, first.local, &served.ports, &served.cards), seed())
+    else {
         // As long as it is known it is answered by whoever answers strangers.
         return tokio::time::sleep(HOPELESS).await;
     };
@@ -108,22 +110,24 @@ async fn follow(config: StrangerConfig, first: Passed, sink: &mut impl FnMut(Soc
             arrived = socket.arrivals(&mut batch) => {
                 // What ICMP says of an answer is no more than silence.
                 let Ok(count) = arrived else { continue };
+                socket.await_departure(&batch).await;
+                let cards = served.cards.load_full();
                 let relation = Relation::from_bracket(&clock::bracket());
                 if let Some(left) = socket.last_departure(&relation) {
                     association.handle_departed(left);
                 }
                 for index in 0..count {
                     let Some((datagram, reply)) = batch.datagram(index) else { continue };
-                    let at = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
+                    let at = Stamp::of_arrival(&datagram, &relation, &cards);
                     let Some(first) = datagram.octets.first().copied().map(FirstOctet) else { continue };
                     if matches!(first.mode(), Mode::Client | Mode::Reserved) {
-                        if let Some(len) = served.door.answer(&served, &datagram, at, reply) {
+                        if let Some(len) = served.door.answer(&served, &datagram, at.best(), reply) {
                             let _ = socket.answer(reply.get(..len).unwrap_or_default());
                         }
                         continue;
                     }
                     let flags = served.access.load().flags(address);
-                    if !flags.admits_peer(first.version(), true) || !served.door.admits(&served, &datagram, at) {
+                    if !flags.admits_peer(first.version(), true) || !served.door.admits(&served, &datagram, at.best()) {
                         continue;
                     }
                     let now = relation.raw;

@@ -30,6 +30,7 @@ use super::rejection::{KissCode, Rejected};
 use super::request::Request;
 use super::tally::Tally;
 use crate::ntp::packet::{Header, Mode, Packet, PacketError, STRATUM_UNSYNCHRONISED};
+use crate::ntp::stamp::{Ends, Stamp};
 
 /// A packet leaves so long after it was made at most, as far as that is learned, s.
 const LONGEST_WAY_OUT: f64 = 1e-3;
@@ -52,8 +53,8 @@ struct Sent {
     receive: NtpTimestamp,
     /// When it was handed to the system.
     handed_over: Timestamp<Raw>,
-    /// When it left, by the kernel's stamp.
-    departed: Option<Timestamp<Raw>>,
+    /// When it left, as it was stamped.
+    departed: Option<Stamp>,
     /// Has it been measured by?
     measured: bool,
 }
@@ -75,11 +76,11 @@ struct Heard {
 #[derive(Clone, Copy, Debug)]
 struct Answered {
     /// When that of ours left which it answers.
-    transmitted: Timestamp<Raw>,
+    transmitted: Stamp,
     /// When that came there, by their clock.
     receive: NtpTimestamp,
     /// When theirs came.
-    received: Timestamp<Raw>,
+    received: Stamp,
     /// Has it been measured by as it is?
     measured: bool,
 }
@@ -172,7 +173,7 @@ impl Symmetric {
         let is_the_one_answer = self.since == 0 && self.before == 1 && (self.config.xleave || self.interleaves);
         let left = self.sent.and_then(|sent| sent.departed).filter(|_| is_the_one_answer);
         let transmit = match left {
-            Some(left) => NtpTimestamp::from_utc(ours.reading(left)),
+            Some(left) => NtpTimestamp::from_utc(ours.reading(left.best())),
             None => {
                 let leaves = ours.reading(now + Span::from_seconds(self.way_out));
                 self.fuzzed(NtpTimestamp::from_utc(leaves), view.precision)
@@ -232,11 +233,12 @@ impl Symmetric {
         }
     }
 
-    /// When it left, as the kernel stamped it: believed as in [`super::Association::handle_departed`].
-    pub fn handle_departed(&mut self, stamp: Timestamp<Raw>) {
+    /// When it left, as it was stamped: believed as in [`super::Association::handle_departed`].
+    pub fn handle_departed(&mut self, stamp: impl Into<Stamp>) {
+        let stamp = stamp.into();
         if let Some(sent) = &mut self.sent {
             sent.departed = Some(stamp);
-            let way_out = (stamp - sent.handed_over).seconds().clamp(0.0, LONGEST_WAY_OUT);
+            let way_out = (stamp.best() - sent.handed_over).seconds().clamp(0.0, LONGEST_WAY_OUT);
             self.way_out += (way_out - self.way_out) / 4.0;
         }
     }
@@ -249,12 +251,12 @@ impl Symmetric {
     pub fn handle_receive(
         &mut self,
         bytes: &[u8],
-        received: Timestamp<Raw>,
+        received: impl Into<Stamp>,
         now: Timestamp<Raw>,
         ours: &Ours,
     ) -> Result<Measurement, Rejected> {
         self.tally.received += 1;
-        let result = self.hear(bytes, received, now, ours);
+        let result = self.hear(bytes, received.into(), now, ours);
         self.tally.count(&result);
         result
     }
@@ -262,7 +264,7 @@ impl Symmetric {
     fn hear(
         &mut self,
         bytes: &[u8],
-        received: Timestamp<Raw>,
+        received: Stamp,
         now: Timestamp<Raw>,
         ours: &Ours,
     ) -> Result<Measurement, Rejected> {
@@ -274,7 +276,7 @@ impl Symmetric {
         }
         is_signed(self.config.key.as_deref(), bytes, &tail)?;
         let tells = self.tells(&theirs);
-        self.note(&theirs, ours.reading(received), tells)?;
+        self.note(&theirs, ours.reading(received.best()), tells)?;
         if let Some(owed) = &mut self.owed {
             *owed = Some(now);
             self.theirs = theirs.poll;
@@ -298,15 +300,15 @@ impl Symmetric {
             return Err(Rejected::Kiss(kiss));
         }
         is_vouched_for(&theirs)?;
-        let left = departure(sent.departed, sent.handed_over, received, &mut self.tally);
+        let left = departure(sent.departed, sent.handed_over, received.host, &mut self.tally);
         let measured = tells == Tells::OfItself;
         self.answered = Some(Answered { transmitted: left, receive: theirs.receive, received, measured });
         // Theirs come more often than ours: the first that tells of one of ours has the shortest way.
         let again = std::mem::replace(&mut sent.measured, true);
         let measurement = match (tells, told_of) {
-            (Tells::OfItself, _) => measure_slowly(&theirs, left, received, ours.rate)?,
+            (Tells::OfItself, _) => measure_slowly(&theirs, Ends::of(&left, &received), ours.rate)?,
             (Tells::OfTheOneBefore, Some(Answered { transmitted, receive, received, .. })) => {
-                measure_slowly(&Header { receive, ..theirs }, transmitted, received, ours.rate)?
+                measure_slowly(&Header { receive, ..theirs }, Ends::of(&transmitted, &received), ours.rate)?
             }
             (Tells::OfTheOneBefore, None) => return Err(Rejected::Measured),
         };

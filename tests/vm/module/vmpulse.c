@@ -86,6 +86,8 @@ static u64 next_raw;		/* its instant, jitter included */
 static bool line_is_up;
 static u64 random;
 
+static s64 utc_of(s64 count);
+
 /* a * parts / 1e9 without overflow for spans of years. */
 static s64 scaled(s64 a, long parts)
 {
@@ -106,6 +108,14 @@ static s64 count_at(u64 raw)
 	spin_unlock_irqrestore(&lock, flags);
 	return count;
 }
+
+/* True UTC for other modules: as the kernel counts it. */
+s64 vmpulse_true_at(u64 raw);
+s64 vmpulse_true_at(u64 raw)
+{
+	return utc_of(count_at(raw));
+}
+EXPORT_SYMBOL_GPL(vmpulse_true_at);
 
 static u64 raw_of(s64 count)
 {

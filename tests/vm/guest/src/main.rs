@@ -10,6 +10,7 @@ mod kernel;
 mod receiver;
 mod rival;
 mod truth;
+mod wire;
 
 use clap::{Parser, Subcommand};
 
@@ -44,6 +45,18 @@ enum Command {
     },
     /// Floods the NTP server, and reads no reply.
     Flood(flood::Args),
+    /// Serves true time on an interface whose card's clock keeps it, as that card stamps packets.
+    Respond(wire::Respond),
+    /// Asks a server by such a card, and prints how far its stamps are from true time as one line of JSON.
+    AskByCard(wire::Ask),
+    /// Sets a card's clock ahead by so many milliseconds, as another program would.
+    SetCard {
+        /// Its device.
+        clock: std::path::PathBuf,
+        /// Milliseconds; negative = back.
+        #[arg(allow_negative_numbers = true)]
+        milliseconds: i64,
+    },
     /// Holds one thread still, and not the others of its process.
     Freeze {
         /// Its number.
@@ -61,6 +74,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Command::Slew { ppm } => rival::slew(ppm),
         Command::Hammer { seconds } => client::hammer(seconds),
         Command::Flood(args) => flood::run(&args),
+        Command::Respond(args) => wire::respond(&args),
+        Command::AskByCard(args) => wire::ask(&args),
+        Command::SetCard { clock, milliseconds } => wire::set_clock(&clock, milliseconds),
         Command::Freeze { thread, seconds } => rival::freeze(thread, seconds),
     }
 }
