@@ -29,6 +29,7 @@ pub mod keys;
 mod listen;
 pub mod model;
 mod passive_peer;
+mod rate_limit;
 mod reader;
 mod receiver;
 mod refclock;

@@ -4,17 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 use ipnet::IpNet;
-use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, quoted};
 use super::listen::{Listen, listen};
-use super::value::{Section, network, wrong_type};
+use super::rate_limit::rate_limit;
+use super::value::{Section, network};
 use crate::ntp::NTP_PORT;
 use crate::ntp::access::allow::Subnet;
 use crate::ntp::access::policy::Whom;
 use crate::ntp::access::restrict::{Restriction, opens_unresolved};
 use crate::ntp::access::{Flags, Policy};
-use crate::ntp::limit::{Counting, Kiss, Limits};
+use crate::ntp::limit::Limits;
 use crate::ntp::monitor;
 use crate::ntp::smear::Smear;
 use crate::sys::networks::Interface;
@@ -160,62 +160,6 @@ fn groups(section: &Section<'_, '_>, listen: &[Listen], out: &mut Vec<Diagnostic
     groups.unwrap_or_default()
 }
 
-/// Reads `rate_limit`.
-fn rate_limit(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Option<Limits> {
-    let value = section.get("rate_limit")?;
-    let usual = Limits::default();
-    match value.get_ref() {
-        DeValue::Boolean(wanted) => return wanted.then_some(usual),
-        DeValue::Table(_) => {}
-        other => {
-            let wanted = "true, or a table such as `{ interval = \"2 s\", burst = 16 }`";
-            out.push(wrong_type("rate_limit", wanted, other, value.span()));
-            return None;
-        }
-    }
-    let table = Section::new("rate_limit", value, out)?;
-    if let Some(average) = table.get("average") {
-        return requests_limit(&table, average.span(), out);
-    }
-    table.only(&["interval", "burst", "minimum", "leak", "kod", "average"], out);
-    let power = |key, usual: Option<u8>, out: &mut Vec<Diagnostic>| match table.get(key).map(|value| value.get_ref()) {
-        None => usual,
-        Some(DeValue::Boolean(false)) => None,
-        Some(_) => table.integer(key, 0..=16, out).and_then(|n| u8::try_from(n).ok()),
-    };
-    let leak = power("leak", usual.leak, out);
-    let kod = power("kod", Some(3), out);
-    Some(Limits {
-        counting: Counting::Replies,
-        // chrony's limits, 2^-19 s to 2^12 s.
-        interval: table.duration("interval", 1.9e-6..=4096.0, out).unwrap_or(usual.interval),
-        burst: table.integer("burst", 1..=255, out).and_then(|n| u8::try_from(n).ok()).unwrap_or(usual.burst),
-        minimum: table.duration("minimum", 0.0..=4096.0, out).unwrap_or(usual.minimum),
-        leak,
-        kiss: kod.map_or(Kiss::Never, Kiss::OneIn),
-    })
-}
-
-/// Reads a `rate_limit` that counts requests, as NTPsec's `limit`.
-fn requests_limit(table: &Section<'_, '_>, at: Range<usize>, out: &mut Vec<Diagnostic>) -> Option<Limits> {
-    const KEYS: [&str; 4] = ["average", "burst", "kod", "minimum"];
-    if let Some(other) = ["interval", "leak"].into_iter().find(|key| table.get(key).is_some()) {
-        let help = "Count replies, with `interval`, or requests, with `average` (a second).";
-        out.push(Diagnostic::error(at, format!("`average` beside `{other}`: they count differently"), help));
-        return None;
-    }
-    table.only(&KEYS, out);
-    let usual = Limits::NTPSEC;
-    let over = table.number("kod", 0.0..=600.0, out).unwrap_or(0.5);
-    Some(Limits {
-        interval: table.number("average", 0.001..=1e6, out)?.recip(),
-        burst: table.integer("burst", 1..=255, out).and_then(|n| u8::try_from(n).ok()).unwrap_or(usual.burst),
-        minimum: table.duration("minimum", 0.0..=4096.0, out).unwrap_or(usual.minimum),
-        kiss: if over > 0.0 { Kiss::NotFarOver((over * 100.0).round() as u16) } else { Kiss::Never },
-        ..usual
-    })
-}
-
 /// Reads `[serve]`.
 pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Serve {
     section.only(
@@ -320,6 +264,7 @@ fn unsafe_names(section: &Section<'_, '_>, rules: &[Restriction], out: &mut Vec<
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::ntp::limit::Kiss;
 
     fn read(serve: &str) -> Result<Serve, Vec<String>> {
         let text = format!("[[server]]\naddress = \"a\"\n[serve]\n{serve}\n");

@@ -9,12 +9,12 @@ pub mod installation;
 pub mod journal;
 mod operator;
 pub mod privileges;
+mod reader;
 pub mod roster;
 pub mod start;
 pub mod supervisor;
 pub mod thermometer;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,17 +35,16 @@ use crate::core::source::ServerSays;
 use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::standing::Deafness;
 use crate::ntp::client::{ClientEvent, ServerState};
-use crate::ntp::counters::{Board, Totals};
-use crate::ntp::monitor::Client;
+use crate::ntp::counters::Board;
 use crate::ntp::passing::Passed;
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
-use crate::observe::fed::{Fed, FedBoard};
+use crate::observe::fed::FedBoard;
 use crate::observe::outages::{Missing, Outage, OutageBoard};
-use crate::observe::{Look, Moment};
 use files::Files;
 use installation::{Installation, ReadAgain};
 use journal::Journal;
+pub use reader::Reader;
 use roster::{ListenerId, PoolId};
 
 /// What was learned is written so long after the first lock, and then so often.
@@ -422,38 +421,6 @@ impl Daemon {
             }
             _ => {}
         }
-    }
-}
-
-/// Reads what the daemon published, at the reader's own now.
-#[derive(Clone)]
-pub struct Reader {
-    published: Arc<ArcSwap<Snapshot>>,
-    raw_map: Arc<ArcSwap<RawMap>>,
-    board: Board,
-    outages: OutageBoard,
-    fed: FedBoard,
-}
-
-impl Look for Reader {
-    fn served(&self) -> Option<Totals> {
-        self.board.totals()
-    }
-
-    fn outages(&self) -> BTreeMap<String, Outage> {
-        self.outages.read()
-    }
-
-    fn fed(&self) -> Vec<Fed> {
-        self.fed.read()
-    }
-
-    fn clients(&self) -> Vec<Client> {
-        self.board.monitors.clients()
-    }
-
-    fn look(&self) -> (Arc<Snapshot>, Moment) {
-        (self.published.load_full(), now_on(&self.raw_map.load()).into())
     }
 }
 
