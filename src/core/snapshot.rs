@@ -10,6 +10,7 @@ use std::sync::Arc;
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
 use refclocks::{DeviceState, Edge, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
+use super::source::Stamps;
 use super::day::Repair;
 use super::delays::DelayHistogram;
 use super::holdover::Growth;
@@ -322,6 +323,8 @@ pub struct SourceReport {
     pub device: Option<DeviceState>,
     /// How a server stands, in words, and what to do about it.
     pub server: Option<(String, Option<String>)>,
+    /// Who stamped our part of the last exchange with a server.
+    pub stamps: Option<Stamps>,
     /// What we think of it.
     pub verdict: Verdict,
     /// local - reference by its last sample, delay taken off, s.

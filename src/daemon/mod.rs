@@ -33,6 +33,7 @@ use crate::core::source::ServerSays;
 use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::{ClientEvent, ServerState};
 use crate::ntp::counters::{Board, Totals};
+use crate::ntp::hardware::{CardBoard, Cards};
 use crate::ntp::monitor::Client;
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
@@ -82,6 +83,8 @@ pub struct Daemon {
     asleep: Span,
     /// What came on the NTP port.
     board: Board,
+    /// The network cards that stamp packets.
+    cards: CardBoard,
     /// Who is told what we know.
     fed: FedBoard,
     /// What the configuration has put in place, where there is one.
@@ -114,6 +117,7 @@ impl Daemon {
             save_at: None,
             asleep: asleep(),
             board: Board::default(),
+            cards: CardBoard::default(),
             fed: FedBoard::default(),
             installation: None,
         }
@@ -124,9 +128,9 @@ impl Daemon {
         self.drift = Some((path, files));
     }
 
-    /// Tells readers what came on the NTP port, too.
-    pub fn tell_of(&mut self, board: Board) {
-        self.board = board;
+    /// Tells readers what came on the NTP port, and what network cards stamp, too.
+    pub fn tell_of(&mut self, board: Board, cards: CardBoard) {
+        (self.board, self.cards) = (board, cards);
     }
 
     /// Takes charge of what the configuration puts in place. `install` makes it around the clock.
@@ -146,6 +150,7 @@ impl Daemon {
             published: Arc::clone(&self.published),
             raw_map: Arc::clone(&self.raw_map),
             board: self.board.clone(),
+            cards: Arc::clone(&self.cards),
             fed: self.fed.clone(),
         }
     }
@@ -375,6 +380,7 @@ pub struct Reader {
     published: Arc<ArcSwap<Snapshot>>,
     raw_map: Arc<ArcSwap<RawMap>>,
     board: Board,
+    cards: CardBoard,
     fed: FedBoard,
 }
 
@@ -385,6 +391,10 @@ impl Look for Reader {
 
     fn fed(&self) -> Vec<Fed> {
         self.fed.read()
+    }
+
+    fn cards(&self) -> Arc<Cards> {
+        self.cards.load_full()
     }
 
     fn clients(&self) -> Vec<Client> {
