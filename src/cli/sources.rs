@@ -112,14 +112,15 @@ mod tests {
     fn whom_the_network_card_stamps_is_told() {
         let mut snapshot = locked();
         let network = crate::core::snapshot::SourceKind::Network;
-        for source in snapshot.sources.iter_mut().filter(|source| source.kind == network) {
-            source.stamps = Some(Stamps::Kernel);
-        }
+        let mut sources = snapshot.sources.to_vec();
         let told = |snapshot: &_| render(&SourcesReport::new(snapshot, NOW), Style::PLAIN);
-        assert!(!told(&snapshot).contains("network card"));
-        let server = snapshot.sources.iter_mut().find(|source| source.kind == network).unwrap();
-        server.stamps = Some(Stamps::Hardware);
+        let server = sources.iter_mut().find(|source| source.kind == network).unwrap();
+        server.stamps = Some(Stamps::Kernel);
         let name = server.name.clone();
+        snapshot.sources = sources.clone().into();
+        assert!(!told(&snapshot).contains("network card"));
+        sources.iter_mut().find(|source| source.name == name).unwrap().stamps = Some(Stamps::Hardware);
+        snapshot.sources = sources.into();
         let text = told(&snapshot);
         assert!(text.contains(&format!("Stamped by the network card: {name}.")), "{text}");
         let json = serde_json::to_string(&SourcesReport::new(&snapshot, NOW)).unwrap();

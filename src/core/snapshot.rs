@@ -10,12 +10,12 @@ use std::sync::Arc;
 use refclocks::time::{Frequency, Raw, Span, Tai, Timestamp, Utc};
 use refclocks::{DeviceState, Edge, Health, LeapIndicator, ReceiverReport, ReferenceId};
 
-use super::source::Stamps;
 use super::day::Repair;
 use super::delays::DelayHistogram;
 use super::holdover::Growth;
 use super::leap::UtcMap;
 use super::sawtooth::SawtoothState;
+use super::source::Stamps;
 use super::state::{State, StateReason, Verdict};
 
 /// Everything a reader may want to know.

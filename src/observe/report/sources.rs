@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::numbers::{code_and_data, finite, name_of, nanos, nanos_up, utc_text};
-use crate::core::source::Stamps;
 use crate::core::delays::{BIN, DelayHistogram};
 use crate::core::sawtooth::SawtoothState;
 use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
+use crate::core::source::Stamps;
 use crate::core::state::Verdict;
 use crate::observe::plain::plain;
 

@@ -14,8 +14,8 @@ use super::satellites::{Condition, ReceiverSky};
 use crate::core::snapshot::{ClockKind, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason, Verdict, direction};
 use crate::ntp::counters::Totals;
-use crate::observe::Moment;
 use crate::ntp::hardware::{Card, Cards};
+use crate::observe::Moment;
 use crate::observe::fed::Fed;
 use crate::observe::plain::plain;
 
