@@ -5,88 +5,12 @@
 mod net_common;
 mod ntp_common;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use net_common::{Machine, Network, file, said, wait_until};
-use ntp_common::peer;
-use ntp_common::peers::Running;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_refclockd");
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// The same keys in both languages.
-const CHRONY_KEYS: &str = "5 AES128 HEX:00112233445566778899aabbccddeeff\n6 SHA256 ASCII:roses-and-tulips\n";
-const NTP_KEYS: &str = "5 AES-128 00112233445566778899aabbccddeeff\n6 SHA256 roses-and-tulips\n";
-
-/// The daemon on that machine, with these sections besides the ones it needs.
-fn refclockd(network: &Network, machine: Machine, folder: &Path, sections: &str) -> Running {
-    let keys = file(folder, "keys", CHRONY_KEYS);
-    let configuration = format!(
-        "{sections}\n[keys]\nfile = \"{}\"\n[state]\ndir = \"{2}/state\"\n[control]\nsocket = \"{2}/api.sock\"\n\
-         [process]\nuser = \"{1}\"\nsandbox = false\n[clock]\ndiscipline = \"software\"\n",
-        keys.display(),
-        "root",
-        folder.display()
-    );
-    let configuration = file(folder, "refclockd.toml", &configuration);
-    let mut command = network.on(machine, PROGRAM);
-    command.args(["run", "-c"]).arg(configuration);
-    network.start(command, &folder.join("refclockd.log"))
-}
-
-/// chronyd that sets no clock, and where to ask it.
-fn chronyd(network: &Network, machine: Machine, folder: &Path, lines: &str) -> Option<(Running, String)> {
-    let program = peer("REFCLOCKD_CHRONYD", "chronyd")?;
-    let keys = file(folder, "chrony.keys", CHRONY_KEYS);
-    let socket = folder.join("chronyd.sock");
-    let configuration = file(
-        folder,
-        "chrony.conf",
-        &format!(
-            "{lines}\nkeyfile {}\ncmdport 0\nbindcmdaddress {}\npidfile {}/chronyd.pid\n",
-            keys.display(),
-            socket.display(),
-            folder.display()
-        ),
-    );
-    let mut command = network.on(machine, program);
-    command.args(["-x", "-d", "-U", "-u", "root", "-f"]).arg(configuration);
-    Some((network.start(command, &folder.join("chronyd.log")), socket.display().to_string()))
-}
-
-fn chronyc(network: &Network, machine: Machine, socket: &str, question: &str) -> String {
-    let program = peer("REFCLOCKD_CHRONYC", "chronyc").unwrap();
-    said(&network.on(machine, program).args(["-h", socket, "-n", question]).output().unwrap())
-}
-
-/// NTPsec's ntpd.
-fn ntpd(network: &Network, machine: Machine, folder: &Path, lines: &str) -> Option<Running> {
-    let program = peer("REFCLOCKD_NTPD", "ntpd")?;
-    let keys = file(folder, "ntp.keys", NTP_KEYS);
-    let lines = format!("{lines}\nkeys {}\ntrustedkey 5 6\nrestrict 127.0.0.1\n", keys.display());
-    let configuration = file(folder, "ntp.conf", &lines);
-    let mut command = network.on(machine, program);
-    command.args(["-n", "-g", "-c"]).arg(configuration);
-    Some(network.start(command, &folder.join("ntpd.log")))
-}
-
-fn ntpq(network: &Network, machine: Machine, question: &str) -> String {
-    let program = peer("REFCLOCKD_NTPQ", "ntpq").unwrap();
-    said(&network.on(machine, program).args([question, "-n", "127.0.0.1"]).output().unwrap())
-}
-
-/// A folder that only we may enter: chronyd puts its socket nowhere else.
-fn folder() -> tempfile::TempDir {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    folder
-}
-
-fn log(folder: &Path, name: &str) -> String {
-    std::fs::read_to_string(folder.join(name)).unwrap_or_default()
-}
+use net_common::programs::{
+    PATIENCE, PROGRAM, chronyc, chronyd, folder, log, ntpd, ntpq, refclockd, uses_its_server, verdicts,
+};
+use net_common::{Machine, Network, said, wait_until};
 
 /// A server whose clock nobody disciplines, at stratum 3.
 const SERVER: &str = "[local]\nstratum = 3\n[serve]\nlisten = [\"0.0.0.0:123\", \"[::]:123\"]\nallow = [\"10.9.0.0/24\", \"fd09::/64\"]\n";
@@ -118,18 +42,6 @@ fn chronyd_and_ntpd_follow_us_over_a_bad_wire_and_tshark_has_nothing_to_say() {
         assert!(packets > 10, "{packets} packets");
         assert_eq!(warned, "", "{}", log(ours.path(), "refclockd.log"));
     }
-}
-
-/// What `refclockd sources` says of the sources of the daemon in that folder.
-fn sources(network: &Network, folder: &Path) -> serde_json::Value {
-    let socket = folder.join("api.sock");
-    let output = network.on(Machine::B, PROGRAM).args(["sources", "--json", "--socket"]).arg(socket).output().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
-}
-
-/// Does the daemon in that folder use its only server?
-fn uses_its_server(network: &Network, folder: &Path) -> bool {
-    sources(network, folder)["sources"][0]["verdict"]["word"] == "used"
 }
 
 #[test]
@@ -200,6 +112,42 @@ fn chronyd_follows_its_peer() {
     assert!(data.contains("Mode            : Symmetric active") && data.contains("Authenticated   : Yes"), "{data}");
 }
 
+/// Both ways: each tells the other when its packets really left.
+#[test]
+fn chronyd_and_we_are_interleaved_peers() {
+    for we_follow in [true, false] {
+        let Some(network) = Network::make("") else { return };
+        let (ours, theirs) = (folder(), folder());
+        let Some(capture) = network.capture(Machine::B, theirs.path()) else { return };
+        let (their_clock, our_clock) = if we_follow { ("local stratum 3", "") } else { ("", "[local]\nstratum = 3\n") };
+        let lines = format!("peer 10.9.0.2 key 5 xleave minpoll 0 maxpoll 0\n{their_clock}\nallow 10.9.0.0/24");
+        let Some((_chronyd, socket)) = chronyd(&network, Machine::A, theirs.path(), &lines) else { return };
+        let peer = format!(
+            "[[server]]\naddress = \"10.9.0.1\"\npeer = true\nxleave = true\nkey = 5\nminpoll = 0\nmaxpoll = 0\n\
+             [serve]\nlisten = [\"0.0.0.0:123\"]\nallow = [\"10.9.0.0/24\"]\n{our_clock}"
+        );
+        let _peer = refclockd(&network, Machine::B, ours.path(), &peer);
+        wait_until("one follows the other", PATIENCE, || match we_follow {
+            true => uses_its_server(&network, ours.path()),
+            false => chronyc(&network, Machine::A, &socket, "sources").contains("=* 10.9.0.2"),
+        });
+        wait_until("chronyd is told when ours left", PATIENCE, || {
+            let data = chronyc(&network, Machine::A, &socket, "ntpdata");
+            data.contains("Interleaved     : Yes") && data.contains("Authenticated   : Yes")
+        });
+        std::thread::sleep(Duration::from_secs(6));
+        // What an interleaved packet repeats is when the last one came.
+        let said = capture.fields("ntp.flags.mode == 1", ["ip.src", "ntp.org", "ntp.rec", "ntp.xmt"]);
+        for from in ["10.9.0.1", "10.9.0.2"] {
+            let is_interleaved = |[source, origin, ..]: &&[String; 4]| {
+                source == from && said.iter().any(|[other, _, receive, _]| other != from && receive == origin)
+            };
+            let interleaved = said.iter().filter(is_interleaved).count();
+            assert!(interleaved >= 4, "{from}: {interleaved} of {said:#?}");
+        }
+    }
+}
+
 #[test]
 fn two_of_us_have_each_other_for_a_peer() {
     let Some(network) = Network::make("delay 5ms 1ms") else { return };
@@ -254,14 +202,6 @@ fn whole_networks_are_told_the_time_and_tshark_has_nothing_to_say() {
     }
 }
 
-/// What our daemon says of its sources: name and verdict of each.
-fn verdicts(network: &Network, folder: &Path) -> Vec<(String, String)> {
-    let said = sources(network, folder);
-    let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let each = said["sources"].as_array().cloned().unwrap_or_default();
-    each.iter().map(|source| (word(&source["name"]), word(&source["verdict"]["word"]))).collect()
-}
-
 #[test]
 fn a_broadcasting_chronyd_is_heard_measured_and_missed() {
     let Some(network) = Network::make("delay 5ms") else { return };
@@ -289,7 +229,7 @@ fn a_broadcasting_chronyd_is_heard_measured_and_missed() {
     });
     drop(_client);
     let lines = "local stratum 2\nallow 10.9.0.0/24\nbroadcast 1 10.9.0.255";
-    let Some((_chronyd, _)) = self::chronyd(&network, Machine::A, theirs.path(), lines) else { return };
+    let Some((_chronyd, _)) = net_common::programs::chronyd(&network, Machine::A, theirs.path(), lines) else { return };
     let _client = refclockd(&network, Machine::B, other.path(), signed);
     std::thread::sleep(Duration::from_secs(8));
     assert_eq!(verdicts(&network, other.path()).len(), 1);

@@ -150,6 +150,12 @@ fn explain(config: &Config) -> String {
         let whose = each.key.map_or("by anybody".to_owned(), |key| format!("signed with key {key}"));
         said.push(format!("{}: what is broadcast to {place}, port {}, {whose}.", each.name, each.port));
     }
+    for peer in &config.passive_peers {
+        said.push(format!(
+            "{}: up to {} that have us for a peer, signed with key {}.",
+            peer.each.name, peer.maxsources, peer.key
+        ));
+    }
     for feed in &config.feeds {
         let what =
             feed.source.as_ref().map_or("our own clock's time".to_owned(), |pulse| format!("the pulses of {pulse}"));

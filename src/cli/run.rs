@@ -155,21 +155,22 @@ async fn serve(
     let published = Arc::new(ArcSwap::from_pointee(clock.snapshot(raw)));
     // The port answers before anything else is ready: "not synchronised" is an answer.
     let names = if threads { Names::on_a_thread() } else { Names::here() };
-    let mut serving = Serving::new(&published, names.clone());
+    let (inbox, mut inputs) = mpsc::unbounded_channel();
+    let (mut serving, passed) = Serving::new(&published, names.clone(), inbox.clone());
     serving.apply(config);
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
-    daemon.tell_of(serving.board(), serving.served().cards);
+    daemon.tell_of(serving.board(), serving.served().cards, serving.outages());
     match if threads { Files::start() } else { Ok(Files::here()) } {
         Ok(files) => daemon.remember_in(path, files),
         Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),
     }
-    let (inbox, mut inputs) = mpsc::unbounded_channel();
     take_commands(config, taken.control.take(), &daemon, &inbox);
     let supervisor = Supervisor::find(daemon.reader());
     supervisor.ready();
     let last_good = memory.last_utc.unwrap_or(crate::NOT_BEFORE);
-    let mut roster = Roster::new(inbox.clone(), names, taken, last_good, daemon.published(), serving.served());
+    let (published, served) = (daemon.published(), serving.served());
+    let mut roster = Roster::new(inbox.clone(), names, taken, last_good, published, served, passed);
     if let Some(tape) = tap {
         roster.record_to(tape);
     }

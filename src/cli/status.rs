@@ -110,12 +110,12 @@ fn requests_words(requests: &Totals) -> String {
     let counts = [
         (requests.kissed, "told to ask less"),
         (dropped.limited, "too frequent"),
+        (dropped.flaked, "lost on purpose"),
         (dropped.denied, "denied"),
         (requests.refused_keys, "with a key we do not take"),
         (dropped.not_signed, "not signed"),
         (dropped.malformed + dropped.version + dropped.not_a_request + dropped.bad_source, "not requests"),
         (dropped.not_spoken, "of modes not spoken"),
-        (dropped.overrun, "not kept up with"),
         (requests.send_failed, "with no way back"),
     ];
     let told = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));

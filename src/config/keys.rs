@@ -72,6 +72,7 @@ impl Config {
         let mut said = keys.read();
         if keys.table.is_some() {
             let listened_to = self.broadcast_clients.iter().map(|client| &client.each);
+            let listened_to = listened_to.chain(self.passive_peers.iter().map(|peer| &peer.each));
             let asked = self.servers.iter().chain(self.pools.iter().map(|pool| &pool.each)).chain(listened_to);
             for (name, key) in asked.filter_map(|s| Some((&s.name, s.key?))) {
                 if keys.get(key).is_none() {

@@ -15,6 +15,7 @@ use super::broadcast::Broadcast;
 use super::broadcast_client::BroadcastClient;
 use super::clock::ClockSettings;
 use super::keys::Keys;
+use super::passive_peer::PassivePeer;
 use super::serve::Serve;
 use crate::core::local::LocalPolicy;
 use crate::core::selection::SelectionOptions;
@@ -44,6 +45,8 @@ pub struct Config {
     pub broadcasts: Vec<Broadcast>,
     /// `[[broadcast_client]]`: broadcasters that are listened to.
     pub broadcast_clients: Vec<BroadcastClient>,
+    /// `[[passive_peer]]`: who may come by themselves and be peers.
+    pub passive_peers: Vec<PassivePeer>,
     /// `[[hwtimestamp]]`: network cards that stamp packets; of those that name an interface the first counts.
     pub hwtimestamps: Vec<Wish>,
     /// `[keys]`: symmetric keys.
@@ -85,6 +88,7 @@ impl Default for Config {
             local: None,
             broadcasts: Vec::new(),
             broadcast_clients: Vec::new(),
+            passive_peers: Vec::new(),
             hwtimestamps: Vec::new(),
             keys: None,
             serve: None,

@@ -15,6 +15,7 @@ use super::feed::feed;
 use super::hwtimestamp::{hwtimestamp, unreachable_ones};
 use super::keys;
 use super::model::{Config, Pool, Refclock, Server, Thermometer};
+use super::passive_peer::passive_peer;
 use super::refclock::refclock;
 use super::serve;
 use super::server::{pool, server};
@@ -23,13 +24,14 @@ use super::value::{Section, unknown, wrong_type};
 use crate::core::local::LocalPolicy;
 
 /// Sections of the file.
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "refclock",
     "server",
     "pool",
     "feed",
     "broadcast",
     "broadcast_client",
+    "passive_peer",
     "hwtimestamp",
     "local",
     "keys",
@@ -122,7 +124,7 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
         config.process.user = section.string("user", out).map(|(name, _)| name.to_owned());
         config.process.sandbox = section.boolean("sandbox", out).unwrap_or(true);
     });
-    if !["refclock", "server", "pool", "broadcast_client"].iter().any(|key| table.contains_key(*key)) {
+    if !["refclock", "server", "pool", "broadcast_client", "passive_peer"].iter().any(|key| table.contains_key(*key)) {
         let here = 0..0;
         if config.local.is_some() {
             let help = "Add a [[refclock]] or a [[server]] unless that is what you want.";
@@ -137,6 +139,8 @@ fn read(file: &str, table: &DeTable<'_>, out: &mut Vec<Diagnostic>) -> Config {
     (config.refclocks, config.servers, config.pools) = together(refclocks, servers, pools, out);
     config.broadcast_clients = array(table, "broadcast_client", out, broadcast_client).into_iter().flatten().collect();
     listeners_have_names(table, &config, out);
+    config.passive_peers = array(table, "passive_peer", out, passive_peer).into_iter().flatten().collect();
+    passive_peers_can_come(table, &config, out);
     let cards = array(table, "hwtimestamp", out, |value, out| Some((hwtimestamp(value, out)?, value.span())));
     let cards: Vec<_> = cards.into_iter().flatten().collect();
     unreachable_ones(&cards, out);
@@ -184,9 +188,24 @@ fn listeners_have_names(table: &DeTable<'_>, config: &Config, out: &mut Vec<Diag
     }
 }
 
+/// Strangers come to the sockets that answer, and are told apart by their keys.
+fn passive_peers_can_come(table: &DeTable<'_>, config: &Config, out: &mut Vec<Diagnostic>) {
+    let Some(at) = table.get("passive_peer").map(Spanned::span) else { return };
+    if config.serve.is_none() {
+        let help = "Add a [serve] section: they send to the sockets that answer.";
+        out.push(Diagnostic::error(at.clone(), "[[passive_peer]] without [serve]", help));
+    }
+    for (index, peer) in config.passive_peers.iter().enumerate() {
+        if config.passive_peers.iter().take(index).any(|other| other.key == peer.key) {
+            let title = format!("two [[passive_peer]] sections have key {}", peer.key);
+            out.push(Diagnostic::error(at.clone(), title, "Keep one of them, or give their peers another key."));
+        }
+    }
+}
+
 /// Servers that are to be asked with keys, and there are none.
 fn signed_without_keys(table: &DeTable<'_>, out: &mut Vec<Diagnostic>) {
-    let lists = ["server", "pool", "broadcast", "broadcast_client"]
+    let lists = ["server", "pool", "broadcast", "broadcast_client", "passive_peer"]
         .into_iter()
         .filter_map(|kind| table.get(kind)?.get_ref().as_array());
     for at in lists.flatten().filter_map(|item| item.get_ref().as_table()?.get("key")) {

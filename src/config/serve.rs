@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, quoted};
-use super::value::{Section, network, socket_address, wrong_type};
+use super::listen::{Listen, listen};
+use super::value::{Section, network, wrong_type};
 use crate::ntp::NTP_PORT;
 use crate::ntp::access::allow::Subnet;
 use crate::ntp::access::policy::Whom;
@@ -16,12 +17,13 @@ use crate::ntp::access::{Flags, Policy};
 use crate::ntp::limit::{Counting, Kiss, Limits};
 use crate::ntp::monitor;
 use crate::ntp::smear::Smear;
+use crate::sys::networks::Interface;
 
 /// Answering NTP requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Serve {
     /// Where to listen.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// Who is answered besides this machine.
     pub allow: Vec<Whom>,
     /// Who is not, although allowed.
@@ -31,8 +33,8 @@ pub struct Serve {
     /// How often one client is answered. `None`: as often as it asks, unless a `restrict` rule says
     /// `limited`.
     pub rate_limit: Option<Limits>,
-    /// At these of the addresses leap seconds are spread.
-    pub smeared: Vec<SocketAddr>,
+    /// In these of the places leap seconds are spread.
+    pub smeared: Vec<Listen>,
     /// Multicast groups whose members are asked (manycast); at the addresses that are any.
     pub groups: Vec<IpAddr>,
     /// Over how long before each.
@@ -47,8 +49,8 @@ impl Default for Serve {
     fn default() -> Self {
         Self {
             listen: vec![
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), NTP_PORT),
-                SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), NTP_PORT),
+                Listen::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), NTP_PORT)),
+                Listen::At(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), NTP_PORT)),
             ],
             allow: Vec::new(),
             deny: Vec::new(),
@@ -86,17 +88,37 @@ impl Serve {
 }
 
 impl Serve {
-    /// How leap seconds are spread in what is served at that address.
-    pub fn smear_at(&self, address: SocketAddr) -> Option<Smear> {
-        self.smeared.contains(&address).then_some(self.smear)
+    /// How leap seconds are spread in what is served in that place.
+    pub fn smear_in(&self, place: &Listen) -> Option<Smear> {
+        self.smeared.contains(place).then_some(self.smear)
+    }
+
+    /// Every address to listen on, as the interfaces are now, and how leap seconds are spread there. One that is
+    /// named itself and belongs to an interface that is named as well is served as it itself says.
+    pub fn addresses(&self, interfaces: &[Interface]) -> Vec<(SocketAddr, Option<Smear>)> {
+        let mut all: Vec<(SocketAddr, Option<Smear>)> = Vec::new();
+        let (themselves, by_name): (Vec<_>, Vec<_>) = self.listen.iter().partition(|l| matches!(l, Listen::At(_)));
+        for place in themselves.into_iter().chain(by_name) {
+            for address in place.addresses(interfaces) {
+                if !all.iter().any(|(known, _)| *known == address) {
+                    all.push((address, self.smear_in(place)));
+                }
+            }
+        }
+        all
+    }
+
+    /// Does it matter which interfaces there are?
+    pub fn follows_interfaces(&self) -> bool {
+        !self.groups.is_empty() || self.listen.iter().any(|place| matches!(place, Listen::On { .. }))
     }
 }
 
 /// Reads `smear` and `smear_interval`: where and over how long leap seconds are spread.
-fn smear(section: &Section<'_, '_>, listen: &[SocketAddr], out: &mut Vec<Diagnostic>) -> (Vec<SocketAddr>, Smear) {
+fn smear(section: &Section<'_, '_>, places: &[Listen], out: &mut Vec<Diagnostic>) -> (Vec<Listen>, Smear) {
     let smeared = section.list("smear", out, |text, span, out| {
-        let address = socket_address(text, NTP_PORT, span.clone(), out)?;
-        if !listen.contains(&address) {
+        let place = listen(text, span.clone(), out)?;
+        if !places.contains(&place) {
             let help = "Add it to `listen`: an address serves either smeared time or UTC.";
             out.push(Diagnostic::error(
                 span,
@@ -104,7 +126,7 @@ fn smear(section: &Section<'_, '_>, listen: &[SocketAddr], out: &mut Vec<Diagnos
                 help,
             ));
         }
-        Some(address)
+        Some(place)
     });
     // The shortest is 1000 ppm, twice what some clients can follow; the longest is a week.
     let interval = section.duration("smear_interval", 1000.0..=604_800.0, out);
@@ -116,14 +138,18 @@ fn smear(section: &Section<'_, '_>, listen: &[SocketAddr], out: &mut Vec<Diagnos
 }
 
 /// Reads `multicast`: the groups that are served in.
-fn groups(section: &Section<'_, '_>, listen: &[SocketAddr], out: &mut Vec<Diagnostic>) -> Vec<IpAddr> {
+fn groups(section: &Section<'_, '_>, listen: &[Listen], out: &mut Vec<Diagnostic>) -> Vec<IpAddr> {
     let groups = section.list("multicast", out, |text, span, out| {
         let Some(group) = text.parse().ok().filter(IpAddr::is_multicast) else {
             let title = format!("{} is not a multicast address", quoted(text));
             out.push(Diagnostic::error(span, title, "Write one such as 239.192.1.1 or ff05::101."));
             return None;
         };
-        if !listen.iter().any(|at| at.ip().is_unspecified() && at.is_ipv4() == group.is_ipv4()) {
+        let hears = |place: &Listen| match place {
+            Listen::At(at) => at.ip().is_unspecified() && at.is_ipv4() == group.is_ipv4(),
+            Listen::On { .. } => false,
+        };
+        if !listen.iter().any(hears) {
             let title = format!("nothing listens for {}", quoted(text));
             let help =
                 "Add 0.0.0.0 or [::], whichever is of its family, to `listen`: a group is heard at no other address.";
@@ -208,8 +234,8 @@ pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Ser
         out,
     );
     let usual = Serve::default();
-    let listen = section.list("listen", out, |text, span, out| socket_address(text, NTP_PORT, span, out));
-    if let (Some(at), Some([])) = (section.get("listen"), listen.as_deref())
+    let places = section.list("listen", out, listen);
+    if let (Some(at), Some([])) = (section.get("listen"), places.as_deref())
         && at.get_ref().as_array().is_some_and(|items| items.is_empty())
     {
         let help = "Delete `listen` for all addresses, or delete [serve] to answer nobody.";
@@ -228,11 +254,11 @@ pub(super) fn serve(section: &Section<'_, '_>, out: &mut Vec<Diagnostic>) -> Ser
         let rules: Vec<Restriction> = rules.iter().map(|(rule, _)| rule.clone()).collect();
         unsafe_names(section, &rules, out);
     }
-    let listen = listen.unwrap_or(usual.listen);
-    let (smeared, smear) = smear(section, &listen, out);
-    let groups = groups(section, &listen, out);
+    let places = places.unwrap_or(usual.listen);
+    let (smeared, smear) = smear(section, &places, out);
+    let groups = groups(section, &places, out);
     Serve {
-        listen,
+        listen: places,
         smeared,
         smear,
         groups,
@@ -260,6 +286,15 @@ fn restriction(text: &str, span: Range<usize>, out: &mut Vec<Diagnostic>) -> Opt
             if rule.flags.contains(Flags::KOD) && !rule.flags.contains(Flags::LIMITED) {
                 let help = "Add `limited`, or delete `kod`.";
                 out.push(Diagnostic::warning(span.clone(), "`kod` without `limited` does nothing", help));
+            }
+            if rule.flags.contains(Flags::FLAKE) {
+                let title = "`flake` loses one packet in ten on purpose";
+                out.push(Diagnostic::warning(span.clone(), title, "Delete it when the test is over."));
+            }
+            if rule.flags.contains(Flags::MSSNTP) {
+                let help = "Delete it; Windows clients of a domain are served by its own controllers.";
+                let title = "`mssntp` without Samba's ntp_signd: requests to be signed by it get a crypto-NAK";
+                out.push(Diagnostic::warning(span.clone(), title, help));
             }
             Some((rule, span))
         }
@@ -342,8 +377,9 @@ mod tests {
     #[test]
     fn leap_seconds_are_spread_at_some_addresses() {
         let serve = read("listen = [\"10.0.0.1:123\", \"10.0.0.2:123\"]\nsmear = \"10.0.0.2\"").unwrap();
-        assert_eq!(serve.smear_at("10.0.0.2:123".parse().unwrap()), Some(Smear { interval: 86_400 }));
-        assert_eq!(serve.smear_at("10.0.0.1:123".parse().unwrap()), None);
+        let smear = Some(Smear { interval: 86_400 });
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(serve.addresses(&[]), [(at("10.0.0.1:123"), None), (at("10.0.0.2:123"), smear)]);
         let serve = read("listen = \"10.0.0.1:123\"\nsmear = \"10.0.0.1:123\"\nsmear_interval = \"20 h\"").unwrap();
         assert_eq!(serve.smear.interval, 72_000);
         assert_eq!(
@@ -354,6 +390,28 @@ mod tests {
     }
 
     #[test]
+    fn places_may_be_interfaces() {
+        let serve = read("listen = [\"eth0\", \"10.0.0.1\"]\nsmear = \"eth0\"").unwrap();
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert!(serve.follows_interfaces() && !Serve::default().follows_interfaces());
+        // What is named itself is served so.
+        let eth0 = Interface {
+            name: "eth0".into(),
+            index: 2,
+            multicast: true,
+            broadcast: Vec::new(),
+            addresses: vec![at("10.0.0.1:0"), at("10.0.0.2:0")],
+        };
+        let smear = Some(Smear::default());
+        assert_eq!(serve.addresses(&[eth0]), [(at("10.0.0.1:123"), None), (at("10.0.0.2:123"), smear)]);
+        assert_eq!(serve.addresses(&[]), [(at("10.0.0.1:123"), None)]);
+        assert_eq!(
+            read("listen = \"eth0\"\nmulticast = \"239.192.1.1\"").unwrap_err(),
+            ["nothing listens for `239.192.1.1`"]
+        );
+    }
+
+    #[test]
     fn rules_are_ntpds() {
         let serve = read("restrict = [\"default ignore\", \"10.0.0.0 mask 255.0.0.0 nomodify\", \"host\"]").unwrap();
         assert_eq!(serve.policy().names(), ["host"]);
@@ -361,6 +419,11 @@ mod tests {
         for (text, title) in [
             ("restrict = \"default nomodfy\"", "in the rule `default nomodfy`: unknown flag `nomodfy`"),
             ("restrict = \"default kod\"", "`kod` without `limited` does nothing"),
+            ("restrict = \"default flake\"", "`flake` loses one packet in ten on purpose"),
+            (
+                "restrict = \"default mssntp\"",
+                "`mssntp` without Samba's ntp_signd: requests to be signed by it get a crypto-NAK",
+            ),
             (
                 "restrict = [\"default nomodify\", \"host noserve\"]",
                 "this rule takes away more than `default`, and a name may lead nowhere for a while",

@@ -113,10 +113,6 @@ fn exchange(section: &Section<'_, '_>, source: &mut Server, out: &mut Vec<Diagno
     source.version = small("version", 1..=4, out).unwrap_or(source.version);
     source.peer = section.boolean("peer", out).unwrap_or(source.peer);
     source.xleave = section.boolean("xleave", out).unwrap_or(source.xleave);
-    if let (true, true, Some(at)) = (source.peer, source.xleave, section.get("xleave")) {
-        let help = "Delete `xleave`; the kernel's stamps are used on our side as it is.";
-        out.push(Diagnostic::warning(at.span(), "`xleave` is not done between peers", help));
-    }
     if let (true, None, Some(at)) = (source.peer, source.key, section.get("peer")) {
         let help = "Add a `key`, the same on both sides.";
         let title = "`peer` without a `key`: whoever guesses when we send can pass for it";

@@ -105,8 +105,8 @@ pub fn answer(request: &Request, look: &impl Look) -> String {
     let snapshot: &Snapshot = &snapshot;
     match request {
         Request::Status => {
-            let report = StatusReport::new(snapshot, now).with_requests(look.served());
-            to_line(&report.with_feeds(&look.fed(), now).with_cards(&look.cards()))
+            let report = StatusReport::new(snapshot, now).with_requests(look.served()).with_feeds(&look.fed(), now);
+            to_line(&report.with_cards(&look.cards()).with_outages(&look.outages()))
         }
         Request::Sources => to_line(&SourcesReport::new(snapshot, now.raw)),
         Request::Satellites => to_line(&SatellitesReport::new(snapshot, now.raw)),

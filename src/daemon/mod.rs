@@ -14,6 +14,7 @@ pub mod start;
 pub mod supervisor;
 pub mod thermometer;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use refclocks::sys::clock::{Bracket, SHORTEST_SLEEP, asleep, bracket};
 use refclocks::time::{Raw, Span, Timestamp, Utc};
 use refclocks::{LocalStamp, Report};
 use tokio::sync::mpsc;
+use tracing::{info, warn};
 
 use crate::clock::DisciplinedClock;
 use crate::control::command::Commission;
@@ -31,13 +33,16 @@ use crate::core::measurement::SourceId;
 use crate::core::snapshot::Snapshot;
 use crate::core::source::ServerSays;
 use crate::ntp::client::names::ResolveError;
+use crate::ntp::client::standing::Deafness;
 use crate::ntp::client::{ClientEvent, ServerState};
 use crate::ntp::counters::{Board, Totals};
 use crate::ntp::hardware::{CardBoard, Cards};
 use crate::ntp::monitor::Client;
+use crate::ntp::passing::Passed;
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
 use crate::observe::fed::{Fed, FedBoard};
+use crate::observe::outages::{Missing, Outage, OutageBoard};
 use crate::observe::{Look, Moment};
 use files::Files;
 use installation::{Installation, ReadAgain};
@@ -61,6 +66,14 @@ pub enum Input {
     Resolved(PoolId, Result<Vec<SocketAddr>, ResolveError>),
     /// What was heard of a broadcaster, by the listener's number; `None`: it is gone.
     Overheard(ListenerId, SocketAddr, Option<ClientEvent>),
+    /// What is sent to an address can be heard, or why it cannot; by the listener's number.
+    Hears(ListenerId, SocketAddr, Option<Deafness>),
+    /// Somebody whom nobody has configured has us for a peer, and has signed that.
+    StrangerCame(Passed),
+    /// What there is to tell of one; `None`: it is gone.
+    Stranger(SocketAddr, Option<ClientEvent>),
+    /// Interfaces or their addresses have come or gone.
+    Networks,
     /// From the operator.
     Command(Commission),
     /// The configuration was read again, as commissioned.
@@ -85,6 +98,8 @@ pub struct Daemon {
     board: Board,
     /// The network cards that stamp packets.
     cards: CardBoard,
+    /// Where nobody is answered.
+    outages: OutageBoard,
     /// Who is told what we know.
     fed: FedBoard,
     /// What the configuration has put in place, where there is one.
@@ -118,6 +133,7 @@ impl Daemon {
             asleep: asleep(),
             board: Board::default(),
             cards: CardBoard::default(),
+            outages: OutageBoard::default(),
             fed: FedBoard::default(),
             installation: None,
         }
@@ -128,9 +144,9 @@ impl Daemon {
         self.drift = Some((path, files));
     }
 
-    /// Tells readers what came on the NTP port, and what network cards stamp, too.
-    pub fn tell_of(&mut self, board: Board, cards: CardBoard) {
-        (self.board, self.cards) = (board, cards);
+    /// Tells readers what came on the NTP port, what network cards stamp, and where nobody is answered, too.
+    pub fn tell_of(&mut self, board: Board, cards: CardBoard, outages: OutageBoard) {
+        (self.board, self.cards, self.outages) = (board, cards, outages);
     }
 
     /// Takes charge of what the configuration puts in place. `install` makes it around the clock.
@@ -151,6 +167,7 @@ impl Daemon {
             raw_map: Arc::clone(&self.raw_map),
             board: self.board.clone(),
             cards: Arc::clone(&self.cards),
+            outages: self.outages.clone(),
             fed: self.fed.clone(),
         }
     }
@@ -203,6 +220,28 @@ impl Daemon {
                 let heard = roster.and_then(|r| r.handle_overheard(listener, from, event, &mut self.clock));
                 if let Some((source, event)) = heard {
                     self.handle_server(source, event, &now);
+                }
+            }
+            Input::Hears(listener, place, deafness) => {
+                self.note_hearing(place, deafness.as_ref());
+                if let Some(Installation { roster, .. }) = &mut self.installation {
+                    roster.handle_hears(listener, place, deafness, &mut self.clock);
+                }
+            }
+            Input::StrangerCame(first) => {
+                if let Some(Installation { roster, .. }) = &mut self.installation {
+                    roster.handle_stranger_came(first);
+                }
+            }
+            Input::Stranger(from, event) => {
+                let roster = self.installation.as_mut().map(|installed| &mut installed.roster);
+                if let Some((source, event)) = roster.and_then(|r| r.handle_stranger(from, event, &mut self.clock)) {
+                    self.handle_server(source, event, &now);
+                }
+            }
+            Input::Networks => {
+                if let Some(Installation { serving, .. }) = &mut self.installation {
+                    serving.handle_networks();
                 }
             }
             Input::Command(commission) => self.carry_out(commission, &now),
@@ -282,6 +321,22 @@ impl Daemon {
             self.clock.handle_sleep(slept, now.raw_after);
         }
         now
+    }
+
+    /// Tells readers and the log where broadcasts cannot be heard, and why.
+    fn note_hearing(&self, place: SocketAddr, deafness: Option<&Deafness>) {
+        match deafness {
+            Some(Deafness { reason, action, .. }) => {
+                warn!("broadcasts to {place} are not heard: {reason}. {}", action.as_deref().unwrap_or_default());
+                let outage = Outage { missing: Missing::Broadcasts, reason: reason.clone(), action: action.clone() };
+                self.outages.note(&place.to_string(), outage);
+            }
+            None => {
+                if self.outages.clear(&place.to_string()) {
+                    info!("broadcasts to {place} can be heard now");
+                }
+            }
+        }
     }
 
     fn handle_server(&mut self, source: SourceId, event: ClientEvent, now: &Bracket) {
@@ -381,12 +436,17 @@ pub struct Reader {
     raw_map: Arc<ArcSwap<RawMap>>,
     board: Board,
     cards: CardBoard,
+    outages: OutageBoard,
     fed: FedBoard,
 }
 
 impl Look for Reader {
     fn served(&self) -> Option<Totals> {
         self.board.totals()
+    }
+
+    fn outages(&self) -> BTreeMap<String, Outage> {
+        self.outages.read()
     }
 
     fn fed(&self) -> Vec<Fed> {

@@ -125,8 +125,8 @@ impl CounterSet {
                 bad_source: dropped(DropReason::BadSource),
                 not_signed: dropped(DropReason::NotSigned),
                 limited: dropped(DropReason::Limited),
+                flaked: dropped(DropReason::Flaked),
                 not_spoken: dropped(DropReason::NotSpoken),
-                overrun: dropped(DropReason::Overrun),
             },
             without_kernel_stamp: sum(&|c| &c.without_kernel_stamp),
             stamped_by_card: sum(&|c| &c.stamped_by_card),
@@ -183,10 +183,10 @@ pub struct Dropped {
     pub not_signed: u64,
     /// Of clients that ask too often.
     pub limited: u64,
+    /// Lost on purpose (`flake`).
+    #[serde(default)]
+    pub flaked: u64,
     /// Of a mode that is not answered, and that nobody wants.
     #[serde(default)]
     pub not_spoken: u64,
-    /// Wanted by the main thread, which did not keep up.
-    #[serde(default)]
-    pub overrun: u64,
 }

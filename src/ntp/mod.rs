@@ -7,10 +7,11 @@
 //! | [`access`] | who gets one |
 //! | [`interleave`], `leaving` | when replies really left |
 //! | [`hardware`] | stamps by network cards: their clocks beside ours |
-//! | [`limit`] | and how often |
+//! | [`limit`], `flake`, `gate` | and how often |
 //! | [`keys`] | symmetric keys: who said it |
 //! | [`broadcast`] | our time, told to whole networks |
 //! | [`worker`], `responder` | sockets and threads; what becomes of a batch |
+//! | [`peer_door`] | requests that come to the socket of a peer |
 //! | [`counters`], [`monitor`] | what came, and from whom |
 //! | [`passing`] | what is not the workers' business |
 //! | [`smear`] | leap seconds, spread |
@@ -25,6 +26,8 @@ pub mod broadcast;
 pub mod client;
 pub mod counters;
 pub mod extension;
+mod flake;
+mod gate;
 pub mod hardware;
 pub mod interleave;
 pub mod keys;
@@ -33,6 +36,7 @@ pub mod limit;
 pub mod monitor;
 pub mod packet;
 pub mod passing;
+pub mod peer_door;
 pub mod reference_id;
 mod responder;
 pub mod served;

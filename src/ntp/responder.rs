@@ -1,6 +1,6 @@
 //! What one worker does with a batch: who is it, may it ask, how often, and the reply.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,12 +10,13 @@ use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 
 use super::access::{Access, Flags};
 use super::counters::Counters;
+use super::gate::Gate;
 use super::interleave::wants;
 use super::leaving::{Arrived, Leaving};
-use super::limit::{Admit, Limiter, USUAL_CLIENTS};
+use super::limit::USUAL_CLIENTS;
 use super::monitor::{Monitor, Visit};
-use super::packet::{FirstOctet, Mode, Packet};
-use super::passing::{Passed, Wanted};
+use super::packet::{FirstOctet, Packet};
+use super::passing::Passed;
 use super::served::Served;
 use super::server::{Disposition, DropReason, Request, View, respond};
 use super::smear::{Smear, Spread};
@@ -35,8 +36,7 @@ pub(super) struct Responder {
     send_cost: SendCost,
     /// Once a client has asked in interleaved mode.
     leaving: Option<Leaving>,
-    /// Once somebody's rate is limited.
-    limiter: Option<Limiter>,
+    gate: Gate,
     /// Network cards are to stamp what comes and leaves.
     by_card: bool,
     stop: Arc<AtomicBool>,
@@ -52,7 +52,7 @@ impl Responder {
             batch: Batch::new(MAX_BATCH),
             send_cost: SendCost::default(),
             leaving: None,
-            limiter: None,
+            gate: Gate::new(USUAL_CLIENTS),
             by_card: false,
             stop,
         }
@@ -60,16 +60,6 @@ impl Responder {
 
     pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
-    }
-
-    /// Takes over other limits. The table is made when the first ones come, and stays.
-    fn follow_limits(&mut self) {
-        let limits = self.served.limits.load();
-        match (limits.as_deref(), &mut self.limiter) {
-            (Some(limits), None) => self.limiter = Some(Limiter::new(*limits, USUAL_CLIENTS)),
-            (Some(limits), Some(limiter)) if limiter.limits() != *limits => limiter.set_limits(*limits),
-            _ => {}
-        }
     }
 
     /// Has network cards stamp what comes and leaves, or no longer.
@@ -147,7 +137,7 @@ impl Responder {
         let wanted = self.served.ring.wanted();
         let monitor = self.monitor.load();
         monitor.make();
-        self.follow_limits();
+        self.gate.follow(self.served.limits.load().as_deref());
         let cards = self.served.cards.load_full();
         self.follow_cards(cards.wanted, socket);
         let at = map.apply(relation.raw);
@@ -187,28 +177,25 @@ impl Responder {
                     let limited = reason == DropReason::Limited;
                     monitor.note(&Visit { dropped: true, limited, ..visit });
                 };
-                let rules: (&Access, &Wanted, _) = (&access, &wanted, relation.raw);
-                let admitted = match admit(&datagram, source, rules, self.limiter.as_mut()) {
+                let (flags, kiss) = match admit(&datagram, source, (&access, relation.raw), &mut self.gate) {
                     Ok(admitted) => admitted,
                     Err(reason) => {
                         refuse(reason);
                         continue;
                     }
                 };
-                let (flags, kiss) = match admitted {
-                    Admitted::Asks { flags, kiss } => (flags, kiss),
-                    Admitted::Passes { mode, flags } => {
-                        let (octets, local) = (datagram.octets, datagram.to);
-                        let passed = || Passed { mode, octets: octets.into(), source, local, arrived, flags };
-                        if self.served.ring.pass(passed) {
-                            self.counters.count_passed();
-                            monitor.note(&visit);
-                        } else {
-                            refuse(DropReason::Overrun);
-                        }
+                let utc = |host| scale.utc(map.apply(host));
+                let received = utc(arrived);
+                let at = NtpTimestamp::from_utc(received);
+                let stranger = wanted.key_of(datagram.octets, (source, flags), &keys, at).filter(|_| !kiss);
+                if let (Some(key), Some(local)) = (stranger, local_of(socket, &datagram)) {
+                    let octets = datagram.octets.into();
+                    if self.served.ring.pass(|| Passed { octets, source, local, key, arrived }) {
+                        self.counters.count_passed();
+                        monitor.note(&visit);
                         continue;
                     }
-                };
+                }
                 let interleaving = Packet::new_checked(datagram.octets).ok().filter(wants);
                 if interleaving.is_some() && self.leaving.is_none() {
                     // The table is made once, which takes long: no time for that is in what replies cost.
@@ -216,8 +203,7 @@ impl Responder {
                     now = clock::raw_now();
                 }
                 let leaves = now + self.send_cost.until_sent(count);
-                let utc = |host| scale.utc(map.apply(host));
-                let (received, transmit) = (utc(arrived), utc(leaves));
+                let transmit = utc(leaves);
                 let previous_left = interleaving.and_then(|packet| self.leaving.as_ref()?.asked_for(&packet));
                 let octets = datagram.octets;
                 let request = Request { octets, source: source.ip(), flags, previous_left, kiss, received, transmit };
@@ -261,44 +247,36 @@ impl Responder {
     }
 }
 
-/// A datagram that is heeded.
-#[derive(Clone, Copy, Debug)]
-enum Admitted {
-    /// It is answered here; if `kiss`, only with a word to ask less.
-    Asks { flags: Flags, kiss: bool },
-    /// The main thread wants it.
-    Passes { mode: Mode, flags: Flags },
-}
-
 /// Can a reply go there?
 fn is_source(from: &SocketAddr) -> bool {
     from.port() != 0 && !from.ip().is_unspecified() && !from.ip().is_multicast()
 }
 
-/// What is taken away from whoever sent it, and whose business it is.
+/// What is taken away from whoever sent it; and whether it is answered with a word to ask less.
 fn admit(
     datagram: &Datagram<'_>,
     source: SocketAddr,
-    (access, wanted, now): (&Access, &Wanted, Timestamp<Raw>),
-    limiter: Option<&mut Limiter>,
-) -> Result<Admitted, DropReason> {
+    (access, now): (&Access, Timestamp<Raw>),
+    gate: &mut Gate,
+) -> Result<(Flags, bool), DropReason> {
     if datagram.truncated {
         return Err(DropReason::Malformed);
     }
     let flags = access.flags(source);
     let first = FirstOctet(datagram.octets.first().copied().unwrap_or_default());
-    if wanted.wants(first.mode(), source.ip()) {
-        return Ok(Admitted::Passes { mode: first.mode(), flags });
-    }
-    // Of what is no request the limiter knows nothing.
-    let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved | Mode::SymmetricActive);
-    let is_limited = is_request && flags.terms(first.version()).is_some_and(|terms| terms.limited);
-    let kiss = match limiter.filter(|_| is_limited).map(|limiter| limiter.admit(source.ip(), now)) {
-        None | Some(Admit::Answer) => false,
-        Some(Admit::Kiss) if flags.contains(Flags::KOD) => true,
-        Some(Admit::Kiss | Admit::Drop) => return Err(DropReason::Limited),
-    };
-    Ok(Admitted::Asks { flags, kiss })
+    Ok((flags, gate.admit(first, source, flags, now)?))
+}
+
+/// Our address and port that it was sent to.
+fn local_of(socket: &UdpSocket, datagram: &Datagram<'_>) -> Option<SocketAddr> {
+    let port = socket.local_address().ok()?.port();
+    Some(match (datagram.to?, datagram.from?) {
+        // An address of the link itself means something on that link only.
+        (IpAddr::V6(to), SocketAddr::V6(from)) if to.is_unicast_link_local() => {
+            SocketAddr::V6(SocketAddrV6::new(to, port, 0, from.scope_id()))
+        }
+        (to, _) => SocketAddr::new(to, port),
+    })
 }
 
 /// The time scale that is served: UTC, or UTC with its leap seconds spread.

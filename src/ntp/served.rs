@@ -11,6 +11,7 @@ use super::hardware::CardBoard;
 use super::keys::KeyTable;
 use super::limit::Limits;
 use super::passing::{self, Ring};
+use super::peer_door::PeerDoor;
 use super::smear::{Smear, Spread};
 use crate::core::snapshot::Snapshot;
 use crate::sys::ports::Ports;
@@ -38,6 +39,8 @@ pub struct Served {
     pub cards: CardBoard,
     /// The sockets that are bound to our port.
     pub ports: Ports,
+    /// Where the requests of peers come in.
+    pub door: PeerDoor,
     /// What is not theirs goes here.
     pub ring: Ring,
 }
@@ -56,6 +59,7 @@ impl Served {
             keys: Arc::default(),
             cards: CardBoard::default(),
             ports: Ports::default(),
+            door: PeerDoor::default(),
             ring: passing::ring().0,
         }
     }

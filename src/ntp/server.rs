@@ -123,11 +123,11 @@ pub enum DropReason {
     NotSigned,
     /// Its client asks too often.
     Limited,
+    /// Lost on purpose (`flake`).
+    Flaked,
     /// Of a mode that is not answered here, and that nobody wants: symmetric passive, broadcast, control or
     /// private.
     NotSpoken,
-    /// Wanted by the main thread, which did not keep up.
-    Overrun,
 }
 
 impl DropReason {
@@ -140,8 +140,8 @@ impl DropReason {
         Self::BadSource,
         Self::NotSigned,
         Self::Limited,
+        Self::Flaked,
         Self::NotSpoken,
-        Self::Overrun,
     ];
 }
 

@@ -126,17 +126,6 @@ impl Listener {
         self.address
     }
 
-    /// Hears what is sent to these groups, too: one of the sockets does, so that each request is answered once.
-    ///
-    /// # Errors
-    ///
-    /// If this machine has no interface that carries multicast.
-    pub fn join(&self, groups: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
-        let Some(socket) = self.sockets.first() else { return Ok(()) };
-        let mut wanted = groups.into_iter().filter(|group| group.is_ipv4() == self.address.is_ipv4());
-        wanted.try_for_each(|group| socket.join(group, None))
-    }
-
     /// Starts a thread for each socket.
     ///
     /// # Errors
@@ -199,6 +188,18 @@ impl Port {
     /// Those of sendto(2).
     pub fn send(&self, octets: &[u8], to: SocketAddr) -> io::Result<()> {
         self.0.send_to(octets, to)
+    }
+
+    /// Hears what is sent to these groups, too, on the interfaces there are now: this one of the sockets of an address does, so that
+    /// each request is answered once. To be repeated when interfaces come.
+    ///
+    /// # Errors
+    ///
+    /// If this machine has no interface that carries multicast.
+    pub fn join(&self, groups: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
+        let is_ipv4 = self.0.local_address()?.is_ipv4();
+        let mut wanted = groups.into_iter().filter(|group| group.is_ipv4() == is_ipv4);
+        wanted.try_for_each(|group| self.0.join(group, None))
     }
 
     /// Sends a datagram to a whole network: [`UdpSocket::reach_networks`].

@@ -1,9 +1,11 @@
 //! What a reader gets to see, made from a snapshot.
 
 pub mod fed;
+pub mod outages;
 pub mod plain;
 pub mod report;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use refclocks::sys::clock::Bracket;
@@ -14,6 +16,7 @@ use crate::ntp::counters::Totals;
 use crate::ntp::hardware::Cards;
 use crate::ntp::monitor::Client;
 use fed::Fed;
+use outages::Outage;
 
 /// The reader's now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,11 @@ pub trait Look {
     /// What came on the NTP port, where it is served.
     fn served(&self) -> Option<Totals> {
         None
+    }
+
+    /// Where nobody is answered although somebody ought to be, and why.
+    fn outages(&self) -> BTreeMap<String, Outage> {
+        BTreeMap::new()
     }
 
     /// Who is told what we know.

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod control_message;
 pub mod departure;
 pub mod kernel_clock;
+pub mod network_changes;
 pub mod networks;
 pub mod ports;
 pub mod steering;

@@ -1,7 +1,7 @@
 //! Sockets for what is sent to whole networks: broadcast and multicast addresses, and the interfaces they are heard on.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub struct Interface {
     pub multicast: bool,
     /// By which broadcast addresses it is heard.
     pub broadcast: Vec<Ipv4Addr>,
+    /// Its own addresses, with port 0; those of the link itself with its number for a scope.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// The interfaces that are up.
@@ -41,10 +43,20 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
             Some(at) => at,
             None => {
                 let multicast = address.flags.contains(InterfaceFlags::IFF_MULTICAST);
-                found.push(Interface { name: address.interface_name.clone(), index, multicast, broadcast: Vec::new() });
+                let name = address.interface_name.clone();
+                found.push(Interface { name, index, multicast, broadcast: Vec::new(), addresses: Vec::new() });
                 found.len() - 1
             }
         };
+        let own = address.address.and_then(|own| {
+            let v4 = own.as_sockaddr_in().map(|own| SocketAddr::V4(SocketAddrV4::new(own.ip(), 0)));
+            v4.or_else(|| {
+                own.as_sockaddr_in6().map(|own| SocketAddr::V6(SocketAddrV6::new(own.ip(), 0, 0, own.scope_id())))
+            })
+        });
+        if let (Some(own), Some(known)) = (own, found.get_mut(at)) {
+            known.addresses.push(own);
+        }
         let is_broadcast = address.flags.contains(InterfaceFlags::IFF_BROADCAST);
         if let (true, Some(known)) = (is_broadcast, found.get_mut(at)) {
             let v4 = |at: Option<SockaddrStorage>| at.and_then(|at| at.as_sockaddr_in().map(|at| at.ip()));
@@ -182,6 +194,7 @@ mod tests {
         let found = interfaces().unwrap();
         let loopback = found.iter().find(|interface| interface.name == "lo").unwrap();
         assert!(loopback.index > 0 && loopback.broadcast.is_empty());
+        assert!(loopback.addresses.contains(&"127.0.0.1:0".parse().unwrap()), "{loopback:?}");
         assert_eq!(found.iter().filter(|interface| interface.name == "lo").count(), 1);
     }
 }

@@ -2,6 +2,7 @@
 //! and may not set its clock.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod programs;
 pub mod wire;
 
 use std::fs::{self, File};
@@ -118,12 +119,22 @@ impl Capture {
         self.dissected(filter, "ntp")
     }
 
+    /// Of each packet that the filter lets through, in their order, these fields.
+    pub fn fields<const N: usize>(self, filter: &str, fields: [&str; N]) -> Vec<[String; N]> {
+        self.stop();
+        let mut command = Command::new(&self.tshark);
+        command.arg("-r").arg(&self.file).args(["-Y", filter, "-T", "fields"]);
+        let output = command.args(fields.iter().flat_map(|field| ["-e", field])).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let row = |line: &str| {
+            let mut words = line.split('\t').map(str::to_owned);
+            std::array::from_fn(|_| words.next().unwrap_or_default())
+        };
+        text.lines().map(row).collect()
+    }
+
     fn dissected(self, filter: &str, whose: &str) -> (String, String) {
-        // What was seen last is written down.
-        std::thread::sleep(Duration::from_millis(1500));
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.running.0.id()).unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
-        std::thread::sleep(Duration::from_millis(500));
+        self.stop();
         let dissect = |filter: &str| {
             let output = Command::new(&self.tshark).arg("-r").arg(&self.file).args(["-Y", filter]).output().unwrap();
             String::from_utf8_lossy(&output.stdout).into_owned()
@@ -132,6 +143,16 @@ impl Capture {
         // Error and warning.
         let warned = dissect(&format!("{whose} && _ws.expert.severity >= 0x600000"));
         (all, warned)
+    }
+}
+
+impl Capture {
+    fn stop(&self) {
+        // What was seen last is written down.
+        std::thread::sleep(Duration::from_millis(1500));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.running.0.id()).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 

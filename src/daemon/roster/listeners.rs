@@ -12,6 +12,7 @@ use crate::core::snapshot::SourceKind;
 use crate::core::source::SourceConfig;
 use crate::daemon::Input;
 use crate::ntp::client::listener::{self, ListenerConfig};
+use crate::ntp::client::standing::Deafness;
 use crate::ntp::client::{ClientEvent, ServerState};
 
 /// A listener's number; given once.
@@ -22,6 +23,8 @@ pub(super) struct RunningListener {
     number: ListenerId,
     config: BroadcastClient,
     heard: Vec<(SocketAddr, SourceId)>,
+    /// What of it cannot be listened to.
+    deaf: Vec<Deafness>,
     /// Until somebody is heard, it stands for itself among the sources.
     alone: Option<SourceId>,
     _shell: Shell,
@@ -30,6 +33,11 @@ pub(super) struct RunningListener {
 impl RunningListener {
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.heard.iter().map(|(address, _)| *address)
+    }
+
+    /// How it stands while nobody is heard.
+    fn state(&self) -> ServerState {
+        self.deaf.first().map_or(ServerState::Listening, |deafness| ServerState::Deaf(deafness.clone()))
     }
 
     fn source(&self, name: String, address: String) -> SourceConfig {
@@ -46,11 +54,10 @@ impl Roster {
     pub(super) fn apply_listeners(
         &mut self,
         wanted: &[BroadcastClient],
+        other_keys: bool,
         clock: &mut DisciplinedClock,
         said: &mut Vec<String>,
     ) {
-        let other_keys = self.keys != self.listeners_keys;
-        self.listeners_keys.clone_from(&self.keys);
         self.listeners.retain(|running| {
             let stays = !other_keys && wanted.contains(&running.config);
             if !stays {
@@ -83,11 +90,14 @@ impl Roster {
                     };
                     let inbox = self.inbox.clone();
                     let sink = move |from, event| drop(inbox.send(Input::Overheard(number, from, event)));
-                    Shell::start(listener::run(listener, sink))
+                    let inbox = self.inbox.clone();
+                    let hears = move |place, deafness| drop(inbox.send(Input::Hears(number, place, deafness)));
+                    Shell::start(listener::run(listener, sink, hears))
                 }
             };
+            let (heard, deaf) = (Vec::new(), Vec::new());
             let mut running =
-                RunningListener { number, config: config.clone(), heard: Vec::new(), alone: None, _shell: shell };
+                RunningListener { number, config: config.clone(), heard, deaf, alone: None, _shell: shell };
             let alone = clock.add_source(running.source(config.each.name.clone(), config.each.host.clone()));
             let state = match (config.each.key, key_of(&config.each, self.keys.as_ref())) {
                 (Some(key), None) => ServerState::NoKey { key },
@@ -97,6 +107,23 @@ impl Roster {
             running.alone = Some(alone);
             self.listeners.push(running);
             said.push(format!("{} is listened to.", config.each.name));
+        }
+    }
+
+    /// What is sent to an address can be heard, or why it cannot.
+    pub fn handle_hears(
+        &mut self,
+        listener: ListenerId,
+        place: SocketAddr,
+        deafness: Option<Deafness>,
+        clock: &mut DisciplinedClock,
+    ) {
+        let Some(running) = self.listeners.iter_mut().find(|running| running.number == listener) else { return };
+        running.deaf.retain(|known| known.place != place);
+        running.deaf.extend(deafness);
+        if let Some(alone) = running.alone {
+            let state = running.state();
+            clock.handle_server_state(alone, state.to_string(), state.action());
         }
     }
 
@@ -117,7 +144,7 @@ impl Roster {
             if running.heard.is_empty() {
                 let each = &running.config.each;
                 let alone = clock.add_source(running.source(each.name.clone(), each.host.clone()));
-                let state = ServerState::Listening;
+                let state = running.state();
                 clock.handle_server_state(alone, state.to_string(), state.action());
                 running.alone = Some(alone);
             }

@@ -6,6 +6,7 @@
 mod listeners;
 mod pools;
 mod shells;
+mod strangers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,19 +14,20 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use refclocks::sys::shm::ShmSegment;
 use refclocks::time::{Raw, Span, Timestamp, Utc};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tracing::info;
 
 use crate::clock::DisciplinedClock;
-use crate::config::{Config, Driver, Keys, Receiver, Refclock, Server};
+use crate::config::{Config, Driver, Keys, PassivePeer, Receiver, Refclock, Server};
 use crate::core::measurement::SourceId;
 use crate::core::snapshot::{Snapshot, SourceKind};
 use crate::core::source::SourceConfig;
-use crate::daemon::Inbox;
 use crate::daemon::privileges::Taken;
+use crate::daemon::{Inbox, Input};
 use crate::ntp::client::names::{Names, ResolveError};
 use crate::ntp::client::{ClientEvent, Order, ServerState};
 use crate::ntp::keys::Key;
+use crate::ntp::passing::Passed;
 use crate::ntp::served::Served;
 use crate::recording::write::Tape;
 
@@ -33,6 +35,7 @@ pub use listeners::ListenerId;
 use listeners::RunningListener;
 use pools::RunningPool;
 use shells::Shell;
+use strangers::RunningStranger;
 
 /// A pool's number; given once.
 pub type PoolId = usize;
@@ -58,8 +61,12 @@ pub struct Roster {
     next_pool: PoolId,
     listeners: Vec<RunningListener>,
     next_listener: ListenerId,
-    /// The keys that the listeners know.
+    /// The keys that the listeners and strangers know.
     listeners_keys: Option<Keys>,
+    /// Who may come by themselves, and those who have.
+    welcome: Vec<PassivePeer>,
+    strangers: Vec<RunningStranger>,
+    _knocking: Shell,
     look_at_pools: Timestamp<Raw>,
 }
 
@@ -86,7 +93,7 @@ struct RunningServer {
 
 impl Roster {
     /// Nobody is there yet. `taken` is what root left us, `last_good` the last good time known,
-    /// and `served` what peers are told, and whose replies are heeded.
+    /// and `served` what peers are told, and whose replies are heeded. Strangers come out of `passed`.
     pub fn new(
         inbox: Inbox,
         names: Names,
@@ -94,7 +101,14 @@ impl Roster {
         last_good: Timestamp<Utc>,
         published: Arc<ArcSwap<Snapshot>>,
         served: Served,
+        mut passed: mpsc::Receiver<Passed>,
     ) -> Self {
+        let knocked = inbox.clone();
+        let knocking = async move {
+            while let Some(first) = passed.recv().await {
+                drop(knocked.send(Input::StrangerCame(first)));
+            }
+        };
         let (clocks, servers, pools) = (Vec::new(), Vec::new(), Vec::new());
         let look_at_pools = Timestamp::EPOCH;
         Self {
@@ -113,6 +127,9 @@ impl Roster {
             listeners: Vec::new(),
             next_listener: 0,
             listeners_keys: None,
+            welcome: Vec::new(),
+            strangers: Vec::new(),
+            _knocking: Shell::start(knocking),
             look_at_pools,
         }
     }
@@ -164,7 +181,10 @@ impl Roster {
         }
         self.apply_pools(&config.pools, clock, &mut said);
         self.step_pools(clock);
-        self.apply_listeners(&config.broadcast_clients, clock, &mut said);
+        let other_keys = self.keys != self.listeners_keys;
+        self.listeners_keys.clone_from(&self.keys);
+        self.apply_listeners(&config.broadcast_clients, other_keys, clock, &mut said);
+        self.apply_strangers(&config.passive_peers, other_keys, clock, &mut said);
         said
     }
 
@@ -195,7 +215,11 @@ impl Roster {
         let members = self.pools.iter_mut().flat_map(RunningPool::servers_mut);
         let Some(server) = self.servers.iter_mut().chain(members).find(|s| s.id == id) else { return };
         match event {
-            ClientEvent::Polled { address, .. } => server.address = Some(*address),
+            ClientEvent::Polled { address, .. } => {
+                if server.address.replace(*address) != Some(*address) {
+                    self.want_strangers();
+                }
+            }
             ClientEvent::State { state, .. } => server.refused = matches!(state, ServerState::Refused { .. }),
             ClientEvent::Measurement { .. } | ClientEvent::Rejected { .. } => {}
         }
@@ -295,7 +319,8 @@ impl Roster {
     fn asked(&self) -> Vec<SocketAddr> {
         let members = self.pools.iter().flat_map(RunningPool::servers);
         let heard = self.listeners.iter().flat_map(RunningListener::addresses);
-        self.servers.iter().chain(members).filter_map(|s| s.address).chain(heard).collect()
+        let strangers = self.strangers.iter().filter_map(RunningStranger::source);
+        self.servers.iter().chain(members).filter_map(|s| s.address).chain(heard).chain(strangers).collect()
     }
 }
 

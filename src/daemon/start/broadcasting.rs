@@ -8,7 +8,7 @@ use refclocks::sys::clock;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::warn;
 
-use super::serving::Answering;
+use super::place::Answering;
 use crate::config::Broadcast;
 use crate::ntp::broadcast::{MAX_LEN, packet};
 use crate::ntp::served::Served;

@@ -5,4 +5,5 @@ mod broadcasting;
 pub mod clock;
 pub mod engine;
 pub mod memory;
+mod place;
 pub mod serving;

@@ -1,35 +1,33 @@
 //! Serving NTP on every address that can be had, sooner or later.
 
-use std::cell::RefCell;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use refclocks::time::{Tai, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::admission::Admission;
 use super::broadcasting::Broadcasting;
-use crate::config::{Config, Serve};
+use super::place::{Place, in_words};
+use crate::config::{Config, Listen, Serve};
 use crate::core::leap::UtcMap;
 use crate::core::snapshot::Snapshot;
+use crate::daemon::{Inbox, Input};
 use crate::ntp::access::Access;
 use crate::ntp::client::names::Names;
 use crate::ntp::counters::Board;
 use crate::ntp::hardware::Wish;
 use crate::ntp::hardware::keeper::Keeper;
-use crate::ntp::passing::{self, Passed, Ring};
+use crate::ntp::passing::{self, Passed};
 use crate::ntp::served::Served;
 use crate::ntp::smear::Hearing;
-use crate::ntp::worker::{self, Port, Workers};
-
-/// A port that could not be had is tried again so often.
-const BIND_AGAIN: Duration = Duration::from_secs(5);
+use crate::observe::outages::{Missing, Outage, OutageBoard};
+use crate::sys::network_changes::NetworkChanges;
+use crate::sys::networks::interfaces;
 
 /// What answers NTP requests.
 pub struct Serving {
@@ -39,77 +37,59 @@ pub struct Serving {
     hearing: Hearing,
     places: Vec<Place>,
     broadcasting: Vec<Broadcasting>,
-    passed: Option<mpsc::Receiver<Passed>>,
+    outages: OutageBoard,
+    inbox: Inbox,
+    following: Option<Following>,
+    /// Wakes whoever tries to have an address.
+    changes: Rc<Notify>,
     /// Tends the network cards that stamp packets.
     cards: Option<Keeper>,
     wishes: Vec<Wish>,
 }
 
-/// One address.
-struct Place {
-    address: SocketAddr,
-    served: Served,
-    /// Whoever answers there, once the address is had.
-    answering: Rc<RefCell<Answering>>,
-    /// Tries to have it.
-    trying: Option<AbortHandle>,
+/// Hands in that networks have changed. Dropping it ends that.
+struct Following(AbortHandle);
+
+impl Following {
+    fn start(inbox: Inbox) -> Self {
+        let follow = async move {
+            let mut changes = NetworkChanges::watch();
+            // What came before it was watched for is not missed.
+            while inbox.send(Input::Networks).is_ok() {
+                changes.next().await;
+            }
+        };
+        Self(spawn_local(follow).abort_handle())
+    }
 }
 
-pub(super) enum Answering {
-    Nobody,
-    Threads(Workers),
-    Task(AbortHandle, Port),
-}
-
-impl Answering {
-    /// The port they answer from; `None` if nobody answers.
-    pub(super) fn port(&self) -> Option<Port> {
-        match self {
-            Self::Nobody => None,
-            Self::Threads(workers) => workers.port(),
-            Self::Task(_, port) => Some(port.clone()),
-        }
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 impl Serving {
-    /// Nobody is answered yet.
-    pub fn new(published: &Arc<ArcSwap<Snapshot>>, names: Names) -> Self {
+    /// Nobody is answered yet. That networks have changed is handed in; strangers come out at the other end.
+    pub fn new(published: &Arc<ArcSwap<Snapshot>>, names: Names, inbox: Inbox) -> (Self, mpsc::Receiver<Passed>) {
         let (ring, passed) = passing::ring();
         let served = Served { ring, ..Served::new(Arc::clone(published), Access::default()) };
         let admission = Admission::new(Arc::clone(&served.access), names);
-        Self {
+        let serving = Self {
             served,
             admission,
             applied: None,
             hearing: Hearing::default(),
             places: Vec::new(),
             broadcasting: Vec::new(),
-            passed: Some(passed),
+            outages: OutageBoard::default(),
+            inbox,
+            following: None,
+            changes: Rc::default(),
             cards: None,
             wishes: Vec::new(),
-        }
-    }
-
-    /// Where that comes out which the workers pass on to the main thread; it can be taken once.
-    pub fn take_passed(&mut self) -> Option<mpsc::Receiver<Passed>> {
-        self.passed.take()
-    }
-
-    /// Says what is to be passed on: [`Ring::want`].
-    pub fn ring(&self) -> &Ring {
-        &self.served.ring
-    }
-
-    /// Sends a datagram from the port that is served, to somebody who will answer there.
-    ///
-    /// # Errors
-    ///
-    /// Those of sendto(2); `NotConnected` if nothing is served in the address's family (yet).
-    pub fn send(&self, octets: &[u8], to: SocketAddr) -> io::Result<()> {
-        let family = self.places.iter().filter(|place| place.address.is_ipv4() == to.is_ipv4());
-        let port = family.filter_map(|place| place.answering.borrow().port()).next();
-        port.ok_or(io::ErrorKind::NotConnected)?.send(octets, to)
+        };
+        (serving, passed)
     }
 
     /// What is served, and to whom: as peers are told it, too.
@@ -120,6 +100,11 @@ impl Serving {
     /// What came on the NTP port.
     pub fn board(&self) -> Board {
         self.served.board.clone()
+    }
+
+    /// Where nobody is answered.
+    pub fn outages(&self) -> OutageBoard {
+        self.outages.clone()
     }
 
     /// These are our sources: rules may be for them.
@@ -157,26 +142,15 @@ impl Serving {
         // With other threads the sockets are others, too.
         let threads_differ = new.workers != old.workers;
         let groups_differ = new.groups != old.groups;
-        self.places.retain_mut(|place| {
-            let as_before = new.smear_at(place.address) == place.served.smear;
-            let stays = !threads_differ && !groups_differ && as_before && new.listen.contains(&place.address);
-            if !stays {
-                place.end();
-            }
-            if !new.listen.contains(&place.address) {
-                said.push(format!("NTP is no longer served on {}.", place.address));
-            }
-            stays
-        });
-        for address in new.listen.iter().copied() {
-            if !self.places.iter().any(|p| p.address == address) {
-                let served = Served { smear: new.smear_at(address), ..self.served.clone() };
-                self.places.push(Place::open(address, (new.workers, &new.groups), served));
-                if !old.listen.contains(&address) {
-                    said.push(format!("NTP is served on {address}."));
-                }
-            }
+        let afresh = threads_differ || groups_differ;
+        let gone = old.listen.iter().filter(|place| !new.listen.contains(place));
+        said.extend(gone.map(|place| format!("NTP is no longer served on {place}.")));
+        let come = new.listen.iter().filter(|place| !old.listen.contains(place));
+        said.extend(come.map(|place| format!("NTP is served on {place}.")));
+        for place in &old.listen {
+            self.outages.clear(&place.to_string());
         }
+        self.settle(new, afresh);
         if groups_differ && self.applied.is_some() {
             said.push("NTP is served in other groups.".into());
         }
@@ -185,6 +159,7 @@ impl Serving {
         }
         self.follow_cards(&config.hwtimestamps, &mut said);
         self.applied = serve.cloned();
+        self.following = new.follows_interfaces().then(|| Following::start(self.inbox.clone()));
         self.broadcasting.clear();
         for broadcast in &config.broadcasts {
             let family = self.places.iter().filter(|p| p.address.is_ipv4() == broadcast.address.is_ipv4());
@@ -192,6 +167,64 @@ impl Serving {
             self.broadcasting.push(Broadcasting::start(broadcast.clone(), self.served.clone(), answering));
         }
         said
+    }
+
+    /// Interfaces or their addresses have come or gone.
+    pub fn handle_networks(&mut self) {
+        let Some(serve) = self.applied.clone() else { return };
+        // An IPv6 address can be had some time after it came.
+        self.changes.notify_waiters();
+        self.settle(&serve, false);
+        for place in &self.places {
+            place.join(&serve.groups);
+        }
+    }
+
+    /// Serves on each address that the configuration leads to as the interfaces are now, and on no other; `afresh`: with
+    /// other sockets than before.
+    fn settle(&mut self, serve: &Serve, afresh: bool) {
+        let interfaces = interfaces().unwrap_or_default();
+        let wanted = serve.addresses(&interfaces);
+        let by_name = |address: &SocketAddr| serve.listen.iter().all(|place| *place != Listen::At(*address));
+        self.places.retain_mut(|place| {
+            let stays = !afresh && wanted.contains(&(place.address, place.served.smear));
+            if !stays {
+                place.end();
+            }
+            if by_name(&place.address) && wanted.iter().all(|(address, _)| *address != place.address) {
+                info!("{} is gone: NTP is no longer served there", place.address);
+            }
+            stays
+        });
+        for (address, smear) in wanted {
+            if self.places.iter().any(|place| place.address == address) {
+                continue;
+            }
+            if by_name(&address) {
+                info!("{address} has come: NTP is served there");
+            }
+            let served = Served { smear, ..self.served.clone() };
+            self.places.push(Place::open(
+                address,
+                (serve.workers, &serve.groups),
+                served,
+                (self.outages.clone(), Rc::clone(&self.changes)),
+            ));
+        }
+        for place in serve.listen.iter().filter(|place| matches!(place, Listen::On { .. })) {
+            let name = place.to_string();
+            if !place.addresses(&interfaces).is_empty() {
+                self.outages.clear(&name);
+                continue;
+            }
+            let reason = "this machine has no such interface, or it is down or has no address".to_owned();
+            let action = Some("It is waited for; see `ip address`, or correct `listen`.".into());
+            let outage = Outage { missing: Missing::Answers, reason, action };
+            let said = in_words(&outage);
+            if self.outages.note(&name, outage) {
+                warn!("NTP is not served on {name}: {said}");
+            }
+        }
     }
 
     /// Has these network cards stamp packets.
@@ -224,63 +257,4 @@ impl Serving {
         self.broadcasting.clear();
         self.places.iter_mut().for_each(Place::end);
     }
-}
-
-impl Place {
-    /// Serves one address on that many threads; with none, on a task of this one. If it cannot be had,
-    /// it is tried again.
-    fn open(address: SocketAddr, (threads, groups): (usize, &[IpAddr]), served: Served) -> Self {
-        let answering = Rc::new(RefCell::new(Answering::Nobody));
-        let trying = match serve_on(address, (threads, groups), &served) {
-            Ok(served) => {
-                answering.replace(served);
-                None
-            }
-            Err(error) => {
-                warn!("NTP is not served on {address}: {error}. Trying again every 5 s.");
-                let (answering, served, groups) = (Rc::clone(&answering), served.clone(), groups.to_vec());
-                let task = spawn_local(async move {
-                    loop {
-                        tokio::time::sleep(BIND_AGAIN).await;
-                        if let Ok(served) = serve_on(address, (threads, &groups), &served) {
-                            info!("NTP is served on {address} now");
-                            answering.replace(served);
-                            return;
-                        }
-                    }
-                });
-                Some(task.abort_handle())
-            }
-        };
-        Self { address, served, answering, trying }
-    }
-
-    fn end(&mut self) {
-        if let Some(trying) = self.trying.take() {
-            trying.abort();
-        }
-        match self.answering.replace(Answering::Nobody) {
-            Answering::Nobody => {}
-            Answering::Threads(workers) => workers.stop(),
-            Answering::Task(task, _) => task.abort(),
-        }
-    }
-}
-
-fn serve_on(address: SocketAddr, (threads, groups): (usize, &[IpAddr]), served: &Served) -> Result<Answering, String> {
-    let listener = worker::bind_beside(address, threads, &served.ports).map_err(|e| match e.action() {
-        Some(action) => format!("{e}. {action}"),
-        None => e.to_string(),
-    })?;
-    if address.ip().is_unspecified()
-        && let Err(error) = listener.join(groups.iter().copied())
-    {
-        warn!("NTP is not served in multicast groups: {error}");
-    }
-    if threads > 0 {
-        return listener.spawn(served).map(Answering::Threads).map_err(|e| e.to_string());
-    }
-    let inline = listener.inline(served).map_err(|e| e.to_string())?;
-    let port = inline.port().ok_or("there is no socket")?;
-    Ok(Answering::Task(spawn_local(inline.run()).abort_handle(), port))
 }

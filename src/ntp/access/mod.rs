@@ -52,6 +52,11 @@ bitflags! {
         const KOD = 1 << 10;
         /// Packets of another version than 4 are not heeded.
         const VERSION = 1 << 11;
+        /// One in ten of its time packets is lost on purpose.
+        const FLAKE = 1 << 12;
+        /// Its requests in Microsoft's manner would be signed by Samba's ntp_signd, which we have not: they get
+        /// a crypto-NAK, as those with any key that we do not take.
+        const MSSNTP = 1 << 13;
     }
 }
 

@@ -69,9 +69,9 @@ pub enum RestrictError {
     /// A flag we do not have.
     #[error("unknown flag `{0}`")]
     Flag(String),
-    /// A flag that would make us seem to do what we do not.
-    #[error("`{0}` is not supported")]
-    Unsupported(&'static str),
+    /// Not a number of peers.
+    #[error("`ippeerlimit` needs a number of peers, or -1")]
+    PeerLimit,
     /// Not a mask.
     #[error("`mask` needs a mask, of the family of the address")]
     Mask,
@@ -81,7 +81,7 @@ pub enum RestrictError {
 }
 
 /// ntpd's names of the flags. `None`: understood, and without a meaning here.
-const FLAGS: [(&str, Option<Flags>); 17] = [
+const FLAGS: [(&str, Option<Flags>); 19] = [
     ("ignore", Some(Flags::IGNORE)),
     ("noserve", Some(Flags::NOSERVE)),
     ("notrust", Some(Flags::NOTRUST)),
@@ -93,6 +93,8 @@ const FLAGS: [(&str, Option<Flags>); 17] = [
     ("limited", Some(Flags::LIMITED)),
     ("kod", Some(Flags::KOD)),
     ("version", Some(Flags::VERSION)),
+    ("flake", Some(Flags::FLAKE)),
+    ("mssntp", Some(Flags::MSSNTP)),
     // Traps are gone from every server.
     ("notrap", None),
     ("lowpriotrap", None),
@@ -128,11 +130,15 @@ impl Restriction {
             other => addresses(other, family, mask)?,
         };
         let mut rule = Self { whom, ntpport: false, flags: Flags::empty() };
-        for word in words {
+        while let Some(word) = words.next() {
             match word {
                 "ntpport" => rule.ntpport = true,
-                "flake" => return Err(RestrictError::Unsupported("flake")),
-                "mssntp" => return Err(RestrictError::Unsupported("mssntp")),
+                // So many peers from one address; more than one is none of ours.
+                "ippeerlimit" => match words.next().and_then(|limit| limit.parse().ok()) {
+                    Some(0) => rule.flags |= Flags::NOEPEER,
+                    Some(-1 | 1..) => {}
+                    Some(i32::MIN..-1) | None => return Err(RestrictError::PeerLimit),
+                },
                 _ => match FLAGS.iter().find(|(name, _)| *name == word) {
                     Some((_, flags)) => rule.flags |= flags.unwrap_or_default(),
                     None => return Err(RestrictError::Flag(word.to_owned())),
@@ -253,6 +259,9 @@ mod tests {
             (&["default kod nomodify notrap nopeer noquery"], "[2001:db8::9]:1", usual),
             (&["-4 default ignore"], "[2001:db8::9]:1", none),
             (&["-6 default ignore"], "[2001:db8::9]:1", ignore),
+            (&["default flake mssntp"], "8.8.8.8:1", Flags::FLAKE | Flags::MSSNTP),
+            (&["default ippeerlimit 0 nomodify"], "8.8.8.8:1", Flags::NOEPEER | Flags::NOMODIFY),
+            (&["default ippeerlimit -1", "10.0.0.1 ippeerlimit 3"], "10.0.0.1:1", none),
             // What is repeated adds up, and never loosens.
             (&["default ignore", "default"], "8.8.8.8:1", ignore),
             (&["default noquery", "-6 default nomodify"], "8.8.8.8:1", Flags::NOQUERY),
@@ -293,8 +302,9 @@ mod tests {
             ("-4", RestrictError::Nobody),
             ("default nomodfy", RestrictError::Flag("nomodfy".into())),
             ("default limited # comment", RestrictError::Flag("#".into())),
-            ("default flake", RestrictError::Unsupported("flake")),
-            ("default mssntp", RestrictError::Unsupported("mssntp")),
+            ("default ippeerlimit", RestrictError::PeerLimit),
+            ("default ippeerlimit nopeer", RestrictError::PeerLimit),
+            ("default ippeerlimit -2", RestrictError::PeerLimit),
             ("10.0.0.0 mask", RestrictError::Mask),
             ("10.0.0.0 mask ffff::", RestrictError::Mask),
             ("10.0.0.0/8 mask 255.0.0.0", RestrictError::Address("10.0.0.0/8".into())),

@@ -2,24 +2,19 @@
 
 use std::net::SocketAddr;
 
-use refclocks::sys::clock;
-use refclocks::time::{Raw, Span, Timestamp};
+use refclocks::time::{Raw, Timestamp};
 
 use super::association::{Association, Config};
 use super::measurement::Measurement;
 use super::ours::Ours;
 use super::rejection::Rejected;
 use super::request::Request;
-use super::symmetric::{Symmetric, is_symmetric};
+use super::symmetric::Symmetric;
 use super::tally::Tally;
-use crate::ntp::packet::FirstOctet;
+use crate::ntp::packet::{FirstOctet, Mode};
 use crate::ntp::served::Served;
-use crate::ntp::server::{self, Disposition, respond};
 use crate::ntp::stamp::Stamp;
 use crate::sys::batch::Datagram;
-
-/// From reading the clock until an answer is on its way.
-const SEND_COST: Span = Span::from_nanos(10_000);
 
 /// An association.
 pub(super) enum Dialogue {
@@ -84,25 +79,9 @@ impl Dialogue {
     /// Returns how many octets of answer were written.
     pub(super) fn answer(&self, datagram: &Datagram<'_>, arrived: Timestamp<Raw>, reply: &mut [u8]) -> Option<usize> {
         let Self::Peer(_, served) = self else { return None };
-        if is_symmetric(FirstOctet(*datagram.octets.first()?).mode()) || datagram.truncated {
-            return None;
-        }
-        let source = datagram.from?;
-        let now = clock::raw_now();
-        let ours = Ours::at(served, now);
-        let request = server::Request {
-            octets: datagram.octets,
-            source: source.ip(),
-            flags: served.access.load().flags(source),
-            previous_left: None,
-            kiss: false,
-            received: ours.reading(arrived),
-            transmit: ours.reading(now + SEND_COST),
-        };
-        match respond(&request, &ours.view, &served.keys.load(), reply) {
-            Disposition::Reply(len) | Disposition::Nak(len) => Some(len),
-            Disposition::Drop(_) => None,
-        }
+        let mode = FirstOctet(*datagram.octets.first()?).mode();
+        let asks = matches!(mode, Mode::Client | Mode::Reserved) && !datagram.truncated;
+        if asks { served.door.answer(served, datagram, arrived, reply) } else { None }
     }
 
     /// Is what was sent last measured by?

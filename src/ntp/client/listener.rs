@@ -2,16 +2,17 @@
 //! a socket for its volley.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::warn;
+use tokio::time::{Instant, sleep_until};
 
 use super::event::ClientEvent;
 use super::filters::Filters;
@@ -20,14 +21,16 @@ use super::overheard::{Config, Overheard, checked};
 use super::random::seed;
 use super::shell::{arrivals, until};
 use super::socket::{ClientSocket, Origin};
-use super::standing::ServerState;
+use super::standing::{Deafness, ServerState};
 use super::{Measurement, Rejected};
+use crate::ntp::flake::Flake;
 use crate::ntp::hardware::CardBoard;
 use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
 use crate::ntp::served::Served;
 use crate::ntp::stamp::Relation;
 use crate::sys::batch::Batch;
+use crate::sys::network_changes::NetworkChanges;
 use crate::sys::networks::interfaces;
 use crate::sys::udp::UdpSocket;
 
@@ -60,12 +63,17 @@ pub struct ListenerConfig {
     pub served: Served,
 }
 
-/// Listens for ever. The sink gets what there is to tell of each broadcaster; `None` once it is gone.
-pub async fn run(config: ListenerConfig, sink: impl FnMut(SocketAddr, Option<ClientEvent>) + Clone + 'static) {
+/// Listens for ever. The sink gets what there is to tell of each broadcaster, `None` once it is gone; `hears`, that what is sent
+/// to an address can be heard, or why it cannot.
+pub async fn run(
+    config: ListenerConfig,
+    sink: impl FnMut(SocketAddr, Option<ClientEvent>) + Clone + 'static,
+    hears: impl FnMut(SocketAddr, Option<Deafness>),
+) {
     let mut listening: BTreeMap<SocketAddr, AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
-    // What was said of each last.
-    let mut said: BTreeMap<SocketAddr, String> = BTreeMap::new();
+    let mut deaf = Deaf { places: BTreeMap::new(), tell: hears };
+    let mut changes = NetworkChanges::watch();
     loop {
         let places = places(&config);
         listening.retain(|place, task| {
@@ -75,23 +83,93 @@ pub async fn run(config: ListenerConfig, sink: impl FnMut(SocketAddr, Option<Cli
             }
             stays
         });
+        deaf.forget_all_but(&places);
         for place in places {
-            listening.entry(place).or_insert_with(|| tasks.spawn_local(listen(config.clone(), place, sink.clone())));
+            listening.entry(place).or_insert_with(|| {
+                let opened = UdpSocket::listener(place, config.interface.as_deref(), &config.served.ports);
+                match opened.and_then(UdpSocket::watch) {
+                    Ok(socket) => {
+                        deaf.hears(place);
+                        tasks.spawn_local(listen(config.clone(), (place, socket), sink.clone()))
+                    }
+                    Err(error) => {
+                        deaf.note(place, &error);
+                        // One that has ended is tried again.
+                        tasks.spawn_local(std::future::ready(None))
+                    }
+                }
+            });
         }
-        let look_again = Instant::now() + LOOK_AGAIN;
-        while let Ok(ended) = timeout_at(look_again, tasks.join_next()).await {
-            let Some(ended) = ended else {
-                sleep_until(look_again).await;
-                break;
-            };
-            // One that was told to end has nothing to say.
-            let Ok((place, error)) = ended else { continue };
-            if said.get(&place) != Some(&error) {
-                warn!("broadcasts to {place} are not heard: {error}. Trying again every 30 s.");
-                said.insert(place, error);
+        let look_again = sleep_until(Instant::now() + LOOK_AGAIN);
+        tokio::pin!(look_again);
+        loop {
+            tokio::select! {
+                () = &mut look_again => break,
+                () = changes.next() => break,
+                Some(ended) = tasks.join_next() => {
+                    // One that was told to end has nothing to say.
+                    if let Ok(Some((place, error))) = ended {
+                        deaf.note(place, &error);
+                    }
+                }
             }
         }
     }
+}
+
+/// What cannot be heard, and why; told when it changes. Once nobody listens there is nothing to tell.
+struct Deaf<T: FnMut(SocketAddr, Option<Deafness>)> {
+    places: BTreeMap<SocketAddr, Deafness>,
+    tell: T,
+}
+
+impl<T: FnMut(SocketAddr, Option<Deafness>)> Deaf<T> {
+    fn note(&mut self, place: SocketAddr, error: &io::Error) {
+        let deafness = deafness(place, error);
+        if self.places.insert(place, deafness.clone()).as_ref() != Some(&deafness) {
+            (self.tell)(place, Some(deafness));
+        }
+    }
+
+    fn hears(&mut self, place: SocketAddr) {
+        if self.places.remove(&place).is_some() {
+            (self.tell)(place, None);
+        }
+    }
+
+    fn forget_all_but(&mut self, places: &BTreeSet<SocketAddr>) {
+        let gone: Vec<SocketAddr> = self.places.keys().filter(|place| !places.contains(place)).copied().collect();
+        gone.into_iter().for_each(|place| self.hears(place));
+    }
+}
+
+impl<T: FnMut(SocketAddr, Option<Deafness>)> Drop for Deaf<T> {
+    fn drop(&mut self) {
+        self.forget_all_but(&BTreeSet::new());
+    }
+}
+
+fn deafness(place: SocketAddr, error: &io::Error) -> Deafness {
+    let (reason, action) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            format!("port {} is in use by another program", place.port()),
+            Some(format!("Find the other time server: `ss -ulnp 'sport = :{}'`, and stop it.", place.port())),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("no permission to listen on port {}", place.port()),
+            Some("Start as root, or give the program CAP_NET_BIND_SERVICE.".into()),
+        ),
+        io::ErrorKind::AddrNotAvailable => (
+            "no interface has that network, or carries multicast".into(),
+            Some("It is tried again when an interface comes; see `ip address`, or correct `address`.".into()),
+        ),
+        _ if error.raw_os_error() == Some(libc::ENODEV) => (
+            "this machine has no such interface".into(),
+            Some("It is tried again when it comes; see `ip link`, or correct `interface`.".into()),
+        ),
+        _ => (error.to_string(), Some("It is tried again every 30 s.".into())),
+    };
+    Deafness { place, reason, action }
 }
 
 /// Where to listen, as the interfaces are now.
@@ -130,24 +208,20 @@ impl<S: FnMut(SocketAddr, Option<ClientEvent>)> Drop for HeardHere<S> {
 /// Listens in one place until its socket fails; tells where, and why.
 async fn listen(
     config: ListenerConfig,
-    place: SocketAddr,
+    (place, socket): (SocketAddr, AsyncFd<Arc<UdpSocket>>),
     sink: impl FnMut(SocketAddr, Option<ClientEvent>) + Clone + 'static,
-) -> (SocketAddr, String) {
-    let opened = UdpSocket::listener(place, config.interface.as_deref(), &config.served.ports);
-    let socket = match opened.and_then(UdpSocket::watch) {
-        Ok(socket) => socket,
-        Err(error) => return (place, error.to_string()),
-    };
+) -> Option<(SocketAddr, io::Error)> {
     let mut heard = HeardHere { known: BTreeMap::new(), sink: sink.clone() };
     let known = &mut heard.known;
     let mut tasks = JoinSet::new();
     let mut batch = Batch::new(8);
+    let mut flake = Flake::default();
     let mut look_again = tokio::time::interval(LOOK_AGAIN);
     loop {
         let count = tokio::select! {
             arrived = batch.arrivals(&socket) => match arrived {
                 Ok(count) => count,
-                Err(error) => return (place, error.to_string()),
+                Err(error) => return Some((place, error)),
             },
             _ = look_again.tick() => {
                 if place.ip().is_multicast() {
@@ -164,7 +238,8 @@ async fn listen(
             let Some((datagram, _)) = batch.datagram(index) else { continue };
             let Some(from) = datagram.from.filter(|from| from.port() != 0 && !datagram.truncated) else { continue };
             let version = datagram.octets.first().map_or(0, |octet| FirstOctet(*octet).version());
-            if !config.served.access.load().flags(from).heeds_reply(version, config.key.is_some()) {
+            let flags = config.served.access.load().flags(from);
+            if !flags.heeds_reply(version, config.key.is_some()) || flake.loses(flags) {
                 continue;
             }
             // Only whoever may be believed becomes a source.

@@ -5,6 +5,7 @@
 //! | [`association`] | requests, replies, reach, validation: pure |
 //! | [`symmetric`], [`ours`] | the same between peers; what we say of ourselves: pure |
 //! | [`overheard`] | a broadcaster that is listened to: pure |
+//! | [`passive`], [`stranger`] | a peer that came by itself: pure; its shell |
 //! | [`listener`], [`manycast`] | its shell; who answers in a group |
 //! | `dialogue` | either of them, as the shell drives it |
 //! | [`request`], `checks`, [`filters`], [`tally`] | what is sent; what a reply is held against; counts |
@@ -34,6 +35,7 @@ pub mod once;
 pub mod order;
 pub mod ours;
 pub mod overheard;
+pub mod passive;
 pub mod poll;
 pub mod pool;
 pub mod random;
@@ -42,6 +44,7 @@ pub mod request;
 pub mod shell;
 pub mod socket;
 pub mod standing;
+pub mod stranger;
 pub mod symmetric;
 pub mod tally;
 

@@ -23,10 +23,10 @@ pub fn seed() -> io::Result<Seed> {
 
 /// The numbers of one association: the same for the same seed, and of no use to whoever has seen others.
 #[derive(Debug)]
-pub(super) struct Random(ChaCha20Rng);
+pub(in crate::ntp) struct Random(ChaCha20Rng);
 
 impl Random {
-    pub(super) fn new(seed: Seed) -> Self {
+    pub(in crate::ntp) fn new(seed: Seed) -> Self {
         Self(ChaCha20Rng::from_seed(seed))
     }
 
@@ -36,7 +36,7 @@ impl Random {
     }
 
     /// 0 to 1.
-    pub(super) fn fraction(&mut self) -> f64 {
+    pub(in crate::ntp) fn fraction(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 

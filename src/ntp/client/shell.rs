@@ -20,6 +20,7 @@ use super::rejection::{KissCode, Rejected};
 use super::socket::{ClientSocket, Origin};
 use super::standing::ServerState;
 use crate::ntp::access::{Access, Flags};
+use crate::ntp::flake::Flake;
 use crate::ntp::hardware::CardBoard;
 use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
@@ -186,6 +187,7 @@ async fn associate<S: FnMut(ClientEvent)>(
     let mut association = Dialogue::new(config_of, config.peer.as_ref());
     let mut socket: Option<ClientSocket> = None;
     let mut batch = Batch::new(4);
+    let mut flake = Flake::default();
     let mut unanswered = 0;
     loop {
         let Some(due) = association.poll_timeout() else {
@@ -204,7 +206,7 @@ async fn associate<S: FnMut(ClientEvent)>(
                         if let Some(socket) = &mut socket {
                             socket.await_departure(&batch).await;
                         }
-                        if digest(&mut batch, count, (socket.as_mut(), config), &mut association, tell) {
+                        if digest((&mut batch, count), (socket.as_mut(), config, &mut flake), &mut association, tell) {
                             unanswered = 0;
                         }
                     }
@@ -279,9 +281,8 @@ fn transmit(
 
 /// Hands what has arrived to the association. Returns whether the server has spoken.
 fn digest<S: FnMut(ClientEvent)>(
-    batch: &mut Batch,
-    count: usize,
-    (mut socket, config): (Option<&mut ClientSocket>, &ClientConfig),
+    (batch, count): (&mut Batch, usize),
+    (mut socket, config, flake): (Option<&mut ClientSocket>, &ClientConfig, &mut Flake),
     association: &mut Dialogue,
     tell: &mut Teller<'_, S>,
 ) -> bool {
@@ -307,6 +308,9 @@ fn digest<S: FnMut(ClientEvent)>(
         let flags = config.access.as_ref().map_or(Flags::empty(), |access| access.load().flags(address));
         if !flags.heeds_reply(version, config.key.is_some()) {
             tell.state(ServerState::Restricted { address });
+            continue;
+        }
+        if flake.loses(flags) {
             continue;
         }
         match association.handle_receive(datagram.octets, arrived, at) {

@@ -74,6 +74,11 @@ impl ClientSocket {
         }
     }
 
+    /// Of the port of ours, at the address, by which somebody knows us.
+    pub(super) fn open_at(peer: SocketAddr, ours: SocketAddr, ports: &Ports, cards: &CardBoard) -> io::Result<Self> {
+        UdpSocket::peer(peer, ours, None, ports).map(|socket| Self::new(socket, cards))
+    }
+
     fn new(socket: Arc<UdpSocket>, cards: &CardBoard) -> Self {
         let (left, by_card) = (Departing::default(), cards.load().wanted);
         let mut new = Self { socket, sent: 0, asked: 0, left, cards: Arc::clone(cards), by_card, in_vain: 0 };

@@ -46,6 +46,8 @@ pub enum ServerState {
     },
     /// A network is listened to, and nobody is heard.
     Listening,
+    /// A network ought to be listened to, and cannot be; tried again.
+    Deaf(Deafness),
     /// It is heard, what it broadcasts.
     Overheard {
         /// Its address.
@@ -67,6 +69,17 @@ pub enum ServerState {
     },
 }
 
+/// Why what is sent to an address cannot be heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deafness {
+    /// The address.
+    pub place: SocketAddr,
+    /// Why, in words.
+    pub reason: String,
+    /// What a person can do about it.
+    pub action: Option<String>,
+}
+
 impl fmt::Display for ServerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,6 +92,7 @@ impl fmt::Display for ServerState {
             Self::Answering { address } => write!(f, "{address} answers"),
             Self::Unusable { address, reason } => write!(f, "{address} answers, but {reason}"),
             Self::Listening => f.write_str("nobody is heard"),
+            Self::Deaf(Deafness { place, reason, .. }) => write!(f, "broadcasts to {place} are not heard: {reason}"),
             Self::Overheard { address, reason: None } => write!(f, "{address} is heard"),
             Self::Overheard { address, reason: Some(reason) } => write!(f, "{address} is heard, but {reason}"),
             Self::Restricted { address } => write!(f, "{address} answers, and a `restrict` rule says not to heed it"),
@@ -112,6 +126,7 @@ impl ServerState {
             Self::Listening => {
                 Some("See that somebody broadcasts there, with the same key: `tcpdump udp port 123`.".into())
             }
+            Self::Deaf(deafness) => deafness.action.clone(),
             Self::Resolving | Self::Answering { .. } | Self::Unusable { .. } | Self::Overheard { .. } => None,
         }
     }

@@ -135,6 +135,105 @@ fn two_that_send_at_their_own_pace_measure_each_other() {
     assert_eq!((a.association.tally().bogus, b.association.tally().bogus), (0, 0));
 }
 
+/// Two that send in turn, once a minute each, and interleave.
+fn interleaving(key: &Arc<Key>) -> (Machine, Machine, f64) {
+    let mut machines = [(1, 40e-6, 0.0), (2, -25e-6, 0.005)].map(|(seed, gains, ahead)| {
+        let config = Config { xleave: true, maxpoll: 6, ..config(Some(key), seed) };
+        Machine { association: Symmetric::new(config), gains, ahead }
+    });
+    let mut at = 0.0;
+    for _ in 0..4 {
+        let [a, b] = &mut machines;
+        let packet = a.send(at).unwrap();
+        let _ = b.hear(&packet, at + 30e-6 + WAY);
+        let packet = b.send(at + 35.0).unwrap();
+        let _ = a.hear(&packet, at + 35.0 + 30e-6 + WAY);
+        at += 70.0;
+    }
+    let [a, b] = machines;
+    (a, b, at)
+}
+
+fn header(packet: &[u8]) -> Header {
+    Header::parse(&Packet::new_checked(packet).unwrap())
+}
+
+#[test]
+fn in_interleaved_mode_each_tells_when_its_last_one_left() {
+    let key = key();
+    let (mut a, mut b, at) = interleaving(&key);
+    for round in 0..6 {
+        let at = at + 70.0 * f64::from(round);
+        let packet = a.send(at).unwrap();
+        let m = b.hear(&packet, at + 30e-6 + WAY).unwrap();
+        // It tells of what left a poll ago, to the tens of nanoseconds that its stamp can say; the rate's doubt is in the delay.
+        let left = START + Span::from_seconds(at - 70.0 + 30e-6);
+        assert!((header(&packet).transmit.to_utc(START) - left).abs() < Span::from_nanos(1000), "{m:?}");
+        assert!((b.other_ahead(&m)).abs() < 3e-6, "{}", b.other_ahead(&m));
+        let packet = b.send(at + 35.0).unwrap();
+        let m = a.hear(&packet, at + 35.0 + 30e-6 + WAY).unwrap();
+        assert!((a.other_ahead(&m) - 0.005).abs() < 3e-6, "{}", a.other_ahead(&m));
+    }
+    assert_eq!((a.association.tally().bogus, b.association.tally().bogus), (0, 0));
+}
+
+#[test]
+fn after_a_loss_nobody_interleaves_until_it_is_known_who_heard_what() {
+    let key = key();
+    let (mut a, mut b, at) = interleaving(&key);
+    // This one is lost, and their own next one stands for no answer to it.
+    let lost = a.send(at).unwrap();
+    let packet = b.send(at + 35.0).unwrap();
+    let told = header(&packet);
+    assert!(
+        (told.transmit.to_utc(START) - (START + Span::from_seconds(at + 35.0))).abs() < Span::from_millis(6),
+        "basic"
+    );
+    // It repeats what it heard before: no answer to our last.
+    assert!(a.hear(&packet, at + 35.0 + WAY).is_err());
+    let mut measured = 0;
+    for round in 1..8 {
+        let at = at + 70.0 * f64::from(round);
+        let packet = a.send(at).unwrap();
+        measured += i32::from(b.hear(&packet, at + 30e-6 + WAY).is_ok_and(|m| {
+            assert!(b.other_ahead(&m).abs() < 50e-6, "{m:?}");
+            true
+        }));
+        let packet = b.send(at + 35.0).unwrap();
+        measured += i32::from(a.hear(&packet, at + 35.0 + 30e-6 + WAY).is_ok_and(|m| {
+            assert!((a.other_ahead(&m) - 0.005).abs() < 50e-6, "{m:?}");
+            true
+        }));
+    }
+    assert!(measured >= 8, "{measured}");
+    // The lost one comes after all, very late.
+    let result = b.hear(&lost, at + 700.0);
+    assert!(matches!(result, Err(Rejected::Old | Rejected::Duplicate)), "{result:?}");
+}
+
+#[test]
+fn one_that_does_not_ask_for_it_interleaves_once_the_other_does() {
+    let key = key();
+    let (mut a, mut b) = (Machine::new(Some(&key), 1, 0.0, 0.0), Machine::new(Some(&key), 2, 0.0, 0.0));
+    for machine in [&mut a, &mut b] {
+        machine.association.config.maxpoll = 6;
+    }
+    b.association.config.xleave = true;
+    let mut told = Vec::new();
+    for round in 0..6 {
+        let at = 70.0 * f64::from(round);
+        let packet = a.send(at).unwrap();
+        let _ = b.hear(&packet, at + WAY);
+        let ago =
+            |packet: &[u8], at: f64| (START + Span::from_seconds(at) - header(packet).transmit.to_utc(START)).seconds();
+        let packet_of_b = b.send(at + 35.0).unwrap();
+        let _ = a.hear(&packet_of_b, at + 35.0 + WAY);
+        told.push((ago(&packet, at) > 60.0, ago(&packet_of_b, at + 35.0) > 60.0));
+    }
+    assert_eq!(told[..2], [(false, false), (false, true)], "{told:?}");
+    assert!(told[3..].iter().all(|both| *both == (true, true)), "{told:?}");
+}
+
 #[test]
 fn each_exchange_is_measured_once() {
     let (mut a, mut b, at) = acquainted(None);

@@ -17,6 +17,7 @@ use crate::ntp::counters::Totals;
 use crate::ntp::hardware::{Card, Cards};
 use crate::observe::Moment;
 use crate::observe::fed::Fed;
+use crate::observe::outages::{Missing, Outage};
 use crate::observe::plain::plain;
 
 /// `refclockd.status/1`.
@@ -343,6 +344,24 @@ impl StatusReport {
     #[must_use]
     pub fn with_requests(mut self, requests: Option<Totals>) -> Self {
         self.ntp.requests = requests;
+        self
+    }
+}
+
+impl StatusReport {
+    /// The same, with the places where nobody is answered.
+    #[must_use]
+    pub fn with_outages(mut self, outages: &BTreeMap<String, Outage>) -> Self {
+        self.notices.extend(outages.iter().map(|(place, outage)| {
+            let (place, reason) = (plain(place), plain(&outage.reason));
+            let (code, text) = match outage.missing {
+                Missing::Answers => ("not_served", format!("NTP is not served on {place}: {reason}.")),
+                Missing::Broadcasts => ("not_heard", format!("Broadcasts to {place} are not heard: {reason}.")),
+            };
+            let action = outage.action.clone();
+            Notice { code: code.into(), severity: Severity::Caution, source: None, text, action }
+        }));
+        self.notices.sort_by_key(|notice| std::cmp::Reverse(notice.severity));
         self
     }
 }
