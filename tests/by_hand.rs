@@ -223,6 +223,7 @@ fn says(snapshot: &Snapshot, raw: Timestamp<Raw>, id: u8, our_id: u8) -> Option<
         leap: view.leap,
         id: ReferenceId([192, 0, 2, id]),
         our_id: ReferenceId([192, 0, 2, our_id]),
+        ..ServerSays::default()
     })
 }
 

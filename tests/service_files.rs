@@ -39,6 +39,10 @@ fn the_unit_and_the_daemon_agree() {
     assert!(has("AmbientCapabilities=CAP_SYS_TIME CAP_NET_BIND_SERVICE"));
     assert!(has("CapabilityBoundingSet=CAP_SYS_TIME CAP_NET_BIND_SERVICE"));
     assert!(has("User=refclockd") && has("StateDirectory=refclockd") && has("RuntimeDirectory=refclockd"));
+    // What few need is not the service's.
+    assert!(!unit.contains("CAP_NET_ADMIN"));
+    let cards = shipped("conf/refclockd.service.d/hwtimestamp.conf");
+    assert!(cards.contains("\nAmbientCapabilities=CAP_NET_ADMIN\nCapabilityBoundingSet=CAP_NET_ADMIN\n"));
     // What would take the receiver, the clock or the shared memory away.
     for taken in ["PrivateDevices=", "ProtectClock=", "PrivateIPC=", "PrivateNetwork="] {
         assert!(!unit.lines().any(|line| line.starts_with(taken)), "{taken}");

@@ -33,6 +33,7 @@ pub mod pps;
 pub mod quality;
 pub mod receiver;
 pub mod report;
+pub mod satellite;
 #[cfg(feature = "tokio")]
 pub mod shell;
 pub mod shm;
@@ -43,7 +44,8 @@ pub mod ubx;
 
 pub use device::{Backoff, DevicePhase, DeviceReason, DeviceState, Health};
 pub use report::{
-    Antenna, ComingLeap, Constellation, Edge, Fix, Jamming, LeapIndicator, LocalStamp, Pulse, ReceiverReport,
-    ReferenceId, Remark, Report, Sample, Satellite, Sawtooth, Spoofing,
+    Antenna, ComingLeap, Edge, Fix, Jamming, LeapIndicator, LocalStamp, Pulse, ReceiverReport, ReferenceId, Remark,
+    Report, Sample, Sawtooth, Spoofing,
 };
+pub use satellite::{Constellation, Satellite};
 pub use time::{Frequency, NtpTimestamp, Raw, Realtime, Scale, Span, Tai, Timestamp, Utc};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::Constellation;
+use crate::satellite::Constellation;
 
 /// Light's way in a second, m.
 const LIGHT: f64 = 299_792_458.0;

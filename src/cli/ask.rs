@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::words::{Style, wrap};
 use crate::control::DEFAULT_SOCKET;
 use crate::control::client::{AskError, ask};
-use crate::control::protocol::ErrorReply;
+use crate::control::reply::ErrorReply;
 
 /// How long the daemon may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);

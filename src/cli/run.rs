@@ -160,7 +160,7 @@ async fn serve(
     serving.apply(config);
     let raw_map = Arc::new(ArcSwap::from_pointee(RawMap::IDENTITY));
     let mut daemon = Daemon::new(clock, raw_map, published, Journal::default());
-    daemon.tell_of(serving.board(), serving.outages());
+    daemon.tell_of(serving.board(), serving.served().cards, serving.outages());
     match if threads { Files::start() } else { Ok(Files::here()) } {
         Ok(files) => daemon.remember_in(path, files),
         Err(error) => warn!("no thread for files: {error}. What is learned is lost at a restart."),

@@ -8,6 +8,7 @@ use super::ask::{AskArgs, ask_and_print};
 use super::status::Page;
 use super::words::{self, Role, Style, left, right};
 use crate::control::protocol::Request;
+use crate::core::source::Stamps;
 use crate::core::state::{Bound, Signed};
 use crate::observe::report::{SourceEntry, SourcesReport};
 
@@ -46,6 +47,16 @@ pub fn render(report: &SourcesReport, style: Style) -> String {
         let text = row(&source.name, kind, offset, bound, last, &source.reach, &source.verdict.word);
         let line = format!("{} {}", style.paint(role, &mark.to_string()), style.text(&text));
         out.lines.push(line);
+    }
+    let by_cards: Vec<&str> = report
+        .sources
+        .iter()
+        .filter(|source| source.stamps == Some(Stamps::Hardware))
+        .map(|source| source.name.as_str())
+        .collect();
+    if !by_cards.is_empty() {
+        out.blank();
+        out.wrapped("", &format!("Stamped by the network card: {}.", by_cards.join(", ")));
     }
     for source in report.sources.iter().filter(|s| s.is_odd()) {
         out.blank();
@@ -95,6 +106,25 @@ mod tests {
             assert!(text.lines().all(|line| width(line) <= COLUMNS), "{text}");
             insta::assert_snapshot!(format!("sources_{name}"), text);
         }
+    }
+
+    #[test]
+    fn whom_the_network_card_stamps_is_told() {
+        let mut snapshot = locked();
+        let network = crate::core::snapshot::SourceKind::Network;
+        let mut sources = snapshot.sources.to_vec();
+        let told = |snapshot: &_| render(&SourcesReport::new(snapshot, NOW), Style::PLAIN);
+        let server = sources.iter_mut().find(|source| source.kind == network).unwrap();
+        server.stamps = Some(Stamps::Kernel);
+        let name = server.name.clone();
+        snapshot.sources = sources.clone().into();
+        assert!(!told(&snapshot).contains("network card"));
+        sources.iter_mut().find(|source| source.name == name).unwrap().stamps = Some(Stamps::Hardware);
+        snapshot.sources = sources.into();
+        let text = told(&snapshot);
+        assert!(text.contains(&format!("Stamped by the network card: {name}.")), "{text}");
+        let json = serde_json::to_string(&SourcesReport::new(&snapshot, NOW)).unwrap();
+        assert!(json.contains("\"stamps\":\"hardware\"") && json.matches("\"stamps\"").count() >= 1, "{json}");
     }
 
     #[test]

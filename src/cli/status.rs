@@ -68,6 +68,12 @@ pub fn render(status: &StatusReport, style: Style) -> String {
     if let Some(requests) = &status.ntp.requests {
         out.item("Requests", &requests_words(requests));
     }
+    for card in &status.cards {
+        let clock = card.clock.as_deref().filter(|_| card.stamping);
+        let error = card.error_ns.map(|ns| Bound(ns as f64 * 1e-9).to_string());
+        let known = clock.zip(error).map_or_else(String::new, |(clock, error)| format!(", {clock}, known to {error}"));
+        out.item("Card", &format!("{}: {}{known}", card.interface, card.text));
+    }
     for feed in &status.feeds {
         let action = feed.action.iter().map(String::as_str);
         let since = feed.last_s.filter(|_| !feed.told);

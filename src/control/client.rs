@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::protocol::{ErrorBody, ErrorReply};
+use super::reply::{ErrorBody, ErrorReply};
 use crate::observe::plain::without_control;
 
 /// The longest answer taken, bytes.

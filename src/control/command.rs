@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::protocol::ErrorReply;
+use super::reply::ErrorReply;
 use super::time_setting::TimeSetting;
 
 /// A command.

@@ -22,6 +22,7 @@ pub mod client;
 pub mod command;
 pub mod lines;
 pub mod protocol;
+pub mod reply;
 pub mod server;
 pub mod time_setting;
 

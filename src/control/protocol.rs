@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::command::{COMMANDS, Command};
+use super::reply::{ErrorReply, to_line};
 use crate::core::snapshot::Snapshot;
 use crate::observe::Look;
 use crate::observe::report::{ClientsReport, SatellitesReport, SourcesReport, StatusReport, WhyReport};
@@ -38,36 +39,6 @@ const USUALLY_MOST: usize = 100;
 
 /// What can be asked.
 const QUESTIONS: &str = "status, sources, why, satellites, clients, ping";
-
-/// The answer to what cannot be answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorReply {
-    /// The error.
-    pub error: ErrorBody,
-}
-
-/// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorBody {
-    /// `bad_request`, `unknown_question`, `unknown_command`, `unknown_source`, `not_permitted`,
-    /// `not_steered`, `refused`, `bad_configuration`, `not_configured`, `line_too_long`, `busy` or
-    /// `internal`.
-    pub code: String,
-    /// In a sentence or two.
-    pub text: String,
-}
-
-impl ErrorReply {
-    /// An error.
-    pub fn new(code: &str, text: impl Into<String>) -> Self {
-        Self { error: ErrorBody { code: code.into(), text: text.into() } }
-    }
-
-    /// As a line, without its end.
-    pub fn to_line(&self) -> String {
-        to_line(self)
-    }
-}
 
 /// The answer to `ping`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,8 +105,8 @@ pub fn answer(request: &Request, look: &impl Look) -> String {
     let snapshot: &Snapshot = &snapshot;
     match request {
         Request::Status => {
-            let status = StatusReport::new(snapshot, now).with_requests(look.served()).with_feeds(&look.fed(), now);
-            to_line(&status.with_outages(&look.outages()))
+            let report = StatusReport::new(snapshot, now).with_requests(look.served()).with_feeds(&look.fed(), now);
+            to_line(&report.with_cards(&look.cards()).with_outages(&look.outages()))
         }
         Request::Sources => to_line(&SourcesReport::new(snapshot, now.raw)),
         Request::Satellites => to_line(&SatellitesReport::new(snapshot, now.raw)),
@@ -163,13 +134,6 @@ fn unknown_source(snapshot: &Snapshot) -> ErrorReply {
         names => format!("No source has that name. Sources are: {}.", names.join(", ")),
     };
     ErrorReply::new("unknown_source", crate::observe::plain::plain(&text))
-}
-
-/// An answer as a line, without its end.
-pub fn to_line(reply: &impl Serialize) -> String {
-    serde_json::to_string(reply).unwrap_or_else(|_| {
-        r#"{"error":{"code":"internal","text":"The answer could not be written as JSON."}}"#.to_owned()
-    })
 }
 
 #[cfg(test)]

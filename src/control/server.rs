@@ -16,7 +16,8 @@ use tokio::time::{sleep, timeout};
 
 use super::command::{Answer, Command, Commission, may_command};
 use super::lines::{Line, Lines};
-use super::protocol::{self, ErrorReply, Said};
+use super::protocol::{self, Said};
+use super::reply::{ErrorReply, to_line};
 use crate::observe::Look;
 
 /// Owner and group may ask.
@@ -168,7 +169,7 @@ impl<L: Look, C: Fn(Commission)> Desk<L, C> {
         match protocol::parse(line) {
             Ok(Said::Ask(question)) => protocol::answer(&question, &self.look),
             Ok(Said::Set(command)) => match self.carry_out(command, stream).await {
-                Ok(reply) => protocol::to_line(&reply),
+                Ok(reply) => to_line(&reply),
                 Err(error) => error.to_line(),
             },
             Err(error) => error.to_line(),

@@ -15,6 +15,7 @@ use super::delays::DelayHistogram;
 use super::holdover::Growth;
 use super::leap::UtcMap;
 use super::sawtooth::SawtoothState;
+use super::source::Stamps;
 use super::state::{State, StateReason, Verdict};
 
 /// Everything a reader may want to know.
@@ -322,6 +323,8 @@ pub struct SourceReport {
     pub device: Option<DeviceState>,
     /// How a server stands, in words, and what to do about it.
     pub server: Option<(String, Option<String>)>,
+    /// Who stamped our part of the last exchange with a server.
+    pub stamps: Option<Stamps>,
     /// What we think of it.
     pub verdict: Verdict,
     /// local - reference by its last sample, delay taken off, s.

@@ -84,6 +84,19 @@ impl SourceConfig {
     }
 }
 
+/// Who stamped both ends of our part of an exchange with a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stamps {
+    /// The network card.
+    Hardware,
+    /// The kernel.
+    #[default]
+    Kernel,
+    /// We ourselves, at one end at least.
+    Daemon,
+}
+
 /// What a server said of itself in its last answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServerSays {
@@ -101,6 +114,15 @@ pub struct ServerSays {
     pub id: ReferenceId,
     /// The reference ID that stands for ours, as it sees it.
     pub our_id: ReferenceId,
+    /// Who stamped our part of the exchange.
+    #[serde(default, skip_serializing_if = "Stamps::are_usual")]
+    pub stamps: Stamps,
+}
+
+impl Stamps {
+    fn are_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Measurements remembered.
@@ -409,6 +431,7 @@ impl Source {
             kind: self.config.kind,
             device: self.device.clone(),
             server: self.server_state.clone(),
+            stamps: (self.config.kind == SourceKind::Network && self.samples > 0).then_some(self.says.stamps),
             verdict: self.verdict.clone(),
             offset: interval.map(|i| i.offset),
             interval: interval.map(|i| i.width),

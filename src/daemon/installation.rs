@@ -16,7 +16,7 @@ use super::{Inbox, Input};
 use crate::clock::DisciplinedClock;
 use crate::config::{Config, diagnostic};
 use crate::control::command::{Answer, Command, Commission, SetReply};
-use crate::control::protocol::ErrorReply;
+use crate::control::reply::ErrorReply;
 
 /// A configuration that was read again, or why there is none.
 pub type ReadAgain = Result<Box<Config>, String>;

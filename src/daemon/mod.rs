@@ -36,6 +36,7 @@ use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::standing::Deafness;
 use crate::ntp::client::{ClientEvent, ServerState};
 use crate::ntp::counters::Board;
+use crate::ntp::hardware::CardBoard;
 use crate::ntp::passing::Passed;
 use crate::ntp::reference_id::reference_id;
 use crate::ntp::served::RawMap;
@@ -94,6 +95,8 @@ pub struct Daemon {
     asleep: Span,
     /// What came on the NTP port.
     board: Board,
+    /// The network cards that stamp packets.
+    cards: CardBoard,
     /// Where nobody is answered.
     outages: OutageBoard,
     /// Who is told what we know.
@@ -128,6 +131,7 @@ impl Daemon {
             save_at: None,
             asleep: asleep(),
             board: Board::default(),
+            cards: CardBoard::default(),
             outages: OutageBoard::default(),
             fed: FedBoard::default(),
             installation: None,
@@ -139,10 +143,9 @@ impl Daemon {
         self.drift = Some((path, files));
     }
 
-    /// Tells readers what came on the NTP port, too, and where there is none.
-    pub fn tell_of(&mut self, board: Board, outages: OutageBoard) {
-        self.board = board;
-        self.outages = outages;
+    /// Tells readers what came on the NTP port, what network cards stamp, and where nobody is answered, too.
+    pub fn tell_of(&mut self, board: Board, cards: CardBoard, outages: OutageBoard) {
+        (self.board, self.cards, self.outages) = (board, cards, outages);
     }
 
     /// Takes charge of what the configuration puts in place. `install` makes it around the clock.
@@ -162,6 +165,7 @@ impl Daemon {
             published: Arc::clone(&self.published),
             raw_map: Arc::clone(&self.raw_map),
             board: self.board.clone(),
+            cards: Arc::clone(&self.cards),
             outages: self.outages.clone(),
             fed: self.fed.clone(),
         }

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::Daemon;
 use crate::clock::Unmoved;
 use crate::control::command::{Answer, ByHand, ClockMoved, Command, Commission, SetReply, Setting};
-use crate::control::protocol::ErrorReply;
+use crate::control::reply::ErrorReply;
 use crate::control::time_setting::TimeSetting;
 use crate::core::by_hand::{Outcome, Use};
 use crate::core::leap::UtcMap;

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use super::now_on;
 use crate::core::snapshot::Snapshot;
 use crate::ntp::counters::{Board, Totals};
+use crate::ntp::hardware::{CardBoard, Cards};
 use crate::ntp::monitor::Client;
 use crate::ntp::served::RawMap;
 use crate::observe::fed::{Fed, FedBoard};
@@ -20,6 +21,7 @@ pub struct Reader {
     pub(super) published: Arc<ArcSwap<Snapshot>>,
     pub(super) raw_map: Arc<ArcSwap<RawMap>>,
     pub(super) board: Board,
+    pub(super) cards: CardBoard,
     pub(super) outages: OutageBoard,
     pub(super) fed: FedBoard,
 }
@@ -35,6 +37,10 @@ impl Look for Reader {
 
     fn fed(&self) -> Vec<Fed> {
         self.fed.read()
+    }
+
+    fn cards(&self) -> Arc<Cards> {
+        self.cards.load_full()
     }
 
     fn clients(&self) -> Vec<Client> {

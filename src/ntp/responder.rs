@@ -151,7 +151,7 @@ impl Responder {
         while next < received {
             let mut ready = [0; MAX_SEND];
             let mut count = 0;
-            let now = clock::raw_now();
+            let mut now = clock::raw_now();
             while next < received && count < MAX_SEND {
                 let index = next;
                 next += 1;
@@ -184,9 +184,8 @@ impl Responder {
                         continue;
                     }
                 };
-                let leaves = now + self.send_cost.until_sent(count);
                 let utc = |host| scale.utc(map.apply(host));
-                let (received, transmit) = (utc(arrived), utc(leaves));
+                let received = utc(arrived);
                 let at = NtpTimestamp::from_utc(received);
                 let stranger = wanted.key_of(datagram.octets, (source, flags), &keys, at).filter(|_| !kiss);
                 if let (Some(key), Some(local)) = (stranger, local_of(socket, &datagram)) {
@@ -198,6 +197,13 @@ impl Responder {
                     }
                 }
                 let interleaving = Packet::new_checked(datagram.octets).ok().filter(wants);
+                if interleaving.is_some() && self.leaving.is_none() {
+                    // The table is made once, which takes long: no time for that is in what replies cost.
+                    self.leaving = Some(begin_stamping(socket, self.by_card));
+                    now = clock::raw_now();
+                }
+                let leaves = now + self.send_cost.until_sent(count);
+                let transmit = utc(leaves);
                 let previous_left = interleaving.and_then(|packet| self.leaving.as_ref()?.asked_for(&packet));
                 let octets = datagram.octets;
                 let request = Request { octets, source: source.ip(), flags, previous_left, kiss, received, transmit };
@@ -210,9 +216,9 @@ impl Responder {
                             (true, false) => {}
                         }
                         let stamped = previous_left.is_some() && is_reply && !kiss;
-                        if interleaving.is_some() && is_reply && !kiss {
-                            let by_card = self.by_card;
-                            let leaving = self.leaving.get_or_insert_with(|| begin_stamping(socket, by_card));
+                        if let Some(leaving) =
+                            self.leaving.as_mut().filter(|_| interleaving.is_some() && is_reply && !kiss)
+                        {
                             let told = (NtpTimestamp::from_utc(received), NtpTimestamp::from_utc(transmit));
                             leaving.goes(told, leaves, stamped);
                         }

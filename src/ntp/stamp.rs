@@ -3,10 +3,10 @@
 
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Realtime, Span, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::hardware::Cards;
 use super::hardware::line::Placed;
+pub use crate::core::source::Stamps;
 use crate::sys::batch::Datagram;
 
 /// A kernel stamp older than this is not of a packet that has just been read: the clock was stepped.
@@ -42,19 +42,6 @@ impl Relation {
     pub fn realtime_at(&self, raw: Timestamp<Raw>) -> Timestamp<Realtime> {
         self.realtime + (raw - self.raw)
     }
-}
-
-/// Who stamped both ends of our part of an exchange.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stamps {
-    /// The network card.
-    Hardware,
-    /// The kernel.
-    #[default]
-    Kernel,
-    /// We ourselves, at one end at least.
-    Daemon,
 }
 
 /// When a packet left or came.

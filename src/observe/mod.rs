@@ -13,6 +13,7 @@ use refclocks::time::{Raw, Realtime, Timestamp};
 
 use crate::core::snapshot::Snapshot;
 use crate::ntp::counters::Totals;
+use crate::ntp::hardware::Cards;
 use crate::ntp::monitor::Client;
 use fed::Fed;
 use outages::Outage;
@@ -57,6 +58,11 @@ pub trait Look {
     /// Who is told what we know.
     fn fed(&self) -> Vec<Fed> {
         Vec::new()
+    }
+
+    /// The network cards that are to stamp packets.
+    fn cards(&self) -> Arc<Cards> {
+        Arc::default()
     }
 
     /// Who has asked there.

@@ -9,7 +9,7 @@ vm_tests=$(cd "$(dirname "$0")/../vm" && pwd)
 vm=${REFCLOCKD_VM:-${XDG_CACHE_HOME:-$HOME/.cache}/refclockd-vm}
 read -ra seeds <<< "${SEEDS:-1 2 3 4 5}"
 once=(frequency-step stepped hung slept paused leap-insert leap-delete leap-slew leap-step leap-after-step leap-warning
-    wrong-week year-1970 realtime-away no-messages no-sky)
+    wrong-week year-1970 realtime-away no-messages no-sky hardware-stamps hardware-served)
 missed=0
 
 # log SCENARIO SEED DAEMON

@@ -8,7 +8,8 @@ use super::pulse_window::PulseWindow;
 use super::stream::Stream;
 use crate::device::{DevicePhase, DeviceReason, DeviceState, Health};
 use crate::nmea::DateFold;
-use crate::report::{Constellation, Fix, LocalStamp, ReceiverReport, Remark, Report, Sample, Satellite};
+use crate::report::{Fix, LocalStamp, ReceiverReport, Remark, Report, Sample};
+use crate::satellite::{Constellation, Satellite};
 use crate::time::{Raw, Realtime, Span, Timestamp, Utc};
 
 /// gpsd cuts lines off at this length.

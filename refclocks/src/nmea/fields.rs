@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::calendar::{days_in_month, parse_fraction};
-use crate::report::{Constellation, Satellite};
+use crate::satellite::{Constellation, Satellite};
 
 /// A time of day as sent. `second` may be 60.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! What a sentence says. A pure parse: no state, no guess, and no memory of its own.
 
 use super::fields::{Date, Fields, ParseError, Time};
-use crate::report::{Antenna, Fix, Satellite};
+use crate::report::{Antenna, Fix};
+use crate::satellite::Satellite;
 
 /// A sentence with its sender.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::calendar::CivilTime;
-use crate::report::Satellite;
+use crate::satellite::Satellite;
 
 /// Puts `$`, checksum and line end around a body.
 pub fn sentence(body: &str) -> String {

@@ -3,7 +3,8 @@
 
 use crate::nmea::Sentence;
 use crate::quality::{Failing, Quality};
-use crate::report::{Antenna, ComingLeap, Constellation, Fix, Jamming, ReceiverReport, Satellite, Spoofing};
+use crate::report::{Antenna, ComingLeap, Fix, Jamming, ReceiverReport, Spoofing};
+use crate::satellite::{Constellation, Satellite};
 use crate::time::{Timestamp, Utc};
 use crate::ubx::setup::Outcome;
 use crate::ubx::{Message, NavTimeLs};

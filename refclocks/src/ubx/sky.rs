@@ -1,7 +1,7 @@
 //! NAV-SAT: the satellites in view.
 
 use super::Payload;
-use crate::report::{Constellation, Satellite};
+use crate::satellite::{Constellation, Satellite};
 
 /// NAV-SAT; its length was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::{SYNC_1, SYNC_2, checksum};
 use crate::calendar::CivilTime;
-use crate::report::{Constellation, Satellite};
+use crate::satellite::{Constellation, Satellite};
 
 /// Puts sync, length and checksum around a payload. One that is too long for a message is cut off.
 pub fn message(class: u8, id: u8, payload: &[u8]) -> Vec<u8> {

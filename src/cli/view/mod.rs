@@ -64,7 +64,7 @@ impl Screen {
 
     /// Draws.
     pub fn draw(&mut self, shown: &Shown) -> io::Result<()> {
-        self.trace.push(shown);
+        self.trace.push(&shown.status, shown.true_error);
         let (trace, style) = (&self.trace, self.style);
         self.terminal.draw(|frame| page::draw(frame, shown, trace, style)).map(drop)
     }

@@ -257,7 +257,7 @@ mod tests {
             let mut shown = shown(snapshot);
             shown.status.uptime_s = f64::from(i);
             shown.true_error = Some(200e-9 * (f64::from(i) / 20.0).sin());
-            trace.push(&shown);
+            trace.push(&shown.status, shown.true_error);
         }
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, &shown(snapshot), &trace, style)).unwrap();

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::page::Shown;
 use crate::cli::words::bound_seconds;
+use crate::observe::report::StatusReport;
 
 /// How far back the trace goes, s.
 pub(super) const SPAN: f64 = 600.0;
@@ -28,12 +28,13 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// Adds what is shown now, if there is anything to show, and forgets what is too old.
-    pub(super) fn push(&mut self, shown: &Shown) {
-        let at = shown.status.uptime_s;
-        let estimate = shown.status.offset.as_ref().map(|offset| offset.value_ns as f64 * 1e-9);
-        let bound = bound_seconds(shown.status.accuracy.bound_ns);
-        if let Some(error) = shown.true_error.or(estimate)
+    /// Adds the clock's error now (true, s, where somebody knows), if there is anything to show, and forgets what
+    /// is too old.
+    pub(super) fn push(&mut self, status: &StatusReport, true_error: Option<f64>) {
+        let at = status.uptime_s;
+        let estimate = status.offset.as_ref().map(|offset| offset.value_ns as f64 * 1e-9);
+        let bound = bound_seconds(status.accuracy.bound_ns);
+        if let Some(error) = true_error.or(estimate)
             && bound.is_finite()
         {
             self.points.push_back(Point { at, error, bound });

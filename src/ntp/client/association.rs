@@ -14,7 +14,7 @@ use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
 
 use super::checks::{is_signed, is_vouched_for, kiss_of};
 use super::filters::{Filters, Judge};
-use super::measurement::{Measurement, departure, measure};
+use super::measurement::{Measurement, departure, knows_its_reference, measure};
 use super::poll::Poll;
 use super::random::{Random, Seed};
 use super::rejection::{KissCode, Rejected};
@@ -235,7 +235,9 @@ impl Association {
         let measurement = match told_of {
             None => measure(&reply, Ends::of(&transmitted, &received)),
             Some(exchange) => {
-                let reply = Header { receive: exchange.receive, ..reply };
+                // What else it says is of now: its clock may well have been set since that reply left.
+                knows_its_reference(&reply, reply.receive)?;
+                let reply = Header { receive: exchange.receive, reference_time: NtpTimestamp::UNKNOWN, ..reply };
                 measure(&reply, Ends::of(&exchange.transmitted, &exchange.received))
             }
         }?;

@@ -408,7 +408,10 @@ fn in_interleaved_mode_an_exchange_is_measured_by_when_its_reply_left() {
     // The third tells of the second exchange: 34 ms under way, of which 7 ms there.
     let (request, asked, at_third) = ask(&mut association);
     assert_eq!(asked.origin, second.receive);
+    // Its clock was set after that reply had left.
     let third = interleaved(&request, second_came + Span::from_whole_seconds(100), second_came + ms(7));
+    let set = NtpTimestamp::from_utc(second_came + Span::from_whole_seconds(90));
+    let third = Header { reference_time: set, ..third };
     let measured = association.handle_receive(&third.to_octets(), at_third + ms(40), at_third + ms(40)).unwrap();
     assert!((measured.delay - ms(27)).abs() < Span::from_nanos(2), "{measured:?}");
     assert!((measured.at - (at + ms(18))).abs() < Span::from_nanos(2), "{measured:?}");

@@ -19,6 +19,7 @@ impl Measurement {
             stratum: self.stratum,
             refid: self.refid,
             leap: self.leap,
+            stamps: self.stamps,
             ..ServerSays::default()
         };
         (measurement, says)

@@ -123,15 +123,17 @@ impl Exchange {
         if there_and_back <= Span::ZERO || delay.seconds() < -tolerated_s {
             return Err(Rejected::TooShort { waited_s: there_and_back.seconds(), served_s: served_for.seconds() });
         }
-        // A reference time after the reply was made is a server that does not know what it says. A second
-        // is left to servers that write the two from different clocks.
-        if reply.reference_time != NtpTimestamp::UNKNOWN
-            && reply.reference_time.to_utc(ERA_PIVOT) > transmit + Span::from_whole_seconds(1)
-        {
-            return Err(Rejected::ImpossibleTimes);
-        }
+        knows_its_reference(reply, reply.transmit)?;
         Ok(Self { receive, transmit, there_and_back, served_for, delay: delay.max(Span::ZERO) })
     }
+}
+
+/// A reference time after the reply was made, at `made`, is a server that does not know what it says. A second is left to
+/// servers that write the two from different clocks.
+pub(super) fn knows_its_reference(reply: &Header, made: NtpTimestamp) -> Result<(), Rejected> {
+    let latest = made.to_utc(ERA_PIVOT) + Span::from_whole_seconds(1);
+    let knows = reply.reference_time == NtpTimestamp::UNKNOWN || reply.reference_time.to_utc(ERA_PIVOT) <= latest;
+    if knows { Ok(()) } else { Err(Rejected::ImpossibleTimes) }
 }
 
 impl Measurement {

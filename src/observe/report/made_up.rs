@@ -34,6 +34,7 @@ fn source(name: &str, kind: SourceKind) -> SourceReport {
         kind,
         device: None,
         server: None,
+        stamps: None,
         verdict: Verdict::NoData,
         offset: None,
         interval: None,

@@ -11,6 +11,7 @@ use super::numbers::{code_and_data, finite, name_of, nanos, nanos_up, utc_text};
 use crate::core::delays::{BIN, DelayHistogram};
 use crate::core::sawtooth::SawtoothState;
 use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
+use crate::core::source::Stamps;
 use crate::core::state::Verdict;
 use crate::observe::plain::plain;
 
@@ -94,6 +95,9 @@ pub struct SourceEntry {
     pub device: Option<DeviceWords>,
     /// Where it stands, for a server.
     pub server: Option<ServerWords>,
+    /// Servers: who stamps our part of the exchanges: `hardware`, `kernel` or `daemon`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamps: Option<Stamps>,
     /// How the correction of the receiver's sawtooth stands, for a pulse of which the receiver tells it.
     pub sawtooth: Option<SawtoothState>,
     /// For a pulse whose shape does not tell which edge is on the second: the one in use, and who said so.
@@ -207,6 +211,7 @@ impl SourceEntry {
                 text: plain(text).into_owned(),
                 action: action.as_deref().map(|text| plain(text).into_owned()),
             }),
+            stamps: source.stamps,
             sawtooth: source.sawtooth,
             edge: source
                 .edge

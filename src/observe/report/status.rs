@@ -14,6 +14,7 @@ use super::satellites::{Condition, ReceiverSky};
 use crate::core::snapshot::{ClockKind, Snapshot, SourceKind, SourceReport};
 use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason, Verdict, direction};
 use crate::ntp::counters::Totals;
+use crate::ntp::hardware::{Card, Cards};
 use crate::observe::Moment;
 use crate::observe::fed::Fed;
 use crate::observe::outages::{Missing, Outage};
@@ -65,8 +66,41 @@ pub struct StatusReport {
     /// Daemons of this machine that are told what we know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub feeds: Vec<FeedReport>,
+    /// Network cards that are to stamp packets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cards: Vec<CardReport>,
     /// What deserves attention whatever the state is.
     pub notices: Vec<Notice>,
+}
+
+/// A network card that is to stamp packets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CardReport {
+    /// Its interface.
+    pub interface: String,
+    /// Are its stamps used?
+    pub stamping: bool,
+    /// How it stands.
+    pub text: String,
+    /// Its clock's device, if it has one.
+    pub clock: Option<String>,
+    /// How much faster its clock runs than our raw counter.
+    pub frequency_ppb: Option<f64>,
+    /// How far off its stamps may be placed on our clock.
+    pub error_ns: Option<u64>,
+}
+
+impl CardReport {
+    fn new(card: &Card) -> Self {
+        Self {
+            interface: plain(&card.name).into_owned(),
+            stamping: card.line.is_some(),
+            text: plain(&card.state.to_string()).into_owned(),
+            clock: card.clock.map(|clock| format!("/dev/ptp{clock}")),
+            frequency_ppb: card.line.and_then(|line| finite(line.frequency() * 1e9)),
+            error_ns: card.line.and_then(|line| nanos_up(line.error())),
+        }
+    }
 }
 
 /// A reason: its code and numbers, its words, and what to do.
@@ -299,6 +333,7 @@ impl StatusReport {
             },
             sources: snapshot.sources.iter().map(|s| plain(&s.name).into_owned()).collect(),
             feeds: Vec::new(),
+            cards: Vec::new(),
             notices: super::notices::notices(snapshot, raw),
         }
     }
@@ -337,6 +372,15 @@ impl StatusReport {
     pub fn with_feeds(mut self, fed: &[Fed], now: impl Into<Moment>) -> Self {
         let raw = now.into().raw;
         self.feeds = fed.iter().map(|fed| FeedReport::new(fed, raw)).collect();
+        self
+    }
+}
+
+impl StatusReport {
+    /// The same, with the network cards that are to stamp packets.
+    #[must_use]
+    pub fn with_cards(mut self, cards: &Cards) -> Self {
+        self.cards = cards.cards.iter().map(CardReport::new).collect();
         self
     }
 }

@@ -11,7 +11,7 @@
  * wire1's clock keeps true time, vmpulse's, which the server at its end may so tell exactly. wire0's is a crystal of
  * its own (phc_ppb against CLOCK_MONOTONIC_RAW), may be set and steered, and begins phc_offset_s from nowhere.
  *
- * withhold_tx and withhold_rx: the cards stop stamping while they are set, and do not say so.
+ * withhold_tx and withhold_rx: wire0 stops stamping while they are set, and does not say so.
  */
 #include <linux/bitops.h>
 #include <linux/etherdevice.h>
@@ -23,6 +23,7 @@
 #include <linux/ptp_clock_kernel.h>
 #include <linux/spinlock.h>
 #include <linux/timekeeping.h>
+#include <net/busy_poll.h>
 
 #define SECOND ((s64)NSEC_PER_SEC)
 
@@ -54,11 +55,11 @@ MODULE_PARM_DESC(phc_offset_s, "what wire0's clock reads when the module is load
 
 static bool withhold_tx;
 module_param(withhold_tx, bool, 0644);
-MODULE_PARM_DESC(withhold_tx, "what leaves is not stamped");
+MODULE_PARM_DESC(withhold_tx, "what leaves wire0 is not stamped");
 
 static bool withhold_rx;
 module_param(withhold_rx, bool, 0644);
-MODULE_PARM_DESC(withhold_rx, "what comes is not stamped");
+MODULE_PARM_DESC(withhold_rx, "what comes to wire0 is not stamped");
 
 static bool ptp_only;
 module_param(ptp_only, bool, 0444);
@@ -83,6 +84,7 @@ struct card {
 	/* What is on its way: first until it has left, then until it is there. */
 	spinlock_t lock;
 	struct sk_buff_head leaving, coming;
+	struct napi_struct napi;
 	struct hrtimer timer;
 	u64 planned;		/* when it wakes; 0: not at all */
 	u64 busy_until, last_arrival;
@@ -195,17 +197,22 @@ static void has_left(struct card *card, struct sk_buff *skb)
 {
 	struct skb_shared_hwtstamps stamp = { .hwtstamp = ns_to_ktime(device_at(card, MOMENT(skb)->began)) };
 
-	if ((skb_shinfo(skb)->tx_flags & SKBTX_IN_PROGRESS) && !withhold_tx)
+	if ((skb_shinfo(skb)->tx_flags & SKBTX_IN_PROGRESS) && !(withhold_tx && !card->is_true))
 		skb_tstamp_tx(skb, &stamp);
 	consume_skb(skb);
 }
 
 static void has_come(struct card *card, struct sk_buff *skb)
 {
-	if (card->stamping.rx_filter != HWTSTAMP_FILTER_NONE && !ptp_only && !withhold_rx)
+	if (card->stamping.rx_filter != HWTSTAMP_FILTER_NONE && !ptp_only &&
+	    !(withhold_rx && !card->is_true))
 		skb_hwtstamps(skb)->hwtstamp = ns_to_ktime(device_at(card, MOMENT(skb)->began));
 	card->dev->stats.rx_packets++;
-	dev_forward_skb(card->dev, skb);
+	if (__dev_forward_skb(card->dev, skb))
+		return;
+	/* By this the kernel tells of a stamp which card's it is. */
+	skb_mark_napi_id(skb, &card->napi);
+	netif_rx(skb);
 }
 
 /* The first of a queue whose turn has come; when the next one's does. */
@@ -368,6 +375,13 @@ static const struct ethtool_ops card_tools = {
 	.get_link_ksettings = card_link,
 };
 
+/* Frames are handed over as they come. */
+static int card_poll(struct napi_struct *napi, int budget)
+{
+	napi_complete_done(napi, 0);
+	return 0;
+}
+
 static struct card *make_card(int number)
 {
 	const u8 address[ETH_ALEN] = { 0x02, 0, 0, 0, 0, number + 1 };
@@ -405,6 +419,7 @@ static struct card *make_card(int number)
 	card->dev->netdev_ops = &card_ops;
 	card->dev->ethtool_ops = &card_tools;
 	eth_hw_addr_set(card->dev, address);
+	netif_napi_add(card->dev, &card->napi, card_poll);
 	snprintf(card->dev->name, IFNAMSIZ, "wire%d", number);
 	return card;
 }
