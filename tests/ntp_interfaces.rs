@@ -104,7 +104,9 @@ fn a_group_is_served_on_an_interface_that_comes_later() {
 fn broadcasts_that_cannot_be_heard_are_told_of_with_the_next_step() {
     let Some(network) = Network::make("") else { return };
     let (ours, theirs) = (folder(), folder());
-    let sections = "[local]\nstratum = 3\n[serve]\nlisten = [\"0.0.0.0:123\"]\nallow = [\"10.9.0.0/24\"]\n\
+    // From an interface that comes later, too.
+    ip(&network, Machine::A, "address del 10.9.0.1/24 dev va");
+    let sections = "[local]\nstratum = 3\n[serve]\nlisten = [\"va\"]\nallow = [\"10.9.0.0/24\"]\n\
                     [[broadcast]]\naddress = \"10.9.0.255\"\nkey = 5\ninterval = 1\n";
     let _server = refclockd(&network, Machine::A, theirs.path(), sections);
     ip(&network, Machine::B, "address del 10.9.0.2/24 dev vb");
@@ -118,6 +120,7 @@ fn broadcasts_that_cannot_be_heard_are_told_of_with_the_next_step() {
         })
     });
     assert!(row().contains("broadcasts to 10.9.0.255:123 are not heard"), "{}", row());
+    ip(&network, Machine::A, "address add 10.9.0.1/24 brd + dev va");
     ip(&network, Machine::B, "address add 10.9.0.2/24 brd + dev vb");
     wait_until("it hears", Duration::from_secs(20), || {
         verdicts(&network, ours.path()) == [("10.9.0.1".to_owned(), "used".to_owned())]

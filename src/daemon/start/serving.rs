@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::admission::Admission;
 use super::broadcasting::Broadcasting;
 use super::place::{Place, in_words};
-use crate::config::{Config, Listen, Serve};
+use crate::config::{Broadcast, Config, Listen, Serve};
 use crate::core::leap::UtcMap;
 use crate::core::snapshot::Snapshot;
 use crate::daemon::{Inbox, Input};
@@ -36,6 +36,7 @@ pub struct Serving {
     applied: Option<Serve>,
     hearing: Hearing,
     places: Vec<Place>,
+    broadcasts: Vec<Broadcast>,
     broadcasting: Vec<Broadcasting>,
     outages: OutageBoard,
     inbox: Inbox,
@@ -81,6 +82,7 @@ impl Serving {
             applied: None,
             hearing: Hearing::default(),
             places: Vec::new(),
+            broadcasts: Vec::new(),
             broadcasting: Vec::new(),
             outages: OutageBoard::default(),
             inbox,
@@ -160,12 +162,8 @@ impl Serving {
         self.follow_cards(&config.hwtimestamps, &mut said);
         self.applied = serve.cloned();
         self.following = new.follows_interfaces().then(|| Following::start(self.inbox.clone()));
-        self.broadcasting.clear();
-        for broadcast in &config.broadcasts {
-            let family = self.places.iter().filter(|p| p.address.is_ipv4() == broadcast.address.is_ipv4());
-            let answering = family.map(|place| Rc::clone(&place.answering)).collect();
-            self.broadcasting.push(Broadcasting::start(broadcast.clone(), self.served.clone(), answering));
-        }
+        self.broadcasts.clone_from(&config.broadcasts);
+        self.broadcast();
         said
     }
 
@@ -174,18 +172,31 @@ impl Serving {
         let Some(serve) = self.applied.clone() else { return };
         // An IPv6 address can be had some time after it came.
         self.changes.notify_waiters();
-        self.settle(&serve, false);
+        if self.settle(&serve, false) {
+            self.broadcast();
+        }
         for place in &self.places {
             place.join(&serve.groups);
         }
     }
 
+    /// Tells networks the time, from the places that there are now.
+    fn broadcast(&mut self) {
+        self.broadcasting.clear();
+        for broadcast in &self.broadcasts {
+            let family = self.places.iter().filter(|p| p.address.is_ipv4() == broadcast.address.is_ipv4());
+            let answering = family.map(|place| Rc::clone(&place.answering)).collect();
+            self.broadcasting.push(Broadcasting::start(broadcast.clone(), self.served.clone(), answering));
+        }
+    }
+
     /// Serves on each address that the configuration leads to as the interfaces are now, and on no other; `afresh`: with
-    /// other sockets than before.
-    fn settle(&mut self, serve: &Serve, afresh: bool) {
+    /// other sockets than before. `true`: these are others now.
+    fn settle(&mut self, serve: &Serve, afresh: bool) -> bool {
         let interfaces = interfaces().unwrap_or_default();
         let wanted = serve.addresses(&interfaces);
         let by_name = |address: &SocketAddr| serve.listen.iter().all(|place| *place != Listen::At(*address));
+        let before = self.places.len();
         self.places.retain_mut(|place| {
             let stays = !afresh && wanted.contains(&(place.address, place.served.smear));
             if !stays {
@@ -196,13 +207,15 @@ impl Serving {
             }
             stays
         });
+        let mut differs = self.places.len() != before;
         for (address, smear) in wanted {
             if self.places.iter().any(|place| place.address == address) {
                 continue;
             }
             if by_name(&address) {
-                info!("{address} has come: NTP is served there");
+                info!("{address} has come: NTP is to be served there");
             }
+            differs = true;
             let served = Served { smear, ..self.served.clone() };
             self.places.push(Place::open(
                 address,
@@ -225,6 +238,7 @@ impl Serving {
                 warn!("NTP is not served on {name}: {said}");
             }
         }
+        differs
     }
 
     /// Has these network cards stamp packets.
