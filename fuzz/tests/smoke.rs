@@ -514,5 +514,10 @@ fn control() {
 
 #[test]
 fn recording() {
-    run("recording", false, 200_000, vec![include_bytes!("recording.jsonl").to_vec()]);
+    let seeds = [
+        &include_bytes!("recording.jsonl")[..],
+        include_bytes!("recording_server.jsonl"),
+        include_bytes!("recording_peer.jsonl"),
+    ];
+    run("recording", false, 100_000, seeds.map(<[u8]>::to_vec).into());
 }
