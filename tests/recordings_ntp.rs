@@ -160,7 +160,7 @@ fn record_server(path: &Path) {
         let (out, back) = (1e-3 + 2e-4 * -rng.uniform().ln(), 1e-3 + 2e-4 * -rng.uniform().ln());
         let (came, left) = (now + 2e-5 + out, now + 2e-5 + out + 3e-5);
         let received = left + back;
-        witness.note(|| Turn::Departed(raw(now + 2e-5)));
+        witness.note(|| Turn::Departed(raw(now + 2e-5).into()));
         association.handle_departed(raw(now + 2e-5));
         let mut reply = Header { receive: NtpTimestamp::from_utc(utc(came)), ..says(Mode::Server, left) };
         // RFC 9769: a request that tells of the last exchange is answered by when that reply left.
