@@ -28,8 +28,8 @@ const ORIGIN: std::ops::Range<usize> = 24..32;
 /// An association with whoever it is.
 #[derive(Debug)]
 enum With {
-    Server(Association),
-    Peer(Symmetric),
+    Server(Box<Association>),
+    Peer(Box<Symmetric>),
     Broadcaster(Box<Overheard>),
 }
 
@@ -162,11 +162,11 @@ impl Rerun {
         match begin.clone() {
             Begin::Server(config) => {
                 let (address, key) = (config.address, config.key.clone());
-                Self { with: With::Server(Association::new(config)), address, key, requests }
+                Self { with: With::Server(Box::new(Association::new(config))), address, key, requests }
             }
             Begin::Peer(config) => {
                 let (address, key) = (config.address, config.key.clone());
-                Self { with: With::Peer(Symmetric::new(config)), address, key, requests }
+                Self { with: With::Peer(Box::new(Symmetric::new(config))), address, key, requests }
             }
             Begin::Broadcaster(config, at) => {
                 let (address, key) = (config.address, config.key.clone());
