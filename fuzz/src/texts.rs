@@ -249,5 +249,6 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
         sawtooth: None,
         edge: None,
         repair: None,
+        stamps: None,
     }]),
 });

@@ -1,7 +1,14 @@
 //! Every target on examples and on thousands of mutations of them: a few seconds of fuzzing that
 //! need no fuzzer and are the same on every run.
+//!
+//! | variable | what it does |
+//! |---|---|
+//! | `REFCLOCKD_FUZZ_SECONDS` | each target runs for so long instead, on other mutations each time |
+//! | `REFCLOCKD_FUZZ_SEED` | on these mutations, e.g. those of a run that failed |
+//! | `REFCLOCKD_FUZZ_SEEDS` | the examples are written to this folder instead, one folder a target: for a fuzzer |
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use refclockd_fuzz::{TARGETS, Target};
 
@@ -167,14 +174,53 @@ fn recordings(variable: &str, wanted: &[&str]) -> Vec<Vec<u8>> {
     pieces
 }
 
+/// What a run of a target is to be.
+struct Plan {
+    /// The mutations' seed.
+    seed: u64,
+    /// So many inputs...
+    rounds: usize,
+    /// ...or as many as there is time for.
+    time: Option<Duration>,
+}
+
+impl Plan {
+    fn new(rounds: usize) -> Self {
+        let number = |variable: &str| {
+            let text = std::env::var(variable).ok()?;
+            Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{variable} is {text:?}, and ought to be a number")))
+        };
+        let time = number("REFCLOCKD_FUZZ_SECONDS").map(Duration::from_secs);
+        let any = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let seed = number("REFCLOCKD_FUZZ_SEED");
+        Self { seed: seed.unwrap_or_else(|| if time.is_some() { any() } else { 0x1234_5678 }), rounds, time }
+    }
+
+    fn is_done(&self, round: usize, since: Instant) -> bool {
+        self.time.map_or(round >= self.rounds, |time| since.elapsed() >= time)
+    }
+}
+
+/// Writes examples where a fuzzer begins with them.
+fn write_seeds(folder: &Path, seeds: &[Vec<u8>]) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (number, seed) in seeds.iter().enumerate() {
+        std::fs::write(folder.join(format!("example-{number}")), seed).unwrap();
+    }
+}
+
 /// Runs a target. `options`: its last two bytes are options.
 fn run(name: &str, options: bool, rounds: usize, mut seeds: Vec<Vec<u8>>) {
+    if let Some(folder) = std::env::var_os("REFCLOCKD_FUZZ_SEEDS") {
+        return write_seeds(&Path::new(&folder).join(name), &seeds);
+    }
     let (_, target): (_, Target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
     seeds.push(Vec::new());
-    let mut rng = Rng::new(0x1234_5678);
-    let started = std::time::Instant::now();
-    let mut worst = (std::time::Duration::ZERO, 0);
-    for round in 0..rounds {
+    let plan = Plan::new(rounds);
+    let mut rng = Rng::new(plan.seed);
+    let started = Instant::now();
+    let (mut worst, mut round) = ((Duration::ZERO, 0), 0);
+    while !plan.is_done(round, started) {
         let (seed, other) = (rng.below(seeds.len()), rng.below(seeds.len()));
         let mut data = match round {
             // Each as it is, first.
@@ -185,18 +231,27 @@ fn run(name: &str, options: bool, rounds: usize, mut seeds: Vec<Vec<u8>>) {
         if options && rng.below(4) != 0 {
             data.extend(rng.next().to_le_bytes().into_iter().take(2));
         }
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         if std::panic::catch_unwind(|| target(&data)).is_err() {
-            panic!("{name}, round {round}, does not hold for:\n{}", data.escape_ascii());
+            panic!(
+                "{name}, round {round} of REFCLOCKD_FUZZ_SEED={}, does not hold for:\n{}",
+                plan.seed,
+                data.escape_ascii()
+            );
         }
         worst = worst.max((began.elapsed(), data.len()));
         // What did not fail is an example as well, if room is left for the ones there are.
         if seeds.len() < 400 && round % 50 == 0 {
             seeds.push(data);
         }
+        round += 1;
     }
     let (slowest, length) = worst;
-    println!("{name}: {rounds} inputs in {:?}; the slowest took {slowest:?} for {length} bytes", started.elapsed());
+    println!(
+        "{name}: {round} inputs in {:?}, seed {}; the slowest took {slowest:?} for {length} bytes",
+        started.elapsed(),
+        plan.seed
+    );
 }
 
 /// A receiver that speaks both languages, for eight seconds.
@@ -514,5 +569,10 @@ fn control() {
 
 #[test]
 fn recording() {
-    run("recording", false, 200_000, vec![include_bytes!("recording.jsonl").to_vec()]);
+    let seeds = [
+        &include_bytes!("recording.jsonl")[..],
+        include_bytes!("recording_server.jsonl"),
+        include_bytes!("recording_peer.jsonl"),
+    ];
+    run("recording", false, 100_000, seeds.map(<[u8]>::to_vec).into());
 }

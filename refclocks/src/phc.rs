@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::{DevicePhase, DeviceReason, DeviceState, Health};
 use crate::pps::{PpsInfo, Tracker};
 use crate::report::{Edge, LocalStamp, Report, Sample};
@@ -10,7 +12,7 @@ use crate::sys::clock::Bracket;
 use crate::time::{Raw, Realtime, Span, Tai, Timestamp, Utc};
 
 /// CLOCK_REALTIME, the device's clock, and CLOCK_REALTIME again, read one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Triple {
     /// CLOCK_REALTIME before.
     pub before: Timestamp<Realtime>,
@@ -21,7 +23,8 @@ pub struct Triple {
 }
 
 /// The device's clock beside CLOCK_REALTIME.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reading {
     /// Both at one instant, by the hardware.
     Precise {
@@ -35,7 +38,7 @@ pub enum Reading {
 }
 
 /// When an input of the device saw an edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// By the device's clock.
     pub at: Timestamp<Tai>,

@@ -3,6 +3,8 @@
 //! The layout is C's for the writer's word size: 96 bytes with 64-bit time, 80 with 32-bit. Both are
 //! read and written; another size is a state with its reason.
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::Health;
 use crate::report::{LeapIndicator, LocalStamp, Sample};
 use crate::sys::clock::Bracket;
@@ -14,7 +16,7 @@ const OLDEST: Span = Span::from_whole_seconds(5);
 const ABSURD: Span = Span::from_whole_seconds(1 << 33);
 
 /// A copy of a segment's fields, whatever its word size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// 0: `valid` alone guards; 1: `count` guards as well.
     pub mode: i32,

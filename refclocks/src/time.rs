@@ -283,7 +283,7 @@ pub const NTP_TO_UNIX: i64 = 2_208_988_800;
 
 /// NTP's 64-bit timestamp format (RFC 5905 section 6): 32 bits of seconds since 1900 modulo 2^32
 /// (the era is lost), 32 bits of fraction. Zero means "unknown".
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct NtpTimestamp(pub u64);
 
 impl NtpTimestamp {
@@ -346,6 +346,29 @@ pub mod exact {
     /// The reader's.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
         Ok(Timestamp::<Raw>::deserialize(from)? - Timestamp::EPOCH)
+    }
+
+    /// The same of one that there may not be.
+    pub mod option {
+        use super::{Deserialize, Deserializer, Raw, Serialize, Serializer, Span, Timestamp};
+
+        /// Writes it.
+        ///
+        /// # Errors
+        ///
+        /// The writer's.
+        pub fn serialize<Z: Serializer>(span: &Option<Span>, to: Z) -> Result<Z::Ok, Z::Error> {
+            span.map(|span| Timestamp::<Raw>::EPOCH + span).serialize(to)
+        }
+
+        /// Reads it.
+        ///
+        /// # Errors
+        ///
+        /// The reader's.
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Span>, D::Error> {
+            Ok(Option::<Timestamp<Raw>>::deserialize(from)?.map(|at| at - Timestamp::EPOCH))
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::recording::replay::{ReplayError, Replayed, Scene, header, replay};
 
 /// sysexits: the file cannot be read.
 const EX_NOINPUT: u8 = 66;
+/// sysexits: what was asked for makes no sense.
+const EX_USAGE: u8 = 64;
 /// A clock that is further than this from the recorded one has another second, s.
 const ANOTHER_SECOND: f64 = 0.5;
 
@@ -101,7 +103,7 @@ fn try_run(path: &Path, args: &FaultArgs, json: bool) -> Result<ExitCode, Replay
             }
         })?;
         say(&replayed, None, json);
-        return Ok(if replayed.different == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        return Ok(if replayed.first.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     // As it was, to compare with.
     let mut as_it_was = Vec::new();
@@ -125,6 +127,10 @@ fn try_run(path: &Path, args: &FaultArgs, json: bool) -> Result<ExitCode, Replay
         }
         Scene::Heard(..) => {}
     })?;
+    if let Some(stranger) = faults.stranger() {
+        eprintln!("There is no source {stranger:?} in it; it has {}.", faults.names().join(", "));
+        return Ok(ExitCode::from(EX_USAGE));
+    }
     compared.faults = faults.done();
     say(&replayed, Some(&compared), json);
     Ok(if compared.wrong_seconds == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -183,26 +189,36 @@ fn say(replayed: &Replayed, compared: Option<&Compared>, json: bool) {
             })
         });
         let said = serde_json::json!({
-            "calls": replayed.calls, "decisions": replayed.compared, "different": replayed.different,
-            "first_different_line": replayed.first_different, "state": state,
+            "recording": replayed.contents, "seconds": replayed.contents.seconds(),
+            "calls": replayed.calls, "turns": replayed.turns, "decisions": replayed.compared,
+            "different": replayed.different, "otherwise": replayed.otherwise,
+            "first_different_line": replayed.first.as_ref().map(|first| first.line),
+            "first_difference": replayed.first.as_ref().map(|first| &first.words), "state": state,
             "bound_s": bound.is_finite().then_some(bound), "stratum": last.system.stratum, "faults": faults,
         });
         println!("{said}");
         return;
     }
+    print!("{}", replayed.contents);
     println!("At the end: {}, stratum {}, {}.", last.state, last.system.stratum, Bound(bound));
-    match (compared, replayed.first_different) {
+    match (compared, &replayed.first) {
         (Some(c), _) => println!(
-            "{} calls were changed. The clock was at most {:.1e} s from the recorded one, {} times of {} further than \
-             both bounds allow, and {} times in another second.",
+            "{} calls and datagrams were changed. The clock was at most {:.1e} s from the recorded one, {} times of {} \
+             further than both bounds allow, and {} times in another second.",
             c.faults, c.worst, c.outside, c.both, c.wrong_seconds
         ),
-        (None, None) => {
-            println!("{} calls, {} decisions: the same, to the last bit.", replayed.calls, replayed.compared)
-        }
-        (None, Some(line)) => println!(
-            "{} of {} decisions are others, the first at line {line}: recorded by another version of this program?",
-            replayed.different, replayed.compared
+        (None, None) => println!(
+            "{} calls, {} datagrams and stamps of them, {} decisions: the same, to the last bit.",
+            replayed.calls, replayed.turns, replayed.compared
+        ),
+        (None, Some(first)) => println!(
+            "{} of {} decisions are others, and {} things that come of datagrams. The first is at line {}: {}. Was it \
+             recorded by another version of this program?",
+            replayed.different,
+            replayed.compared,
+            replayed.otherwise,
+            first.line,
+            plain(&first.words)
         ),
     }
 }

@@ -6,6 +6,7 @@
 
 use refclocks::time::NtpTimestamp;
 use refclocks::{LeapIndicator, ReferenceId};
+use serde::{Deserialize, Serialize};
 
 use super::extension::{Tail, TailError};
 
@@ -17,7 +18,7 @@ pub const STRATUM_UNSYNCHRONISED: u8 = 16;
 
 /// NTP's 32-bit short format (RFC 5905 figure 3): unsigned seconds, 16 bits whole and 16 bits
 /// fraction. Quantum 15.3 us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct NtpShort(pub u32);
 
 impl NtpShort {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
+use serde::{Deserialize, Serialize};
 
 use super::access::Flags;
 use super::keys::{KEY_ID_LEN, KeyTable, Verdict};
@@ -11,7 +12,7 @@ use super::packet::{FirstOctet, HEADER_LEN, Header, Mode, NtpShort, Packet, STRA
 use crate::core::snapshot::Snapshot;
 
 /// What replies say of our clock: the same for all requests of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// Leap indicator.
     pub leap: LeapIndicator,

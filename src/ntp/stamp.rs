@@ -3,6 +3,7 @@
 
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Realtime, Span, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::hardware::Cards;
 use super::hardware::line::Placed;
@@ -45,13 +46,14 @@ impl Relation {
 }
 
 /// When a packet left or came.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stamp {
     /// By the kernel, or by our own reading of the clock.
     pub host: Timestamp<Raw>,
     /// Is it the kernel's?
     pub by_kernel: bool,
     /// By the network card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<Placed>,
 }
 
@@ -77,6 +79,13 @@ impl Stamp {
             }
             None => Self::of_our_own(relation.raw),
         }
+    }
+
+    /// The same, so much later by whoever stamped it.
+    #[must_use]
+    pub fn later(self, by: Span) -> Self {
+        let card = self.card.map(|card| Placed { raw: card.raw + by, ..card });
+        Self { host: self.host + by, card, ..self }
     }
 
     /// The best there is, where one alone is asked for.

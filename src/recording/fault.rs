@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use refclocks::time::{Raw, Span, Timestamp};
 use refclocks::{DevicePhase, DeviceReason, DeviceState, LocalStamp, Report};
 
+use super::association::{Came, Whose};
 use super::call::Call;
 use crate::core::measurement::SourceId;
 use crate::sim::Rng;
@@ -25,9 +26,9 @@ pub enum What {
     Lose(f64),
     /// All of it comes so much later, s.
     Delay(f64),
-    /// This share of it is not what was said: a bit of the second, or of the stamp, is another.
+    /// This share of it is not what was said: a bit of the second, of the stamp, or of the datagram is another.
     Corrupt(f64),
-    /// It is unplugged from so many seconds after the beginning to so many.
+    /// It is unplugged from so many seconds after the beginning to so many; of a server no datagram comes meanwhile.
     Unplug(f64, f64),
 }
 
@@ -40,6 +41,7 @@ pub struct Faults {
     names: Vec<String>,
     /// What is on its way, and when it comes.
     late: VecDeque<(Timestamp<Raw>, Call)>,
+    late_datagrams: VecDeque<(Whose, Came)>,
     unplugged: Vec<SourceId>,
     done: u64,
 }
@@ -48,10 +50,21 @@ impl Faults {
     /// These faults, the same for the same seed. `start` is when the recording begins.
     pub fn new(faults: Vec<Fault>, seed: u64, start: Timestamp<Raw>) -> Self {
         let (names, late, unplugged) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { faults, rng: Rng::new(seed), start, names, late, unplugged, done: 0 }
+        let late_datagrams = VecDeque::new();
+        Self { faults, rng: Rng::new(seed), start, names, late, late_datagrams, unplugged, done: 0 }
     }
 
-    /// How many calls are not what they were.
+    /// The first source that is to be at fault and that there never was.
+    pub fn stranger(&self) -> Option<&str> {
+        self.faults.iter().map(|fault| fault.source.as_str()).find(|name| !self.names.iter().any(|n| n == name))
+    }
+
+    /// The sources that there were, in their order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// How many calls and datagrams are not what they were.
     pub fn done(&self) -> u64 {
         self.done
     }
@@ -74,10 +87,55 @@ impl Faults {
         calls
     }
 
+    /// What is wrong with a source.
+    fn of(&self, source: SourceId) -> Vec<What> {
+        let name = self.names.get(source);
+        self.faults.iter().filter(|fault| Some(&fault.source) == name).map(|fault| fault.what).collect()
+    }
+
+    /// The datagram that comes in place of this one of a server, if one does.
+    pub fn datagram(&mut self, source: SourceId, of: Whose, mut came: Came) -> Option<Came> {
+        for what in self.of(source) {
+            let since = (came.read - self.start).seconds();
+            match what {
+                What::Lose(share) if self.rng.uniform() < share => {
+                    self.done += 1;
+                    return None;
+                }
+                What::Unplug(from, to) if (from..to).contains(&since) => {
+                    self.done += 1;
+                    return None;
+                }
+                What::Corrupt(share) if self.rng.uniform() < share => {
+                    self.done += 1;
+                    let at = self.rng.bits() as usize % came.octets.len().max(1);
+                    let bit = 1 << (self.rng.bits() % 8);
+                    came.octets.iter_mut().skip(at).take(1).for_each(|octet| *octet ^= bit);
+                    // No signature outlives that.
+                    came.signed = came.signed.map(|_| false);
+                }
+                What::Delay(seconds) => {
+                    self.done += 1;
+                    let by = Span::from_seconds(seconds);
+                    came.at = came.at.later(by);
+                    came.read += by;
+                    self.late_datagrams.push_back((of, came));
+                    return None;
+                }
+                What::Lose(_) | What::Corrupt(_) | What::Unplug(..) => {}
+            }
+        }
+        Some(came)
+    }
+
+    /// The next late datagram that has come by now.
+    pub fn late_datagram(&mut self, now: Timestamp<Raw>) -> Option<(Whose, Came)> {
+        let at = self.late_datagrams.iter().position(|(_, came)| came.read <= now)?;
+        self.late_datagrams.remove(at)
+    }
+
     fn report(&mut self, source: SourceId, mut call: Call) -> Option<Call> {
-        let name = self.names.get(source).cloned().unwrap_or_default();
-        let faults: Vec<What> = self.faults.iter().filter(|f| f.source == name).map(|f| f.what).collect();
-        for what in faults {
+        for what in self.of(source) {
             let Call::Report { report, at, .. } = &mut call else { return Some(call) };
             let says_time = matches!(report, Report::Sample(_) | Report::Pulse(_));
             let since = (at.raw_after - self.start).seconds();

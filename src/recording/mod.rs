@@ -6,15 +6,24 @@
 //! | module | subject |
 //! |---|---|
 //! | [`call`] | the calls, and their doing |
+//! | [`association`] | what NTP associations saw: datagrams and stamps |
+//! | `rerun` | those associations once more, on the same datagrams |
+//! | [`contents`] | what is in one, counted |
+//! | [`octets`] | octets as text |
 //! | [`mod@write`] | to a file, on a thread of its own |
 //! | [`replay`] | from a file: the same calls on a new loop, and whether it decides the same |
 //! | [`fault`] | what may go wrong on the way: loss, delay, corruption, an unplugged device |
 
+pub mod association;
 pub mod call;
+pub mod contents;
 pub mod fault;
+pub mod octets;
 pub mod replay;
+mod rerun;
 pub mod write;
 
+use refclocks::shell::{Look, Seen};
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{Raw, Tai, Timestamp, Utc};
 use serde::{Deserialize, Serialize};
@@ -24,10 +33,13 @@ use crate::core::local::LocalPolicy;
 use crate::core::measurement::SourceId;
 use crate::core::snapshot::Snapshot;
 use crate::core::steering::StepPolicy;
+use association::{Turn, Whose};
 use call::Call;
 
-/// The version of the format that this program writes and reads.
-pub const VERSION: u32 = 1;
+/// The version of the format that this program writes.
+pub const VERSION: u32 = 2;
+/// The oldest that it reads: it has no datagrams, so exchanges are taken from it as they were measured.
+pub const OLDEST_VERSION: u32 = 1;
 
 /// What the loop began with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,14 +72,31 @@ pub struct Header {
 pub enum Line {
     /// Something was told.
     Call(Box<Call>),
-    /// Bytes came from a receiver. What they led to is told by the calls.
+    /// Bytes came from a receiver or from gpsd, or a datagram by SOCK. What they led to is told by the calls.
     Heard {
         /// Whose.
         source: SourceId,
         /// When the last of them was read.
         at: Timestamp<Raw>,
-        /// The bytes, two hexadecimal digits each.
-        bytes: String,
+        /// The bytes.
+        #[serde(with = "octets")]
+        bytes: Vec<u8>,
+    },
+    /// A device was looked at. What that led to is told by the calls.
+    Looked {
+        /// Whose.
+        source: SourceId,
+        /// When.
+        at: Bracket,
+        /// What was seen.
+        look: Look,
+    },
+    /// An NTP association saw something, or was told something.
+    Ntp {
+        /// Whose.
+        of: Whose,
+        /// What.
+        turn: Turn,
     },
     /// What was decided, after all that came at one wake-up.
     Decided {
@@ -79,24 +108,13 @@ pub enum Line {
 }
 
 impl Line {
-    /// Bytes that came.
-    pub fn heard(source: SourceId, at: Timestamp<Raw>, bytes: &[u8]) -> Self {
-        use std::fmt::Write;
-        let mut digits = String::with_capacity(2 * bytes.len());
-        for byte in bytes {
-            // A String takes all.
-            let _ = write!(digits, "{byte:02x}");
+    /// What a shell saw of its device.
+    pub fn seen(source: SourceId, seen: Seen<'_>) -> Self {
+        match seen {
+            Seen::Bytes(at, bytes) => Self::Heard { source, at, bytes: bytes.to_vec() },
+            Seen::Look(at, look) => Self::Looked { source, at, look },
         }
-        Self::Heard { source, at, bytes: digits }
     }
-}
-
-/// The bytes that so many hexadecimal digits say. `None`: they are none.
-pub fn bytes_of(digits: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = digits.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
-    digits.filter(|digits| digits.len().is_multiple_of(2)).map(|digits| {
-        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit)).collect()
-    })
 }
 
 /// What was decided, in a number: the clock, its rate and bound to the last bit, the state and what is

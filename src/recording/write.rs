@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -28,13 +29,14 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes the file and starts the thread. A file that is there already is not written over.
+    /// Makes the file and starts the thread. A file that is there already is not written over. It is for its owner
+    /// alone: receivers tell where they are, and requests what their replies have to repeat.
     ///
     /// # Errors
     ///
     /// The system's.
     pub fn start(path: &Path, header: &Header) -> io::Result<(Self, Tape)> {
-        let mut file = BufWriter::new(File::options().write(true).create_new(true).open(path)?);
+        let mut file = BufWriter::new(File::options().write(true).create_new(true).mode(0o600).open(path)?);
         line(&mut file, header)?;
         file.flush()?;
         let (sender, lines) = channel::<Option<Line>>();

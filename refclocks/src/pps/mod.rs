@@ -7,6 +7,8 @@ mod shape;
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::{DevicePhase, DeviceReason, DeviceState, Health};
 use crate::report::{Edge, LocalStamp, Pulse, Remark, Report};
 use crate::sys::clock::Bracket;
@@ -27,7 +29,7 @@ const OLD: Span = Span::from_millis(1500);
 const TOO_MANY: u8 = 5;
 
 /// What the kernel knows of the last edges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PpsInfo {
     /// Count of assert edges; wraps.
     pub assert_sequence: u32,

@@ -4,8 +4,14 @@
 //! delivers; dropping its future closes the device. All shells of a process share one
 //! `current_thread` runtime.
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::Health;
+use crate::phc::{Event, Reading};
+use crate::pps::PpsInfo;
 use crate::report::Report;
+use crate::shm::Segment;
+use crate::sys::clock::Bracket;
 use crate::time::{Raw, Timestamp};
 
 /// What a shell hands to its owner.
@@ -34,21 +40,50 @@ use std::rc::Rc;
 
 use crate::device::{DevicePhase, DeviceReason};
 
-/// Gets all bytes that a shell reads, with the stamp of the last of them: for recordings.
+/// Gets all that a shell sees of its device, before anything is made of it: for recordings.
 #[derive(Clone, Default)]
-pub struct Tap(Option<Rc<Hear>>);
+pub struct Tap(Option<Rc<See>>);
 
-type Hear = dyn Fn(Timestamp<Raw>, &[u8]);
+type See = dyn Fn(Seen<'_>);
+
+/// What a shell sees of its device.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen<'a> {
+    /// Bytes that came, or one datagram, with the stamp of the last of them.
+    Bytes(Timestamp<Raw>, &'a [u8]),
+    /// A look at the device.
+    Look(Bracket, Look),
+}
+
+/// What there is to see at one look at a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Look {
+    /// What the kernel knows of the last edges.
+    Pulse(PpsInfo),
+    /// A copy of a shared memory segment in which a sample waits, and its count read once more after it.
+    Segment(Segment, i32),
+    /// A hardware clock beside the system's.
+    Clock(Reading),
+    /// A hardware clock beside the system's, and the edges that its inputs have seen.
+    Input(Reading, Vec<Event>),
+}
 
 impl Tap {
-    /// One that hands them on.
-    pub fn new(hear: impl Fn(Timestamp<Raw>, &[u8]) + 'static) -> Self {
-        Self(Some(Rc::new(hear)))
+    /// One that hands it on.
+    pub fn new(see: impl Fn(Seen<'_>) + 'static) -> Self {
+        Self(Some(Rc::new(see)))
     }
 
     fn hear(&self, at: Timestamp<Raw>, bytes: &[u8]) {
-        if let Some(hear) = &self.0 {
-            hear(at, bytes);
+        if let Some(see) = &self.0 {
+            see(Seen::Bytes(at, bytes));
+        }
+    }
+
+    fn look(&self, at: &Bracket, look: impl FnOnce() -> Look) {
+        if let Some(see) = &self.0 {
+            see(Seen::Look(*at, look()));
         }
     }
 }

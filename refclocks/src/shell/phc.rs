@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
-use super::Delivery;
 use super::comeback::Comeback;
+use super::{Delivery, Look, Tap};
 use crate::device::{DevicePhase, DeviceReason};
 use crate::phc::{ClockReader, ClockScale, Event, InputReader, Reading};
 use crate::report::Edge;
@@ -53,6 +53,16 @@ pub enum What {
 pub async fn run(
     config: PhcConfig,
     to_utc: impl Fn(Timestamp<Tai>) -> (Timestamp<Utc>, bool),
+    sink: impl FnMut(Delivery),
+) {
+    run_tapped(config, to_utc, Tap::default(), sink).await;
+}
+
+/// The same, with each reading and all edges for a tap as well.
+pub async fn run_tapped(
+    config: PhcConfig,
+    to_utc: impl Fn(Timestamp<Tai>) -> (Timestamp<Utc>, bool),
+    tap: Tap,
     mut sink: impl FnMut(Delivery),
 ) {
     match config.what {
@@ -64,7 +74,7 @@ pub async fn run(
                     Ok(device) => {
                         reader.handle_open(raw_now());
                         comeback.reset();
-                        follow(&device, &mut reader, &to_utc, &mut sink).await.into()
+                        follow(&device, (&mut reader, &tap), &to_utc, &mut sink).await.into()
                     }
                     Err(error) => error,
                 };
@@ -86,7 +96,7 @@ pub async fn run(
                     Ok(device) => {
                         reader.tracker().handle_open(raw_now());
                         comeback.reset();
-                        follow_input(&device, &mut reader, &mut sink).await.into()
+                        follow_input(&device, (&mut reader, &tap), &mut sink).await.into()
                     }
                     Err(error) => error,
                 };
@@ -102,7 +112,7 @@ pub async fn run(
 /// Reads the clock each second until it goes away; returns how.
 async fn follow(
     device: &PhcDevice,
-    reader: &mut ClockReader,
+    (reader, tap): (&mut ClockReader, &Tap),
     to_utc: &impl Fn(Timestamp<Tai>) -> (Timestamp<Utc>, bool),
     sink: &mut impl FnMut(Delivery),
 ) -> io::Error {
@@ -112,7 +122,9 @@ async fn follow(
             Err(error) if is_passing(&error) => Reading::Bracketed(Vec::new()),
             Err(error) => return error,
         };
-        reader.handle_reading(&reading, to_utc, &bracket());
+        let now = bracket();
+        tap.look(&now, || Look::Clock(reading.clone()));
+        reader.handle_reading(&reading, to_utc, &now);
         deliver(reader, sink);
         tokio::time::sleep(LOOK).await;
     }
@@ -121,7 +133,7 @@ async fn follow(
 /// Waits for edges until the clock goes away; returns how.
 async fn follow_input(
     device: &AsyncFd<PhcDevice>,
-    reader: &mut InputReader,
+    (reader, tap): (&mut InputReader, &Tap),
     sink: &mut impl FnMut(Delivery),
 ) -> io::Error {
     loop {
@@ -136,7 +148,11 @@ async fn follow_input(
             },
         };
         match device.get_ref().read() {
-            Ok(reading) => reader.handle_events(&events, &reading, &bracket()),
+            Ok(reading) => {
+                let now = bracket();
+                tap.look(&now, || Look::Input(reading.clone(), events.clone()));
+                reader.handle_events(&events, &reading, &now);
+            }
             Err(error) if is_passing(&error) => {}
             Err(error) => return error,
         }

@@ -7,8 +7,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Delivery;
 use super::comeback::Comeback;
+use super::{Delivery, Look, Tap};
 use crate::device::{DevicePhase, DeviceReason};
 use crate::pps::Tracker;
 use crate::report::{Edge, Remark, Report};
@@ -32,7 +32,12 @@ pub struct PpsConfig {
 }
 
 /// Reads pulses for ever.
-pub async fn run(config: PpsConfig, mut sink: impl FnMut(Delivery)) {
+pub async fn run(config: PpsConfig, sink: impl FnMut(Delivery)) {
+    run_tapped(config, Tap::default(), sink).await;
+}
+
+/// The same, with what each fetch says for a tap as well.
+pub async fn run_tapped(config: PpsConfig, tap: Tap, mut sink: impl FnMut(Delivery)) {
     let mut tracker = Tracker::new(config.edge);
     let mut comeback = Comeback::default();
     loop {
@@ -47,7 +52,7 @@ pub async fn run(config: PpsConfig, mut sink: impl FnMut(Delivery)) {
         match opened {
             Ok((path, (device, _port))) => {
                 tracker.handle_open(raw_now());
-                let error = follow(&device, &config, &mut tracker, &mut comeback, &mut sink).await;
+                let error = follow(&device, (&config, &tap), &mut tracker, &mut comeback, &mut sink).await;
                 let (phase, reason) = match error.raw_os_error() {
                     Some(libc::ENODEV | libc::ENXIO | libc::EIO | libc::EBADF) => {
                         (DevicePhase::Absent, DeviceReason::Unplugged { path: path.clone() })
@@ -94,7 +99,7 @@ fn open(path: &str, edge: Option<Edge>) -> Result<(PpsDevice, Option<PulsePort>)
 
 async fn follow(
     device: &PpsDevice,
-    config: &PpsConfig,
+    (config, tap): (&PpsConfig, &Tap),
     tracker: &mut Tracker,
     comeback: &mut Comeback,
     sink: &mut impl FnMut(Delivery),
@@ -109,7 +114,9 @@ async fn follow(
             }
             Err(error) => return error,
         };
-        tracker.handle_fetch(&info, &bracket());
+        let now = bracket();
+        tap.look(&now, || Look::Pulse(info));
+        tracker.handle_fetch(&info, &now);
         if tracker.health().pulses > 0 {
             comeback.reset();
         }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Delivery;
 use super::comeback::Comeback;
+use super::{Delivery, Look, Tap};
 use crate::device::{DevicePhase, DeviceReason, DeviceState, Remedy};
 use crate::report::Report;
 use crate::shm::ShmReader;
@@ -26,8 +26,13 @@ pub struct ShmConfig {
 }
 
 /// Reads a unit for ever. `attached` is its segment, if it is attached already.
-pub async fn run(config: ShmConfig, mut attached: Option<ShmSegment>, mut sink: impl FnMut(Delivery)) {
-    let mut shell = Shell { reader: ShmReader::default(), phase: None, sink: &mut sink };
+pub async fn run(config: ShmConfig, attached: Option<ShmSegment>, sink: impl FnMut(Delivery)) {
+    run_tapped(config, attached, Tap::default(), sink).await;
+}
+
+/// The same, with each copy in which a sample waits for a tap as well.
+pub async fn run_tapped(config: ShmConfig, mut attached: Option<ShmSegment>, tap: Tap, mut sink: impl FnMut(Delivery)) {
+    let mut shell = Shell { reader: ShmReader::default(), phase: None, tap, sink: &mut sink };
     let mut comeback = Comeback::default();
     loop {
         let found = match &attached {
@@ -77,6 +82,9 @@ async fn follow<S: FnMut(Delivery)>(segment: &ShmSegment, config: &ShmConfig, sh
     loop {
         let (copy, after) = segment.copy();
         let now = bracket();
+        if copy.valid != 0 {
+            shell.tap.look(&now, || Look::Segment(copy, after));
+        }
         match shell.reader.read(&copy, after, &now) {
             Some(Ok(sample)) => {
                 segment.clear_valid();
@@ -104,6 +112,7 @@ async fn follow<S: FnMut(Delivery)>(segment: &ShmSegment, config: &ShmConfig, sh
 struct Shell<'a, S> {
     reader: ShmReader,
     phase: Option<DevicePhase>,
+    tap: Tap,
     sink: &'a mut S,
 }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use tokio::net::UnixDatagram;
 
-use super::Delivery;
 use super::comeback::Comeback;
+use super::{Delivery, Tap};
 use crate::device::{DevicePhase, DeviceReason, DeviceState, Remedy};
 use crate::report::{Edge, LocalStamp, Pulse, Report, Sample};
 use crate::sock::SockReader;
@@ -46,7 +46,17 @@ pub struct SockConfig {
 }
 
 /// Receives samples for ever. `bound` is the socket, if it is bound already.
-pub async fn run(config: SockConfig, mut bound: Option<net::UnixDatagram>, mut sink: impl FnMut(Delivery)) {
+pub async fn run(config: SockConfig, bound: Option<net::UnixDatagram>, sink: impl FnMut(Delivery)) {
+    run_tapped(config, bound, Tap::default(), sink).await;
+}
+
+/// The same, with each datagram for a tap as well.
+pub async fn run_tapped(
+    config: SockConfig,
+    mut bound: Option<net::UnixDatagram>,
+    tap: Tap,
+    mut sink: impl FnMut(Delivery),
+) {
     let mut reader = SockReader::default();
     let mut comeback = Comeback::default();
     let mut tell = |reader: &SockReader, report| sink(Delivery { at: raw_now(), report, health: reader.health() });
@@ -80,7 +90,9 @@ pub async fn run(config: SockConfig, mut bound: Option<net::UnixDatagram>, mut s
         loop {
             match tokio::time::timeout(QUIET, socket.recv(&mut buffer)).await {
                 Ok(Ok(n)) => {
-                    if let Ok((sample, pulse)) = reader.read(buffer.get(..n).unwrap_or_default()) {
+                    let datagram = buffer.get(..n).unwrap_or_default();
+                    tap.hear(raw_now(), datagram);
+                    if let Ok((sample, pulse)) = reader.read(datagram) {
                         become_state(&reader, &mut tell, DevicePhase::Good, DeviceReason::Delivering);
                         let report = if pulse { edge_of(&sample) } else { Some(Report::Sample(sample)) };
                         if let Some(report) = report {

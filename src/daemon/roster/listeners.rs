@@ -14,6 +14,7 @@ use crate::daemon::Input;
 use crate::ntp::client::listener::{self, ListenerConfig};
 use crate::ntp::client::standing::Deafness;
 use crate::ntp::client::{ClientEvent, ServerState};
+use crate::recording::association::{Turn, Whose};
 
 /// A listener's number; given once.
 pub type ListenerId = usize;
@@ -87,6 +88,7 @@ impl Roster {
                         filters: config.each.filters,
                         most: config.maxsources,
                         served: self.served.clone(),
+                        witness: self.witness(Whose::Listener(number)),
                     };
                     let inbox = self.inbox.clone();
                     let sink = move |from, event| drop(inbox.send(Input::Overheard(number, from, event)));
@@ -136,6 +138,7 @@ impl Roster {
         clock: &mut DisciplinedClock,
     ) -> Option<(SourceId, ClientEvent)> {
         let names = self.names_in_use();
+        let witness = self.witness(Whose::Listener(listener));
         let running = self.listeners.iter_mut().find(|running| running.number == listener)?;
         let known = running.heard.iter().position(|(address, _)| *address == from);
         let Some(event) = event else {
@@ -157,6 +160,7 @@ impl Roster {
                 let name = if names.contains(&ip) { format!("{ip} ({})", running.config.each.name) } else { ip };
                 let id = clock.add_source(running.source(name, format!("{from} ({})", running.config.each.host)));
                 running.heard.push((from, id));
+                witness.of(|listener| listener.heard(from)).note(|| Turn::Source(id));
                 if let Some(alone) = running.alone.take() {
                     clock.remove_source(alone);
                 }

@@ -19,6 +19,7 @@ use crate::ntp::client::manycast::solicit;
 use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::{self, ClientConfig, ClientEvent, Orders, ServerState};
 use crate::recording::Line;
+use crate::recording::association::{Whose, Witness};
 
 /// A task that ends when it is dropped.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Roster {
             Driver::Pps { device, edge, echo, kernel_consumer } => {
                 let path = device.as_ref().map(|device| device.to_string_lossy().into_owned());
                 let config = pps::PpsConfig { path, edge: *edge, echo: *echo, kernel_consumer: *kernel_consumer };
-                Shell::start(pps::run(config, move |d| send(at, d)))
+                Shell::start(pps::run_tapped(config, self.tap(at), move |d| send(at, d)))
             }
             Driver::Phc { device, scale, input } => {
                 let what = match *input {
@@ -81,7 +82,7 @@ impl Roster {
                 let config = phc::PhcConfig { path: device.to_string_lossy().into_owned(), what };
                 let published = Arc::clone(&self.published);
                 let to_utc = move |tai| published.load().utc.utc(tai);
-                Shell::start(phc::run(config, to_utc, move |d| send(at, d)))
+                Shell::start(phc::run_tapped(config, to_utc, self.tap(at), move |d| send(at, d)))
             }
             Driver::Gpsd { address, device } => {
                 let session = gpsd_driver::Config { device: device.clone(), not_before, last_good };
@@ -93,22 +94,27 @@ impl Roster {
             }
             Driver::Shm { unit, trust_owner, .. } => {
                 let config = shm::ShmConfig { unit: *unit, trust_owner: *trust_owner };
-                Shell::start(shm::run(config, segment, move |d| send(at, d)))
+                Shell::start(shm::run_tapped(config, segment, self.tap(at), move |d| send(at, d)))
             }
             Driver::Sock { path, access, .. } => {
                 let path = path.to_string_lossy().into_owned();
                 let config = sock::SockConfig { path, access: access.clone() };
-                Shell::start(sock::run(config, socket, move |d| send(at, d)))
+                Shell::start(sock::run_tapped(config, socket, self.tap(at), move |d| send(at, d)))
             }
         }
     }
 
-    /// What gets the bytes of a source.
+    /// What gets all that is seen of a source's device.
     fn tap(&self, source: SourceId) -> Tap {
         match self.tape.clone() {
-            Some(tape) => Tap::new(move |at, bytes| tape.note(Line::heard(source, at, bytes))),
+            Some(tape) => Tap::new(move |seen| tape.note(Line::seen(source, seen))),
             None => Tap::default(),
         }
+    }
+
+    /// Who records the datagrams of an association.
+    pub(super) fn witness(&self, whose: Whose) -> Witness {
+        self.tape.clone().map_or_else(Witness::default, |tape| Witness::new(tape, whose))
     }
 
     /// Starts the shell of a server that is this source.
@@ -128,6 +134,7 @@ impl Roster {
             origin: server.origin.clone(),
             cards: Arc::clone(&self.served.cards),
             access: Some(Arc::clone(&self.served.access)),
+            witness: self.witness(Whose::Source(id)),
             ..ClientConfig::new(server.host.clone())
         };
         let inbox = self.inbox.clone();

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::checks::{is_signed, is_vouched_for, kiss_of};
 use super::filters::{Filters, Judge};
@@ -20,15 +21,15 @@ use super::random::{Random, Seed};
 use super::rejection::{KissCode, Rejected};
 use super::request::Request;
 use super::tally::Tally;
-use crate::ntp::keys::Key;
+use crate::ntp::keys::{Key, named};
 use crate::ntp::packet::{Header, Mode, Packet, PacketError};
 use crate::ntp::stamp::{Ends, Stamp};
 
 /// So long before the request that is measured by, one opens the way.
 const OPENS_BEFORE: Span = Span::from_whole_seconds(2);
 
-/// What an association needs to know.
-#[derive(Clone, Debug, PartialEq)]
+/// What an association needs to know. Written down, it names its key and does not tell it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// The server.
     pub address: SocketAddr,
@@ -41,6 +42,7 @@ pub struct Config {
     /// NTP version of the requests, 1 to 4.
     pub version: u8,
     /// Sign requests with this key, and believe only what is signed with it.
+    #[serde(with = "named")]
     pub key: Option<Arc<Key>>,
     /// Ask in interleaved mode (RFC 9769): when replies really left is told in the next ones.
     pub xleave: bool,

@@ -1,6 +1,7 @@
 //! Which replies are not good enough: of too low a stratum, or too long under way.
 
-use refclocks::time::Span;
+use refclocks::time::{Span, exact};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::measurement::Measurement;
 use super::rejection::Rejected;
@@ -9,16 +10,28 @@ use super::rejection::Rejected;
 const DELAYS: usize = 64;
 
 /// Which replies of a server are not good enough.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Filters {
     /// The least stratum.
     pub min_stratum: u8,
     /// The longest delay.
+    #[serde(with = "exact")]
     pub max_delay: Span,
     /// The longest delay, as a multiple of the shortest of the last 64 exchanges.
+    #[serde(serialize_with = "finite", deserialize_with = "or_infinite")]
     pub max_delay_ratio: f64,
     /// How much longer than the shortest of those, as a multiple of their standard deviation.
+    #[serde(serialize_with = "finite", deserialize_with = "or_infinite")]
     pub max_delay_dev_ratio: f64,
+}
+
+/// No limit is `null` in JSON.
+fn finite<Z: Serializer>(ratio: &f64, to: Z) -> Result<Z::Ok, Z::Error> {
+    ratio.is_finite().then_some(*ratio).serialize(to)
+}
+
+fn or_infinite<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
 }
 
 impl Default for Filters {

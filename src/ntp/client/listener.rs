@@ -29,6 +29,7 @@ use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
 use crate::ntp::served::Served;
 use crate::ntp::stamp::Relation;
+use crate::recording::association::{Begin, Came, Turn, Witness};
 use crate::sys::batch::Batch;
 use crate::sys::network_changes::NetworkChanges;
 use crate::sys::networks::interfaces;
@@ -61,6 +62,8 @@ pub struct ListenerConfig {
     pub most: usize,
     /// Our own clock, and whose packets are heeded.
     pub served: Served,
+    /// Who records what is sent and comes.
+    pub witness: Witness,
 }
 
 /// Listens for ever. The sink gets what there is to tell of each broadcaster, `None` once it is gone; `hears`, that what is sent
@@ -273,9 +276,12 @@ async fn follow(
     if local == Some(from.ip()) {
         return heard_by_ourselves(heard).await;
     }
-    let ListenerConfig { key, delay, max_delay, filters, served, .. } = config;
-    let config = Config { address: from, key, delay, max_delay, filters, seed };
-    let mut overheard = Overheard::new(config, clock::raw_now());
+    let ListenerConfig { key, delay, max_delay, filters, served, witness, .. } = config;
+    let witness = witness.of(|listener| listener.heard(from));
+    let config = Config { address: from, key: key.clone(), delay, max_delay, filters, seed };
+    let began = clock::raw_now();
+    witness.note(|| Turn::Begin(Box::new(Begin::Broadcaster(config.clone(), began))));
+    let mut overheard = Overheard::new(config, began);
     let mut batch = Batch::new(4);
     let mut last = None;
     let mut tell = |overheard: &Overheard, result: Result<Measurement, Rejected>, of_volley: bool| {
@@ -304,8 +310,11 @@ async fn follow(
         tokio::select! {
             broadcast = heard.recv() => {
                 let Some(Broadcast { octets, at }) = broadcast else { return };
-                let rate = Ours::at(&served, clock::raw_now()).rate;
+                let now = clock::raw_now();
+                let rate = Ours::at(&served, now).rate;
                 let result = overheard.handle_heard(&octets, at, rate);
+                let came = || Came::new(&octets, at, now, key.as_deref(), &result);
+                witness.note(|| Turn::Came(Came { rate: Some(rate), ..came() }));
                 tell(&overheard, result, false);
             }
             arrived = arrivals(Some(&socket), &mut batch) => {
@@ -313,26 +322,34 @@ async fn follow(
                 let Ok(count) = arrived else { continue };
                 let relation = Relation::from_bracket(&clock::bracket());
                 if let Some(left) = socket.last_departure(&relation) {
+                    witness.note(|| Turn::Departed(left));
                     overheard.handle_departed(left.host);
                 }
                 for index in 0..count {
                     let Some((datagram, _)) = batch.datagram(index) else { continue };
                     let at = datagram.stamp.and_then(|stamp| relation.raw_of(stamp)).unwrap_or(relation.raw);
                     let result = overheard.handle_reply(datagram.octets, at, relation.raw);
+                    witness.note(|| Turn::Came(Came::new(datagram.octets, at, relation.raw, key.as_deref(), &result)));
                     tell(&overheard, result, true);
                 }
             }
             () = tokio::time::sleep(until(overheard.poll_timeout())) => {
                 let now = clock::raw_now();
+                witness.note(|| Turn::Timeout(now));
                 overheard.handle_timeout(now);
                 if overheard.is_lost() {
                     sink(from, None);
                     return;
                 }
                 if let Some(request) = overheard.poll_transmit(now) {
-                    overheard.handle_transmitted(clock::raw_now());
+                    let handed_over = clock::raw_now();
+                    witness.note(|| Turn::sent(now, request.octets(), None));
+                    witness.note(|| Turn::HandedOver(handed_over));
+                    overheard.handle_transmitted(handed_over);
                     // A volley that does not leave is one without an answer.
-                    let _ = socket.send(request.octets());
+                    if let Err(error) = socket.send(request.octets()) {
+                        witness.note(|| Turn::Failed(error.to_string()));
+                    }
                 }
             }
         }

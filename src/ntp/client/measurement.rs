@@ -2,6 +2,7 @@
 
 use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
+use serde::{Deserialize, Serialize};
 
 use super::rejection::Rejected;
 use super::tally::Tally;
@@ -83,7 +84,7 @@ pub(super) fn departure(
 }
 
 /// The rate by which our raw counter is compared with a server's clock over the time that the server had our packet.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     /// How much slower than true time the counter runs, s/s.
     pub correction: f64,

@@ -2,6 +2,7 @@
 
 use refclocks::sys::clock;
 use refclocks::time::{Raw, Span, Timestamp, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::measurement::Rate;
 use crate::ntp::served::Served;
@@ -11,7 +12,7 @@ use crate::ntp::server::View;
 const UNKNOWN_RATE: f64 = 500e-6;
 
 /// Our own clock at an instant, as a peer is told of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ours {
     /// What packets say of it.
     pub view: View,

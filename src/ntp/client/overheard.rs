@@ -12,7 +12,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
+use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc, exact};
+use serde::{Deserialize, Serialize};
 
 use super::association::{Association, Config as ClientConfig};
 use super::checks::{is_signed, is_vouched_for};
@@ -22,7 +23,7 @@ use super::random::Seed;
 use super::rejection::Rejected;
 use super::request::Request;
 use super::tally::Tally;
-use crate::ntp::keys::Key;
+use crate::ntp::keys::{Key, named};
 use crate::ntp::packet::{Header, Mode, Packet, PacketError};
 
 /// Exchanges of a volley that are wanted: 2, 2, 2 and 4 s apart.
@@ -34,16 +35,19 @@ const DOUBTS: u32 = 4;
 /// Jitter of stamps and queues that means nothing, s.
 const JITTER: f64 = 200e-6;
 
-/// What is to be known of a broadcaster.
-#[derive(Clone, Debug, PartialEq)]
+/// What is to be known of a broadcaster. Written down, it names its key and does not tell it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Who it is.
     pub address: SocketAddr,
     /// Believe only what is signed with this key, and sign the volley.
+    #[serde(with = "named")]
     pub key: Option<Arc<Key>>,
     /// The assumed round trip of one that answers no volley. `None`: measured.
+    #[serde(with = "exact::option")]
     pub delay: Option<Span>,
     /// No packet is believed that was under way for longer.
+    #[serde(with = "exact")]
     pub max_delay: Span,
     /// Which are not good enough besides.
     pub filters: Filters,

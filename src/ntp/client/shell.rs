@@ -26,6 +26,7 @@ use crate::ntp::keys::Key;
 use crate::ntp::packet::FirstOctet;
 use crate::ntp::served::Served;
 use crate::ntp::stamp::{Relation, Stamp};
+use crate::recording::association::Witness;
 use crate::sys::batch::Batch;
 
 /// Polls without an answer after which a name is resolved again, and its next address tried.
@@ -66,6 +67,8 @@ pub struct ClientConfig {
     pub cards: CardBoard,
     /// Whose replies are heeded; everybody's, unless there are rules.
     pub access: Option<Arc<ArcSwap<Access>>>,
+    /// Who records what is sent and comes.
+    pub witness: Witness,
 }
 
 impl ClientConfig {
@@ -86,6 +89,7 @@ impl ClientConfig {
             origin: Origin::default(),
             cards: CardBoard::default(),
             access: None,
+            witness: Witness::default(),
         }
     }
 }
@@ -184,7 +188,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         filters: config.filters,
         seed,
     };
-    let mut association = Dialogue::new(config_of, config.peer.as_ref());
+    let mut association = Dialogue::new(config_of, config.peer.as_ref(), config.witness.clone());
     let mut socket: Option<ClientSocket> = None;
     let mut batch = Batch::new(4);
     let mut flake = Flake::default();
@@ -212,6 +216,7 @@ async fn associate<S: FnMut(ClientEvent)>(
                     }
                     Err(error) => {
                         // What ICMP said of our request. The socket is spent: the next poll opens another.
+                        association.handle_failure(&error);
                         tell.state(ServerState::Unreachable { address, error: error.to_string() });
                         socket = None;
                     }
@@ -242,6 +247,7 @@ async fn associate<S: FnMut(ClientEvent)>(
         let Some(request) = association.poll_transmit(clock::raw_now()) else { continue };
         unanswered += u32::from(association.awaits_reply());
         if let Err(error) = transmit(&mut socket, (address, config), request.octets(), &mut association) {
+            association.handle_failure(&error);
             tell.state(ServerState::Unreachable { address, error: error.to_string() });
             socket = None;
         } else if !matches!(
@@ -307,6 +313,7 @@ fn digest<S: FnMut(ClientEvent)>(
         let version = datagram.octets.first().map_or(0, |octet| FirstOctet(*octet).version());
         let flags = config.access.as_ref().map_or(Flags::empty(), |access| access.load().flags(address));
         if !flags.heeds_reply(version, config.key.is_some()) {
+            association.handle_restricted(datagram.octets, arrived);
             tell.state(ServerState::Restricted { address });
             continue;
         }

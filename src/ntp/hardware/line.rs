@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use refclocks::phc::Crossing;
 use refclocks::time::{Raw, Span, Tai, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// Readings remembered.
 const READINGS: usize = 16;
@@ -44,7 +45,7 @@ pub struct Line {
 }
 
 /// When something was stamped, by our raw counter.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Placed {
     /// When.
     pub raw: Timestamp<Raw>,

@@ -7,6 +7,7 @@ use cmac::digest::KeyInit;
 use cmac::{Cmac, Mac};
 use ctutils::CtEq;
 use md5::Md5;
+use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
@@ -14,7 +15,8 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 pub const MAX_DIGEST_LEN: usize = 64;
 
 /// How a digest is made. The keyed digests are that of the key followed by the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// MD5: broken as a hash, and what old servers speak.
     Md5,

@@ -5,11 +5,13 @@
 //! | here | keys, and the table of them that workers and associations read |
 //! | [`file`](mod@file) | the key files of ntpd and chrony |
 //! | [`mac`] | the algorithms |
+//! | [`named`] | a key in a recording: by number and algorithm, without its secret |
 //!
 //! A secret is never shown: not in `Debug`, not in a message.
 
 pub mod file;
 pub mod mac;
+pub mod named;
 
 use std::fmt;
 use std::net::IpAddr;
