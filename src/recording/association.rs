@@ -1,7 +1,7 @@
 //! What an NTP association saw and was told: its inputs as data, each with what came of it.
 //!
 //! Associations are pure: begun alike and told the same, they ask the same, take the same for measurements and reject
-//! the same. So a recording has their inputs, and a replay runs them again ([`super::rerun`]). Secrets are not in it:
+//! the same. So a recording has their inputs, and a replay runs them again (`recording::rerun`). Secrets are not in it:
 //! a key is named, and the digests it made are noughts; whether a packet was signed by it is said beside.
 
 use std::net::SocketAddr;
