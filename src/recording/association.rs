@@ -32,6 +32,8 @@ pub enum Whose {
     Listener(usize),
     /// Of this broadcaster, by the number of who listens; which source it is, a [`Turn::Source`] tells.
     Heard(usize, SocketAddr),
+    /// Of this peer that came by itself; which source it is, a [`Turn::Source`] tells.
+    Stranger(SocketAddr),
 }
 
 impl Whose {
@@ -40,7 +42,7 @@ impl Whose {
     pub fn heard(self, from: SocketAddr) -> Self {
         match self {
             Self::Listener(number) | Self::Heard(number, _) => Self::Heard(number, from),
-            Self::Source(_) => self,
+            Self::Source(_) | Self::Stranger(_) => self,
         }
     }
 }
@@ -53,6 +55,8 @@ pub enum Begin {
     Server(association::Config),
     /// With a peer.
     Peer(association::Config),
+    /// With a peer that came by itself then.
+    Passive(association::Config, Timestamp<Raw>),
     /// With a broadcaster, heard for the first time then.
     Broadcaster(overheard::Config, Timestamp<Raw>),
 }
@@ -63,7 +67,7 @@ pub enum Begin {
 pub enum Turn {
     /// It begins; what it was before is over.
     Begin(Box<Begin>),
-    /// This broadcaster is that source from now on.
+    /// This broadcaster or stranger is that source from now on.
     Source(SourceId),
     /// It was due, and had this to send.
     Sent {
@@ -161,7 +165,7 @@ impl Turn {
     pub fn at(&self) -> Option<Timestamp<Raw>> {
         match self {
             Self::Begin(begin) => match **begin {
-                Begin::Broadcaster(_, at) => Some(at),
+                Begin::Passive(_, at) | Begin::Broadcaster(_, at) => Some(at),
                 Begin::Server(_) | Begin::Peer(_) => None,
             },
             Self::Sent { at, .. } | Self::HandedOver(at) => Some(*at),

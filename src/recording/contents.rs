@@ -31,9 +31,9 @@ pub struct Contents {
     pub sources: Vec<Source>,
     #[serde(skip)]
     datagrams: BTreeMap<Whose, Datagrams>,
-    /// Which sources the broadcasters are.
+    /// Which sources the broadcasters and strangers are.
     #[serde(skip)]
-    broadcasters: BTreeMap<Whose, SourceId>,
+    came_by_themselves: BTreeMap<Whose, SourceId>,
 }
 
 /// So many reasons are told apart: some have figures in them.
@@ -90,7 +90,7 @@ impl Contents {
             last: header.at.raw_after,
             sources: Vec::new(),
             datagrams: BTreeMap::new(),
-            broadcasters: BTreeMap::new(),
+            came_by_themselves: BTreeMap::new(),
         }
     }
 
@@ -111,7 +111,7 @@ impl Contents {
             Line::Heard { source, bytes, .. } => self.of(*source, |source| source.bytes += bytes.len() as u64),
             Line::Looked { source, .. } => self.of(*source, |source| source.looks += 1),
             Line::Decided { .. } => {}
-            Line::Ntp { of, turn: Turn::Source(source) } => drop(self.broadcasters.insert(*of, *source)),
+            Line::Ntp { of, turn: Turn::Source(source) } => drop(self.came_by_themselves.insert(*of, *source)),
             Line::Ntp { of, turn } => self.datagrams.entry(*of).or_default().count(turn),
         }
     }
@@ -142,7 +142,7 @@ impl Contents {
         for (of, datagrams) in std::mem::take(&mut self.datagrams) {
             let source = match of {
                 Whose::Source(source) => Some(source),
-                Whose::Listener(_) | Whose::Heard(..) => self.broadcasters.get(&of).copied(),
+                Whose::Listener(_) | Whose::Heard(..) | Whose::Stranger(_) => self.came_by_themselves.get(&of).copied(),
             };
             if let Some(source) = source {
                 self.of(source, |source| source.datagrams = datagrams);

@@ -15,6 +15,7 @@ use crate::core::measurement::SourceId;
 use crate::ntp::client::measurement::Measurement;
 use crate::ntp::client::ours::Ours;
 use crate::ntp::client::overheard::Overheard;
+use crate::ntp::client::passive::Passive;
 use crate::ntp::client::{Association, Rejected, Request, Symmetric};
 use crate::ntp::keys::Key;
 use crate::ntp::packet::Packet;
@@ -30,6 +31,7 @@ const ORIGIN: std::ops::Range<usize> = 24..32;
 enum With {
     Server(Box<Association>),
     Peer(Box<Symmetric>),
+    Passive(Box<Passive>),
     Broadcaster(Box<Overheard>),
 }
 
@@ -65,7 +67,7 @@ pub(super) struct Measured {
 pub(super) struct Reruns {
     with_faults: bool,
     associations: BTreeMap<Whose, Rerun>,
-    /// Which sources the broadcasters are.
+    /// Which sources the broadcasters and strangers are.
     sources: BTreeMap<Whose, SourceId>,
     measured: BTreeMap<Whose, VecDeque<Measured>>,
 }
@@ -80,7 +82,7 @@ impl Reruns {
     pub(super) fn source_of(&self, of: Whose) -> Option<SourceId> {
         match of {
             Whose::Source(source) => Some(source),
-            Whose::Listener(_) | Whose::Heard(..) => self.sources.get(&of).copied(),
+            Whose::Listener(_) | Whose::Heard(..) | Whose::Stranger(_) => self.sources.get(&of).copied(),
         }
     }
 
@@ -100,6 +102,7 @@ impl Reruns {
         Some(match &self.associations.get(&self.of_source(source)?)?.with {
             With::Server(association) => (association.reach(), association.poll()),
             With::Peer(association) => (association.reach(), association.poll()),
+            With::Passive(association) => (association.reach(), association.poll()),
             With::Broadcaster(overheard) => (overheard.reach(), overheard.interval()),
         })
     }
@@ -168,6 +171,10 @@ impl Rerun {
                 let (address, key) = (config.address, config.key.clone());
                 Self { with: With::Peer(Box::new(Symmetric::new(config))), address, key, requests }
             }
+            Begin::Passive(config, at) => {
+                let (address, key) = (config.address, config.key.clone());
+                Self { with: With::Passive(Box::new(Passive::new(config, at))), address, key, requests }
+            }
             Begin::Broadcaster(config, at) => {
                 let (address, key) = (config.address, config.key.clone());
                 Self { with: With::Broadcaster(Box::new(Overheard::new(config, at))), address, key, requests }
@@ -185,7 +192,8 @@ impl Rerun {
         let request: Option<Request> = match (&mut self.with, ours) {
             (With::Server(association), _) => association.poll_transmit(at),
             (With::Peer(association), Some(ours)) => association.poll_transmit(at, ours),
-            (With::Peer(_), None) => return Err("it does not tell a peer of us"),
+            (With::Passive(association), Some(ours)) => association.poll_transmit(at, ours),
+            (With::Peer(_) | With::Passive(_), None) => return Err("it does not tell a peer of us"),
             (With::Broadcaster(overheard), _) => overheard.poll_transmit(at),
         };
         if self.requests.len() == REQUESTS {
@@ -210,7 +218,10 @@ impl Rerun {
         Ok(match (&mut self.with, ours, rate) {
             (With::Server(association), ..) => association.handle_receive(&octets, *at, *read),
             (With::Peer(association), Some(ours), _) => association.handle_receive(&octets, *at, *read, ours),
-            (With::Peer(_), None, _) => return Err("it does not say what our clock reads for a peer"),
+            (With::Passive(association), Some(ours), _) => association.handle_receive(&octets, *at, *read, ours),
+            (With::Peer(_) | With::Passive(_), None, _) => {
+                return Err("it does not say what our clock reads for a peer");
+            }
             (With::Broadcaster(overheard), _, Some(rate)) => overheard.handle_heard(&octets, at.host, *rate),
             (With::Broadcaster(overheard), _, None) => overheard.handle_reply(&octets, at.host, *read),
         })
@@ -236,9 +247,11 @@ impl Rerun {
         match (&mut self.with, turn) {
             (With::Server(association), Turn::HandedOver(at)) => association.handle_transmitted(*at),
             (With::Peer(association), Turn::HandedOver(at)) => association.handle_transmitted(*at),
+            (With::Passive(association), Turn::HandedOver(at)) => association.handle_transmitted(*at),
             (With::Broadcaster(overheard), Turn::HandedOver(at)) => overheard.handle_transmitted(*at),
             (With::Server(association), Turn::Departed(at)) => association.handle_departed(*at),
             (With::Peer(association), Turn::Departed(at)) => association.handle_departed(*at),
+            (With::Passive(association), Turn::Departed(at)) => association.handle_departed(*at),
             (With::Broadcaster(overheard), Turn::Departed(at)) => overheard.handle_departed(at.host),
             (With::Server(association), Turn::WantedPoll(exponent)) => association.handle_wanted_poll(*exponent),
             (With::Peer(association), Turn::WantedPoll(exponent)) => association.handle_wanted_poll(*exponent),

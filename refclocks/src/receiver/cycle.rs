@@ -17,6 +17,8 @@ const SAME: Span = Span::from_millis(4);
 pub(super) struct Cycle {
     utc: Option<Timestamp<Utc>>,
     length: Option<Span>,
+    /// From the last cycle but one to the last.
+    advance: Option<Span>,
     steady: u32,
     /// The first message of the cycle that could carry the time, and of the one before.
     first: Option<Speaker>,
@@ -40,7 +42,10 @@ impl Cycle {
         let remainder = (cycles - cycles.round()).abs() * self.length.unwrap_or_default().seconds();
         let whole = cycles > 0.5 && cycles < 10.5 && remainder < SAME.seconds();
         let even = whole && advance > Span::ZERO && advance <= Span::from_whole_seconds(10);
-        let length = if even { self.length.map_or(advance, |l| l.min(advance)) } else { advance };
+        // Twice as long alike: nothing was lost, and what made the cycle look shorter was damaged.
+        let again = even && self.advance.replace(advance).is_some_and(|before| (before - advance).abs() < SAME);
+        let shorter = |length: Span| if again { advance } else { length.min(advance) };
+        let length = if even { self.length.map_or(advance, shorter) } else { advance };
         self.missing += 1;
         if self.missing > MISSING {
             self.carrier = None;
@@ -50,7 +55,7 @@ impl Cycle {
         self.steady = match even {
             // Cycles were lost, or this one's time was damaged in a way that its checksum does not show:
             // the next one will tell.
-            true if cycles > 1.5 => self.steady.min(STEADY - 1),
+            true if cycles > 1.5 && !again => self.steady.min(STEADY - 1),
             true => self.steady + 1,
             false => 1,
         };
@@ -133,5 +138,18 @@ mod tests {
         assert!(cycle.is_steady());
         cycle.note(at(850));
         assert!(!cycle.is_steady());
+    }
+
+    #[test]
+    fn one_damaged_fraction_costs_a_few_cycles() {
+        let mut cycle = Cycle::default();
+        let steady: Vec<bool> = [0, 1000, 2000, 3000, 3200, 4000, 5000, 6000, 7000, 8000]
+            .into_iter()
+            .map(|ms| {
+                cycle.note(at(ms));
+                cycle.is_steady()
+            })
+            .collect();
+        assert_eq!(steady, [false, false, true, true, false, false, false, false, true, true]);
     }
 }

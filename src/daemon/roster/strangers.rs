@@ -14,6 +14,7 @@ use crate::daemon::Input;
 use crate::ntp::client::ClientEvent;
 use crate::ntp::client::stranger::{self, StrangerConfig};
 use crate::ntp::passing::{Passed, Wanted};
+use crate::recording::association::{Turn, Whose};
 
 /// So many at once may have yet to show that they hear us, for each section.
 const WAITING: usize = 16;
@@ -68,7 +69,8 @@ impl Roster {
         if sources.len() >= section.maxsources || waiting.len() >= WAITING {
             return;
         }
-        let config = StrangerConfig { key, filters: section.each.filters, served: self.served.clone() };
+        let witness = self.witness(Whose::Stranger(first.source));
+        let config = StrangerConfig { key, filters: section.each.filters, served: self.served.clone(), witness };
         let (address, key, inbox) = (first.source, first.key, self.inbox.clone());
         let sink = move |from, event| drop(inbox.send(Input::Stranger(from, event)));
         let shell = Shell::start(stranger::run(config, first, sink));
@@ -108,6 +110,7 @@ impl Roster {
         if let Some(stranger) = self.strangers.get_mut(at) {
             stranger.id = Some(id);
         }
+        self.witness(Whose::Stranger(from)).note(|| Turn::Source(id));
         self.want_strangers();
         Some((id, event))
     }

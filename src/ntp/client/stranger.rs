@@ -9,6 +9,7 @@ use refclocks::sys::clock;
 use super::association::Config;
 use super::event::ClientEvent;
 use super::filters::Filters;
+use super::measurement::Measurement;
 use super::ours::Ours;
 use super::passive::Passive;
 use super::random::seed;
@@ -21,6 +22,7 @@ use crate::ntp::packet::{FirstOctet, Mode};
 use crate::ntp::passing::Passed;
 use crate::ntp::served::Served;
 use crate::ntp::stamp::{Relation, Stamp};
+use crate::recording::association::{Begin, Came, Turn, Witness};
 use crate::sys::batch::Batch;
 
 /// A stranger for whom there is no socket is tried again so much later.
@@ -35,6 +37,8 @@ pub struct StrangerConfig {
     pub filters: Filters,
     /// What it is told, and whose packets are heeded.
     pub served: Served,
+    /// Who records what is sent and comes.
+    pub witness: Witness,
 }
 
 /// Follows whoever sent that first packet, until it is lost. The sink gets what there is to tell of it once it has shown that
@@ -46,7 +50,7 @@ pub async fn run(config: StrangerConfig, first: Passed, mut sink: impl FnMut(Soc
 }
 
 async fn follow(config: StrangerConfig, first: Passed, sink: &mut impl FnMut(SocketAddr, Option<ClientEvent>)) {
-    let StrangerConfig { key, filters, served } = config;
+    let StrangerConfig { key, filters, served, witness } = config;
     let address = first.source;
     let (Ok(mut socket), Ok(seed)) =
         (ClientSocket::open_at(address, first.local, &served.ports, &served.cards), seed())
@@ -60,13 +64,15 @@ async fn follow(config: StrangerConfig, first: Passed, sink: &mut impl FnMut(Soc
         minpoll: 4,
         maxpoll: 10,
         version: first.octets.first().map_or(4, |octet| FirstOctet(*octet).version()),
-        key: Some(key),
+        key: Some(Arc::clone(&key)),
         xleave: false,
         presend: None,
         filters,
         seed,
     };
-    let mut association = Passive::new(config, clock::raw_now());
+    let began = clock::raw_now();
+    witness.note(|| Turn::Begin(Box::new(Begin::Passive(config.clone(), began))));
+    let mut association = Passive::new(config, began);
     let local = Some(first.local.ip());
     let mut last = None;
     let mut tell = |association: &Passive, result: Result<_, Rejected>| {
@@ -92,7 +98,12 @@ async fn follow(config: StrangerConfig, first: Passed, sink: &mut impl FnMut(Soc
         sink(address, Some(event));
     };
     let now = clock::raw_now();
-    let result = association.handle_receive(&first.octets, first.arrived, now, &Ours::at(&served, now));
+    let came = |octets: &[u8], at: Stamp, now, ours: Ours, result: &Result<Measurement, Rejected>| {
+        Turn::Came(Came { ours: Some(ours), ..Came::new(octets, at, now, Some(&key), result) })
+    };
+    let ours = Ours::at(&served, now);
+    let result = association.handle_receive(&first.octets, first.arrived, now, &ours);
+    witness.note(|| came(&first.octets, first.arrived.into(), now, ours, &result));
     tell(&association, result);
     let mut batch = Batch::new(4);
     loop {
@@ -100,10 +111,16 @@ async fn follow(config: StrangerConfig, first: Passed, sink: &mut impl FnMut(Soc
         if association.is_lost(now) {
             return;
         }
-        if let Some(answer) = association.poll_transmit(now, &Ours::at(&served, now)) {
-            association.handle_transmitted(clock::raw_now());
+        let ours = Ours::at(&served, now);
+        if let Some(answer) = association.poll_transmit(now, &ours) {
+            let handed_over = clock::raw_now();
+            association.handle_transmitted(handed_over);
+            witness.note(|| Turn::sent(now, answer.octets(), Some(ours)));
+            witness.note(|| Turn::HandedOver(handed_over));
             // What does not leave is lost, as on the way.
-            let _ = socket.send(answer.octets());
+            if let Err(error) = socket.send(answer.octets()) {
+                witness.note(|| Turn::Failed(error.to_string()));
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(until(association.poll_timeout())) => {}
@@ -114,6 +131,7 @@ async fn follow(config: StrangerConfig, first: Passed, sink: &mut impl FnMut(Soc
                 let cards = served.cards.load_full();
                 let relation = Relation::from_bracket(&clock::bracket());
                 if let Some(left) = socket.last_departure(&relation) {
+                    witness.note(|| Turn::Departed(left));
                     association.handle_departed(left);
                 }
                 for index in 0..count {
@@ -131,7 +149,9 @@ async fn follow(config: StrangerConfig, first: Passed, sink: &mut impl FnMut(Soc
                         continue;
                     }
                     let now = relation.raw;
-                    let result = association.handle_receive(datagram.octets, at, now, &Ours::at(&served, now));
+                    let ours = Ours::at(&served, now);
+                    let result = association.handle_receive(datagram.octets, at, now, &ours);
+                    witness.note(|| came(datagram.octets, at, now, ours, &result));
                     tell(&association, result);
                 }
             }
