@@ -156,6 +156,10 @@ fn explain(config: &Config) -> String {
             peer.each.name, peer.maxsources, peer.key
         ));
     }
+    if !config.hwtimestamps.is_empty() {
+        let names: Vec<&str> = config.hwtimestamps.iter().map(|wish| wish.interface.as_str()).collect();
+        said.push(format!("Network cards stamp packets where they can: {}.", names.join(", ")));
+    }
     for feed in &config.feeds {
         let what =
             feed.source.as_ref().map_or("our own clock's time".to_owned(), |pulse| format!("the pulses of {pulse}"));

@@ -16,7 +16,7 @@ pub(super) fn hwtimestamp(value: &Spanned<DeValue<'_>>, out: &mut Vec<Diagnostic
     let section = Section::new("[[hwtimestamp]]", value, out)?;
     section.only(&["interface", "rxfilter", "minpoll", "precision", "txcomp", "rxcomp"], out);
     let (interface, span) = section.required("interface", "eth0", out)?;
-    if interface.len() > NAME_LEN || interface.contains(['/', '\0']) || interface.contains(char::is_whitespace) {
+    if interface.len() > NAME_LEN || interface.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
         let help = "Name one as `ip link` does, or a pattern such as \"enp*\"; \"*\" is all.";
         out.push(Diagnostic::error(span, "`interface` is no name of a network interface", help));
         return None;
@@ -75,6 +75,7 @@ mod tests {
         for lines in [
             "",
             "interface = \"a name\"",
+            "interface = \"a\\u001b[2J\"",
             "interface = \"much-too-long-a-name\"",
             "interface = \"eth0\"\nrxfilter = \"ptp\"",
             "interface = \"eth0\"\nminpoll = 20",

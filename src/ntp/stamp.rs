@@ -122,6 +122,29 @@ impl Ends {
     }
 }
 
+/// What the kernel's stamps move the offset by, as far as a card has told that stamped the same packets: the kernel sees
+/// late what comes, and early what leaves, and not by as much. For when the card does not stamp.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unevenness {
+    /// A moving average of its size, s.
+    size: f64,
+}
+
+impl Unevenness {
+    /// The ends of an exchange, with what is known of who stamped them.
+    pub fn ends(&mut self, sent: &Stamp, received: &Stamp) -> Ends {
+        let ends = Ends::of(sent, received);
+        if ends.stamps != Stamps::Hardware {
+            return Ends { error: ends.error.max(self.size), ..ends };
+        }
+        let (early, late) = (ends.sent - sent.host, received.host - ends.received);
+        let size = (late - early).seconds().abs() / 2.0;
+        // Soon believed, slowly forgotten.
+        self.size += (size - self.size) / if size > self.size { 2.0 } else { 8.0 };
+        ends
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +163,23 @@ mod tests {
         assert_eq!(raw(7_000_000_000), Some(-999_999_900));
         assert_eq!(raw(6_999_999_999), None);
         assert_eq!(relation.realtime_at(Timestamp::from_nanos(1_000_000_110)).to_nanos(), 9_000_000_010);
+    }
+
+    #[test]
+    fn what_the_card_has_told_of_the_kernel_counts_when_it_is_silent() {
+        let at = |nanos| Timestamp::<Raw>::from_nanos(nanos);
+        let mut unevenness = Unevenness::default();
+        let card = |nanos| Some(Placed { raw: at(nanos), error: 2e-7 });
+        // What left was stamped 5 us early, what came 25 us late.
+        let (sent, received) =
+            (Stamp { card: card(5_000), ..at(0).into() }, Stamp { card: card(100_000), ..at(125_000).into() });
+        let kernels = |unevenness: &mut Unevenness| unevenness.ends(&at(0).into(), &at(125_000).into());
+        assert_eq!(kernels(&mut unevenness).error, 0.0);
+        for _ in 0..20 {
+            assert_eq!(unevenness.ends(&sent, &received).error, 2e-7);
+        }
+        let told = kernels(&mut unevenness);
+        assert!((told.error - 10e-6).abs() < 1e-8 && told.stamps == Stamps::Kernel, "{told:?}");
     }
 
     #[test]

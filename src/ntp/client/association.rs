@@ -23,7 +23,7 @@ use super::request::Request;
 use super::tally::Tally;
 use crate::ntp::keys::{Key, named};
 use crate::ntp::packet::{Header, Mode, Packet, PacketError};
-use crate::ntp::stamp::{Ends, Stamp};
+use crate::ntp::stamp::{Stamp, Unevenness};
 
 /// So long before the request that is measured by, one opens the way.
 const OPENS_BEFORE: Span = Span::from_whole_seconds(2);
@@ -95,6 +95,7 @@ pub struct Association {
     /// The transmit timestamp of the last reply, to know it again.
     last_transmit: NtpTimestamp,
     judge: Judge,
+    unevenness: Unevenness,
     reach: u8,
     tally: Tally,
     refused: Option<KissCode>,
@@ -113,6 +114,7 @@ impl Association {
             last: None,
             last_transmit: NtpTimestamp::UNKNOWN,
             judge: Judge::new(config.filters),
+            unevenness: Unevenness::default(),
             reach: 0,
             tally: Tally::default(),
             refused: None,
@@ -235,12 +237,12 @@ impl Association {
             self.last = Some(Exchange { transmitted, receive: reply.receive, received, measured: told_of.is_none() });
         }
         let measurement = match told_of {
-            None => measure(&reply, Ends::of(&transmitted, &received)),
+            None => measure(&reply, self.unevenness.ends(&transmitted, &received)),
             Some(exchange) => {
                 // What else it says is of now: its clock may well have been set since that reply left.
                 knows_its_reference(&reply, reply.receive)?;
                 let reply = Header { receive: exchange.receive, reference_time: NtpTimestamp::UNKNOWN, ..reply };
-                measure(&reply, Ends::of(&exchange.transmitted, &exchange.received))
+                measure(&reply, self.unevenness.ends(&exchange.transmitted, &exchange.received))
             }
         }?;
         self.judge.admit(&measurement)?;
