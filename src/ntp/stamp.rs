@@ -128,20 +128,27 @@ impl Ends {
 pub struct Unevenness {
     /// A moving average of its size, s.
     size: f64,
+    /// What exchanges by the kernel have moved our clock by, as far as later ones have not outweighed them, s.
+    carried: f64,
 }
+
+/// So much of that one more exchange by the card leaves.
+const OUTWEIGHED: f64 = 0.9;
 
 impl Unevenness {
     /// The ends of an exchange, with what is known of who stamped them.
     pub fn ends(&mut self, sent: &Stamp, received: &Stamp) -> Ends {
         let ends = Ends::of(sent, received);
         if ends.stamps != Stamps::Hardware {
+            self.carried = self.size;
             return Ends { error: ends.error.max(self.size), ..ends };
         }
+        self.carried *= OUTWEIGHED;
         let (early, late) = (ends.sent - sent.host, received.host - ends.received);
         let size = (late - early).seconds().abs() / 2.0;
         // Soon believed, slowly forgotten.
         self.size += (size - self.size) / if size > self.size { 2.0 } else { 8.0 };
-        ends
+        Ends { error: ends.error.max(self.carried), ..ends }
     }
 }
 
@@ -180,6 +187,9 @@ mod tests {
         }
         let told = kernels(&mut unevenness);
         assert!((told.error - 10e-6).abs() < 1e-8 && told.stamps == Stamps::Kernel, "{told:?}");
+        // Our clock is where that left it, for a while.
+        let mut errors = (0..60).map(|_| unevenness.ends(&sent, &received).error);
+        assert!(errors.next().is_some_and(|error| error > 8e-6) && errors.last() == Some(2e-7));
     }
 
     #[test]
