@@ -491,6 +491,13 @@ fn the_daemon_records_its_datagrams() {
     let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert!(output.status.success() && last["faults"]["calls_changed"].as_u64().unwrap() > 2, "{last}");
     assert_eq!(last["faults"]["wrong_seconds"], 0, "{last}");
+    // Each datagram, and what came of it.
+    let output = program().args(["replay", "--samples", "--json"]).arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(said.len() as u64, count("came"));
+    assert_eq!(said.iter().filter(|line| line["valid"] == true).count() as u64, count("measured"));
+    assert!(said.iter().all(|line| line["source"] == "near" && line["utc"].as_str().unwrap().starts_with("20")));
     // A source that there is not is told.
     let output = program().args(["replay", "--lose", "far=0.5"]).arg(&path).output().unwrap();
     assert_eq!(output.status.code(), Some(64));

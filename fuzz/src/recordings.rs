@@ -13,6 +13,7 @@ pub fn recording(data: &[u8]) {
             Scene::Told(_, event) => assert!(!event.to_string().is_empty()),
             Scene::Decided(snapshot) => decided.push(refclockd::recording::digest(snapshot)),
             Scene::Heard(_, bytes) => assert!(2 * bytes.len() < data.len()),
+            Scene::Line(_) => {}
         });
         (said.map(|r| (r.calls, r.compared, r.different, r.otherwise, r.first)).map_err(|e| e.to_string()), decided)
     };

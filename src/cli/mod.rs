@@ -6,6 +6,7 @@ pub mod clients;
 pub mod demo;
 pub mod query;
 pub mod record;
+mod recorded;
 pub mod recording;
 pub mod replay;
 pub mod run;

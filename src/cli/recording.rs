@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use refclocks::sys::clock::Bracket;
 
+use super::recorded::Listing;
 use super::run::EX_DATAERR;
 use crate::config::parse_duration;
 use crate::core::snapshot::Snapshot;
@@ -61,8 +62,9 @@ pub fn is_recording(path: &Path) -> bool {
 }
 
 /// Replays a recording, and says what came of it.
-pub fn run(path: &Path, faults: &FaultArgs, json: bool) -> ExitCode {
-    match try_run(path, faults, json) {
+pub fn run(path: &Path, faults: &FaultArgs, samples: bool, json: bool) -> ExitCode {
+    let ran = if samples { list(path, json) } else { try_run(path, faults, json) };
+    match ran {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{}: {error}.", path.display());
@@ -72,6 +74,25 @@ pub fn run(path: &Path, faults: &FaultArgs, json: bool) -> ExitCode {
             }
         }
     }
+}
+
+/// Prints each sample, pulse and datagram, and what came of it.
+fn list(path: &Path, json: bool) -> Result<ExitCode, ReplayError> {
+    let mut first = String::new();
+    let mut file = BufReader::new(File::open(path)?);
+    file.read_line(&mut first)?;
+    let mut listing = Listing::new(&header(first.trim_end())?, json);
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    replay(first.as_bytes().chain(file), None, |scene| {
+        if let Scene::Line(line) = scene
+            && let Some(said) = listing.line(line)
+        {
+            // A reader that went away is no reason to complain.
+            let _ = writeln!(out, "{said}");
+        }
+    })?;
+    let _ = out.flush();
+    Ok(ExitCode::SUCCESS)
 }
 
 fn try_run(path: &Path, args: &FaultArgs, json: bool) -> Result<ExitCode, ReplayError> {
@@ -125,7 +146,7 @@ fn try_run(path: &Path, args: &FaultArgs, json: bool) -> Result<ExitCode, Replay
                 compared.with(&was, &Standing::of(snapshot));
             }
         }
-        Scene::Heard(..) => {}
+        Scene::Heard(..) | Scene::Line(_) => {}
     })?;
     if let Some(stranger) = faults.stranger() {
         eprintln!("There is no source {stranger:?} in it; it has {}.", faults.names().join(", "));

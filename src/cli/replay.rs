@@ -25,7 +25,7 @@ const WEEKS: i32 = 1024;
 pub struct ReplayArgs {
     /// A bare capture of a receiver's bytes, or what `refclockd record` wrote.
     file: PathBuf,
-    /// Each message that names a time, and what comes of it.
+    /// Each message that names a time, and what comes of it; of a recording each sample, pulse and datagram.
     #[arg(long)]
     samples: bool,
     /// With --samples: also those that were to name one and do not.
@@ -116,7 +116,7 @@ struct Summary {
 /// Runs it.
 pub fn run(args: &ReplayArgs) -> ExitCode {
     if recording::is_recording(&args.file) {
-        return recording::run(&args.file, &args.faults, args.json);
+        return recording::run(&args.file, &args.faults, args.samples, args.json);
     }
     let bytes = match std::fs::read(&args.file) {
         Ok(bytes) => bytes,

@@ -131,6 +131,8 @@ pub enum Scene<'a> {
     Decided(&'a Snapshot),
     /// Bytes came from a receiver.
     Heard(SourceId, &'a [u8]),
+    /// This is the next line, which is played now.
+    Line(&'a Line),
 }
 
 /// Replays a recording. With faults, decisions are made anew,
@@ -185,6 +187,7 @@ impl<'a> Player<'a> {
 
     fn play(&mut self, number: usize, line: Line, see: &mut impl FnMut(Scene<'_>)) -> Result<(), String> {
         self.replayed.contents.count(&line);
+        see(Scene::Line(&line));
         match line {
             Line::Call(call) => {
                 self.order.admits(&call)?;
