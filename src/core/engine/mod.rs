@@ -254,7 +254,10 @@ impl Engine {
 
     /// What a driver reported, with its counters. `bracket` was read when it came.
     pub fn handle_report(&mut self, source: SourceId, report: &Report, health: &Health, bracket: &Bracket, now: Now) {
-        self.handle_bracket(bracket);
+        // A remark is for the log alone, and recorded by nobody: it decides nothing, nor does when it came.
+        if !matches!(report, Report::Remark(_)) {
+            self.handle_bracket(bracket);
+        }
         let Some(s) = self.sources.get_mut(&source) else { return };
         if health.rollover_repaired > 0 && s.health.rollover_repaired == 0 {
             self.events.push_back(Event::DateRepaired { source: s.config.name.clone() });
