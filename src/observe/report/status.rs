@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use refclocks::DevicePhase;
-use refclocks::LeapIndicator;
 use refclocks::time::{Raw, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::accuracy::{Accuracy, CrystalReport, OffsetReport};
 use super::feeds::FeedReport;
-use super::numbers::{civil_text, code_and_data, finite, name_of, nanos, nanos_up, utc_text};
+use super::ntp::{CardReport, NtpReport};
+use super::numbers::{civil_text, code_and_data, finite, nanos, nanos_up, utc_text};
 use super::satellites::{Condition, ReceiverSky};
 use crate::core::snapshot::{ClockKind, Snapshot, SourceKind, SourceReport};
-use crate::core::state::{Bound, Crystal, Duration, Magnitude, State, StateReason, Verdict, direction};
+use crate::core::state::{Duration, State, StateReason, Verdict};
 use crate::ntp::counters::Totals;
-use crate::ntp::hardware::{Card, Cards};
+use crate::ntp::hardware::Cards;
 use crate::observe::Moment;
 use crate::observe::fed::Fed;
 use crate::observe::outages::{Missing, Outage};
@@ -73,36 +74,6 @@ pub struct StatusReport {
     pub notices: Vec<Notice>,
 }
 
-/// A network card that is to stamp packets.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CardReport {
-    /// Its interface.
-    pub interface: String,
-    /// Are its stamps used?
-    pub stamping: bool,
-    /// How it stands.
-    pub text: String,
-    /// Its clock's device, if it has one.
-    pub clock: Option<String>,
-    /// How much faster its clock runs than our raw counter.
-    pub frequency_ppb: Option<f64>,
-    /// How far off its stamps may be placed on our clock.
-    pub error_ns: Option<u64>,
-}
-
-impl CardReport {
-    fn new(card: &Card) -> Self {
-        Self {
-            interface: plain(&card.name).into_owned(),
-            stamping: card.line.is_some(),
-            text: plain(&card.state.to_string()).into_owned(),
-            clock: card.clock.map(|clock| format!("/dev/ptp{clock}")),
-            frequency_ppb: card.line.and_then(|line| finite(line.frequency() * 1e9)),
-            error_ns: card.line.and_then(|line| nanos_up(line.error())),
-        }
-    }
-}
-
 /// A reason: its code and numbers, its words, and what to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReasonWords {
@@ -140,74 +111,6 @@ impl Severity {
             State::Local | State::Unsynchronised => Self::Bad,
         }
     }
-}
-
-/// How wrong the served time can be.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Accuracy {
-    /// The error bound against UTC, rounded up; `null` before the first estimate. It holds if the
-    /// ways to servers and back take equally long.
-    pub bound_ns: Option<u64>,
-    /// The same whatever those ways do: the root distance that clients are told.
-    pub distance_ns: Option<u64>,
-    /// The bound up to which a coasting clock stays stratum 1.
-    pub limit_ns: Option<u64>,
-    /// In one sentence.
-    pub text: String,
-}
-
-/// How wrong the served time most likely is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OffsetReport {
-    /// Served clock - true time.
-    pub value_ns: i64,
-    /// `ahead`, `behind`, or `level` within half a nanosecond.
-    pub direction: String,
-    /// In one sentence.
-    pub text: String,
-    /// One standard deviation of the estimate.
-    pub sigma_ns: Option<u64>,
-    /// Names of the sources that feed it.
-    pub sources: Vec<String>,
-}
-
-/// The crystal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CrystalReport {
-    /// Its uncorrected frequency error; positive = it gains.
-    pub error_ppb: f64,
-    /// One standard deviation.
-    pub uncertainty_ppb: Option<f64>,
-    /// How warm it is, where there is a thermometer.
-    pub temperature_c: Option<f64>,
-    /// What its frequency changes by with that, once it is known well enough to be used in holdover.
-    pub ppb_per_degree: Option<f64>,
-    /// In one sentence.
-    pub text: String,
-}
-
-/// What NTP clients are told.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NtpReport {
-    /// May clients use us?
-    pub serving: bool,
-    /// 1 to 15, or 16 while unsynchronised.
-    pub stratum: u8,
-    /// Reference ID: letters, or four numbers.
-    pub refid: String,
-    /// `none`, `insert`, `delete` or `unsynchronised`.
-    pub leap: String,
-    /// Round trip to the primary reference.
-    pub root_delay_ns: Option<u64>,
-    /// Root dispersion.
-    pub root_dispersion_ns: Option<u64>,
-    /// log2 of the clock's reading precision in seconds.
-    pub precision_log2: i8,
-    /// When a reference last set or corrected the clock.
-    pub reference_utc: Option<String>,
-    /// What came on our port since the start, and what became of it; none where it is not served.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requests: Option<Totals>,
 }
 
 /// Coasting without a reference.
@@ -318,10 +221,10 @@ impl StatusReport {
             previous_state: if expired { Some(snapshot.state) } else { snapshot.previous_state },
             reason: reason(snapshot, raw),
             severity: Severity::of(state),
-            accuracy: accuracy(snapshot, raw),
-            offset: offset(snapshot, raw),
-            frequency: crystal(snapshot),
-            ntp: ntp(snapshot, raw),
+            accuracy: Accuracy::new(snapshot, raw),
+            offset: OffsetReport::new(snapshot, raw),
+            frequency: CrystalReport::new(snapshot),
+            ntp: NtpReport::new(snapshot, raw),
             holdover: holdover(snapshot, raw),
             leap: leap(snapshot, raw),
             receiver: snapshot.sources.iter().find_map(receiver),
@@ -337,18 +240,14 @@ impl StatusReport {
             notices: super::notices::notices(snapshot, raw),
         }
     }
-}
 
-impl StatusReport {
     /// The same, with what came on the NTP port.
     #[must_use]
     pub fn with_requests(mut self, requests: Option<Totals>) -> Self {
         self.ntp.requests = requests;
         self
     }
-}
 
-impl StatusReport {
     /// The same, with the places where nobody is answered.
     #[must_use]
     pub fn with_outages(mut self, outages: &BTreeMap<String, Outage>) -> Self {
@@ -364,9 +263,7 @@ impl StatusReport {
         self.notices.sort_by_key(|notice| std::cmp::Reverse(notice.severity));
         self
     }
-}
 
-impl StatusReport {
     /// The same, with those who are told what we know.
     #[must_use]
     pub fn with_feeds(mut self, fed: &[Fed], now: impl Into<Moment>) -> Self {
@@ -374,9 +271,7 @@ impl StatusReport {
         self.feeds = fed.iter().map(|fed| FeedReport::new(fed, raw)).collect();
         self
     }
-}
 
-impl StatusReport {
     /// The same, with the network cards that are to stamp packets.
     #[must_use]
     pub fn with_cards(mut self, cards: &Cards) -> Self {
@@ -422,70 +317,6 @@ pub(super) fn reason(snapshot: &Snapshot, raw: Timestamp<Raw>) -> ReasonWords {
     let (code, data) = code_and_data(&reason);
     let text = plain(&reason.to_string()).into_owned();
     ReasonWords { code, text, action: reason.action().map(Into::into), data }
-}
-
-fn accuracy(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Accuracy {
-    let (bound, distance) = (snapshot.bound_at(raw), snapshot.distance_at(raw));
-    let text = if !distance.is_finite() {
-        "How far the time is from UTC is not known.".into()
-    } else if snapshot.bound.path > 0.0 {
-        format!(
-            "Time is within {} of UTC, and within {} if the ways to the servers and back take equally long.",
-            Bound(distance),
-            Bound(bound)
-        )
-    } else {
-        format!("Time is within {} of UTC.", Bound(bound))
-    };
-    Accuracy {
-        bound_ns: nanos_up(bound),
-        distance_ns: nanos_up(distance),
-        limit_ns: nanos_up(snapshot.holdover_budget),
-        text,
-    }
-}
-
-fn offset(snapshot: &Snapshot, raw: Timestamp<Raw>) -> Option<OffsetReport> {
-    let offset = snapshot.offset.filter(|o| o.is_finite())?;
-    let value_ns = nanos(offset)?;
-    let (way, text) = match value_ns {
-        0 => ("level", "Local clock is level with its reference.".into()),
-        _ => (direction(offset), format!("Local clock is {} {}.", Magnitude(offset.abs()), direction(offset))),
-    };
-    let feeds = |s: &&SourceReport| s.verdict == Verdict::Selected;
-    Some(OffsetReport {
-        value_ns,
-        direction: way.into(),
-        text,
-        sigma_ns: nanos_up(snapshot.bound.sigma(raw)),
-        sources: snapshot.sources.iter().filter(feeds).map(|s| plain(&s.name).into_owned()).collect(),
-    })
-}
-
-fn crystal(snapshot: &Snapshot) -> Option<CrystalReport> {
-    let frequency = snapshot.frequency?;
-    Some(CrystalReport {
-        error_ppb: finite(frequency.0 * 1e9)?,
-        uncertainty_ppb: finite(snapshot.frequency_sd * 1e9),
-        temperature_c: snapshot.temperature.and_then(|t| finite(t.celsius)),
-        ppb_per_degree: snapshot.temperature.and_then(|t| finite(t.coefficient? * 1e9)),
-        text: format!("Crystal runs {}.", Crystal(frequency.0)),
-    })
-}
-
-fn ntp(snapshot: &Snapshot, raw: Timestamp<Raw>) -> NtpReport {
-    let system = snapshot.system_at(raw);
-    NtpReport {
-        serving: system.stratum < 16 && system.leap != LeapIndicator::Unsynchronised,
-        stratum: system.stratum,
-        refid: system.refid.to_string(),
-        leap: name_of(&system.leap),
-        root_delay_ns: nanos_up(system.root_delay),
-        root_dispersion_ns: nanos_up(snapshot.root_dispersion_at(raw)),
-        precision_log2: system.precision,
-        reference_utc: system.reference_time.map(|at| civil_text(at, false)),
-        requests: None,
-    }
 }
 
 fn holdover(snapshot: &Snapshot, raw: Timestamp<Raw>) -> HoldoverReport {
