@@ -12,7 +12,8 @@ use refclockd::core::memory::Memory;
 use refclockd::core::snapshot::{
     ClockKind, ClockReading, ClockRefusal, ErrorBound, Snapshot, SourceKind, SourceReport, SystemVariables,
 };
-use refclockd::core::state::{State, StateReason, Verdict};
+use refclockd::core::state::{State, StateReason};
+use refclockd::core::verdict::Verdict;
 use refclockd::sim::Scenario;
 use refclockd::sim::rehearsal::Rehearsal;
 use refclocks::time::{Raw, Timestamp, Utc};

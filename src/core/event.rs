@@ -7,7 +7,8 @@ use refclocks::{DevicePhase, DeviceReason, Edge, Remark};
 
 use super::sawtooth::SawtoothState;
 use super::snapshot::ClockRefusal;
-use super::state::{Magnitude, State, StateReason, Verdict, direction};
+use super::state::{Magnitude, State, StateReason, direction};
+use super::verdict::Verdict;
 
 /// Something an operator wants to read about.
 #[derive(Clone, Debug, PartialEq)]

@@ -34,3 +34,4 @@ pub mod state;
 pub mod steering;
 pub mod temperature;
 pub mod timebase;
+pub mod verdict;

@@ -16,7 +16,8 @@ use super::holdover::Growth;
 use super::leap::UtcMap;
 use super::sawtooth::SawtoothState;
 use super::source::Stamps;
-use super::state::{State, StateReason, Verdict};
+use super::state::{State, StateReason};
+use super::verdict::Verdict;
 
 /// Everything a reader may want to know.
 #[derive(Clone, Debug)]

@@ -20,7 +20,7 @@ use super::polling::Polling;
 use super::sawtooth::Sawtooth;
 use super::selection::SelectionOptions;
 use super::snapshot::{SourceKind, SourceReport};
-use super::state::Verdict;
+use super::verdict::Verdict;
 
 /// What the configuration says of a source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

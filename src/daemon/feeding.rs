@@ -12,7 +12,8 @@ use tracing::{info, warn};
 
 use crate::config;
 use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
-use crate::core::state::{State, Verdict};
+use crate::core::state::State;
+use crate::core::verdict::Verdict;
 use crate::observe::fed::{Fed, FedBoard, Tellings};
 
 /// Our own clock is told so often.

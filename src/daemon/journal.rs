@@ -57,7 +57,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::state::Verdict;
+    use crate::core::verdict::Verdict;
 
     #[test]
     fn a_reader_that_fell_behind_gets_what_is_kept() {

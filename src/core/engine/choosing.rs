@@ -14,7 +14,7 @@ use crate::core::pairing::Numbering;
 use crate::core::selection::{Claim, select};
 use crate::core::snapshot::SourceKind;
 use crate::core::source::{Interval, Source};
-use crate::core::state::Verdict;
+use crate::core::verdict::Verdict;
 
 /// How long messages wait for the pulse that is configured beside them, s.
 const PULSE_PATIENCE: f64 = 30.0;

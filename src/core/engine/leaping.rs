@@ -8,7 +8,7 @@ use crate::core::event::Event;
 use crate::core::leap::{LeapSecond, UtcMap};
 use crate::core::leap_vote::{due, majority};
 use crate::core::source::Source;
-use crate::core::state::Verdict;
+use crate::core::verdict::Verdict;
 
 /// Sources take their warnings back when it happens, some a moment early by our clock: this near it what
 /// was announced stands.

@@ -38,9 +38,10 @@ use crate::core::measurement::SourceId;
 use crate::core::memory::{Memory, is_a_date};
 use crate::core::snapshot::{ClockKind, ClockReading, CrystalTemperature, Snapshot, SourceKind};
 use crate::core::source::{Source, SourceConfig, without_offset};
-use crate::core::state::{State, StateReason, Verdict};
+use crate::core::state::{State, StateReason};
 use crate::core::steering::{StepPolicy, WORST_CRYSTAL};
 use crate::core::timebase::{OLDEST, TimeBase};
+use crate::core::verdict::Verdict;
 
 /// How long a snapshot vouches for the clock without a new one.
 const VALID_FOR: Span = Span::from_millis(4000);

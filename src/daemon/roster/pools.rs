@@ -10,7 +10,7 @@ use crate::clock::DisciplinedClock;
 use crate::config::{self, Server};
 use crate::core::measurement::SourceId;
 use crate::core::source::SourceConfig;
-use crate::core::state::Verdict;
+use crate::core::verdict::Verdict;
 use crate::ntp::client::names::ResolveError;
 use crate::ntp::client::pool::{Pool, Standing, Step};
 use crate::ntp::client::{Order, ServerState};

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers::{finite, nanos, nanos_up};
 use crate::core::snapshot::{Snapshot, SourceReport};
-use crate::core::state::{Bound, Crystal, Magnitude, Verdict, direction};
+use crate::core::state::{Bound, Crystal, Magnitude, direction};
+use crate::core::verdict::Verdict;
 use crate::observe::plain::plain;
 
 /// How wrong the served time can be.

@@ -14,7 +14,8 @@ use crate::core::snapshot::{
     ClockKind, ClockReading, Coasting, CrystalTemperature, ErrorBound, Snapshot, SourceKind, SourceReport,
     SystemVariables,
 };
-use crate::core::state::{State, StateReason, Verdict};
+use crate::core::state::{State, StateReason};
+use crate::core::verdict::Verdict;
 
 /// The reader's now: 100 000 s after boot.
 pub(crate) const NOW: Timestamp<Raw> = Timestamp::from_parts(100_000, 0);

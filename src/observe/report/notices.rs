@@ -10,7 +10,8 @@ use super::status::{Notice, Severity};
 use super::why::sentence;
 use crate::core::event::Days;
 use crate::core::snapshot::Snapshot;
-use crate::core::state::{Magnitude, Verdict, direction};
+use crate::core::state::{Magnitude, direction};
+use crate::core::verdict::Verdict;
 use crate::observe::plain::plain;
 
 /// What deserves attention whatever the state is, the worst first.

@@ -12,7 +12,7 @@ use crate::core::delays::{BIN, DelayHistogram};
 use crate::core::sawtooth::SawtoothState;
 use crate::core::snapshot::{Snapshot, SourceKind, SourceReport};
 use crate::core::source::Stamps;
-use crate::core::state::Verdict;
+use crate::core::verdict::Verdict;
 use crate::observe::plain::plain;
 
 /// `refclockd.sources/1`.

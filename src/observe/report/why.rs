@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::numbers::{code_and_data, utc_text};
 use super::status::{reason, reason_at};
 use crate::core::snapshot::{ClockKind, ClockRefusal, Snapshot, SourceKind, SourceReport};
-use crate::core::state::{Bound, Duration, Magnitude, State, StateReason, Verdict, direction};
+use crate::core::state::{Bound, Duration, Magnitude, State, StateReason, direction};
+use crate::core::verdict::Verdict;
 use crate::observe::plain::plain;
 
 /// `refclockd.why/1`. Every string is one or more whole sentences.
