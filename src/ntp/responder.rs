@@ -188,7 +188,9 @@ impl Responder {
                 let received = utc(arrived);
                 let at = NtpTimestamp::from_utc(received);
                 let stranger = wanted.key_of(datagram.octets, (source, flags), &keys, at).filter(|_| !kiss);
-                if let (Some(key), Some(local)) = (stranger, local_of(socket, &datagram)) {
+                if let Some(key) = stranger
+                    && let Some(local) = local_of(socket, &datagram)
+                {
                     let octets = datagram.octets.into();
                     if self.served.ring.pass(|| Passed { octets, source, local, key, arrived }) {
                         self.counters.count_passed();
