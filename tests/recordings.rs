@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod ntp_common;
+mod recording_common;
 mod run_common;
 
 use std::fs::File;
@@ -9,24 +10,19 @@ use std::io::BufReader;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use recording_common::START;
 use refclockd::clock::DisciplinedClock;
-use refclockd::core::leap::UtcMap;
 use refclockd::core::snapshot::SourceKind;
 use refclockd::core::source::SourceConfig;
-use refclockd::core::steering::StepPolicy;
 use refclockd::recording::fault::{Fault, Faults, What};
 use refclockd::recording::replay::{ReplayError, Scene, begin, header, replay};
 use refclockd::recording::write::Recorder;
-use refclockd::recording::{Header, VERSION};
 use refclockd::sim::Rng;
 use refclocks::sys::clock::Bracket;
-use refclocks::time::{Raw, Realtime, Span, Timestamp, Utc};
+use refclocks::time::{Raw, Realtime, Span, Timestamp};
 use refclocks::{Edge, Health, LocalStamp, Pulse, Report, Sample};
 use run_common::stand_ins::Pps;
 use run_common::{PROGRAM, receiver_on_a_pty};
-
-/// True UTC at the beginning, when the raw counter read 1000 s and the system's clock was 3 ms ahead.
-const START: Timestamp<Utc> = Timestamp::from_parts(1_795_319_390, 0);
 
 fn raw(nanos: i64) -> Timestamp<Raw> {
     Timestamp::from_parts(1000, 0) + Span::from_nanos(nanos)
@@ -46,18 +42,7 @@ fn source(name: &str, kind: SourceKind) -> SourceConfig {
 
 /// Records so many seconds of a receiver and its pulse, as the daemon would.
 fn record(path: &Path, seconds: i64) {
-    let header = Header {
-        refclockd_recording: VERSION,
-        program: "test".into(),
-        at: bracket(0),
-        clock: UtcMap::default().tai(START + Span::from_millis(3), false),
-        utc: UtcMap::default(),
-        table_until: None,
-        step: StepPolicy::default(),
-        holdover_budget: 1e-3,
-        local: None,
-        memory: refclockd::core::memory::Memory::default().to_text(),
-    };
+    let header = recording_common::header(bracket(0));
     let mut clock: DisciplinedClock = begin(&header).unwrap();
     let (recorder, tape) = Recorder::start(path, &header).unwrap();
     clock.record_to(tape);

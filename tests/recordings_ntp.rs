@@ -2,16 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod ntp_common;
+mod recording_common;
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use recording_common::START;
 use refclockd::clock::DisciplinedClock;
 use refclockd::core::leap::UtcMap;
 use refclockd::core::snapshot::SourceKind;
 use refclockd::core::source::{ServerSays, SourceConfig};
-use refclockd::core::steering::StepPolicy;
 use refclockd::ntp::client::measurement::Rate;
 use refclockd::ntp::client::ours::Ours;
 use refclockd::ntp::client::overheard::{self, Overheard};
@@ -25,14 +26,11 @@ use refclockd::recording::association::{Begin, Came, Turn, Whose, Witness};
 use refclockd::recording::fault::{Fault, Faults, What};
 use refclockd::recording::replay::{Difference, Replayed, Scene, begin, replay};
 use refclockd::recording::write::{Recorder, Tape};
-use refclockd::recording::{Header as FirstLine, VERSION};
 use refclockd::sim::Rng;
 use refclocks::sys::clock::Bracket;
 use refclocks::time::{NtpTimestamp, Raw, Span, Timestamp, Utc};
 use refclocks::{LeapIndicator, ReferenceId};
 
-/// True UTC when the raw counter read 1000 s.
-const START: Timestamp<Utc> = Timestamp::from_parts(1_795_319_390, 0);
 const SECRET: &[u8] = b"roses are red";
 const RATE: Rate = Rate { correction: 0.0, deviation: 1e-7 };
 
@@ -87,18 +85,7 @@ struct Recording {
 
 impl Recording {
     fn start(path: &Path) -> (Self, Recorder) {
-        let header = FirstLine {
-            refclockd_recording: VERSION,
-            program: "test".into(),
-            at: bracket(0.0),
-            clock: UtcMap::default().tai(START + Span::from_millis(3), false),
-            utc: UtcMap::default(),
-            table_until: None,
-            step: StepPolicy::default(),
-            holdover_budget: 1e-3,
-            local: None,
-            memory: refclockd::core::memory::Memory::default().to_text(),
-        };
+        let header = recording_common::header(bracket(0.0));
         let mut clock = begin(&header).unwrap();
         let (recorder, tape) = Recorder::start(path, &header).unwrap();
         clock.record_to(tape.clone());

@@ -48,7 +48,7 @@ impl Gate {
         now: Timestamp<Raw>,
     ) -> Result<bool, DropReason> {
         // Of what is no request the limiter knows nothing.
-        let is_request = matches!(first.mode(), Mode::Client | Mode::Reserved | Mode::SymmetricActive);
+        let is_request = first.mode().asks() || first.mode() == Mode::SymmetricActive;
         let terms = flags.terms(first.version()).filter(|_| is_request);
         if terms.is_some() && self.flake.loses(flags) {
             return Err(DropReason::Flaked);

@@ -65,6 +65,11 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Does a client ask so? Version 1 had no modes.
+    pub const fn asks(self) -> bool {
+        matches!(self, Self::Client | Self::Reserved)
+    }
+
     /// The three bits on the wire.
     pub const fn bits(self) -> u8 {
         match self {

@@ -105,7 +105,8 @@ impl PeerDoor {
         gate.follow(served.limits.load().as_deref());
         counters.count_received(1);
         let flags = served.access.load().flags(source);
-        let admitted = gate.admit(first, source, flags, arrived);
+        let whole = if datagram.truncated { Err(DropReason::Malformed) } else { Ok(()) };
+        let admitted = whole.and_then(|()| gate.admit(first, source, flags, arrived));
         let told = admitted == Ok(true);
         let passed = admitted.and_then(|kiss| hand_on(flags, kiss, counters));
         match &passed {

@@ -186,8 +186,8 @@ impl Responder {
                 };
                 let utc = |host| scale.utc(map.apply(host));
                 let received = utc(arrived);
-                let at = NtpTimestamp::from_utc(received);
-                let stranger = wanted.key_of(datagram.octets, (source, flags), &keys, at).filter(|_| !kiss);
+                let receive = NtpTimestamp::from_utc(received);
+                let stranger = wanted.key_of(datagram.octets, (source, flags), &keys, receive).filter(|_| !kiss);
                 if let Some(key) = stranger
                     && let Some(local) = local_of(socket, &datagram)
                 {
@@ -221,8 +221,7 @@ impl Responder {
                         if let Some(leaving) =
                             self.leaving.as_mut().filter(|_| interleaving.is_some() && is_reply && !kiss)
                         {
-                            let told = (NtpTimestamp::from_utc(received), NtpTimestamp::from_utc(transmit));
-                            leaving.goes(told, leaves, stamped);
+                            leaving.goes((receive, NtpTimestamp::from_utc(transmit)), leaves, stamped);
                         }
                         monitor.note(&Visit { limited: kiss, ..visit });
                         let by = if self.by_card { By::CardToo } else { By::Kernel };

@@ -64,9 +64,7 @@ impl Roster {
         }
         let Some(section) = self.welcome.iter().find(|peer| peer.key == first.key) else { return };
         let Some(key) = key_of(&section.each, self.keys.as_ref()) else { return };
-        let of_section = self.strangers.iter().filter(|stranger| stranger.key == first.key);
-        let (sources, waiting): (Vec<_>, Vec<_>) = of_section.partition(|stranger| stranger.id.is_some());
-        if sources.len() >= section.maxsources || waiting.len() >= WAITING {
+        if !self.has_room(section) {
             return;
         }
         let witness = self.witness(Whose::Stranger(first.source));
@@ -117,13 +115,15 @@ impl Roster {
 
     /// Tells the workers whose packets are to be passed on: of those whom we do not know, while there is room for them.
     pub(super) fn want_strangers(&self) {
-        let has_room = |peer: &&PassivePeer| {
-            let of_section = self.strangers.iter().filter(|stranger| stranger.key == peer.key);
-            let (sources, waiting): (Vec<_>, Vec<_>) = of_section.partition(|stranger| stranger.id.is_some());
-            sources.len() < peer.maxsources && waiting.len() < WAITING
-        };
-        let keys = self.welcome.iter().filter(has_room).map(|peer| peer.key).collect();
+        let keys = self.welcome.iter().filter(|peer| self.has_room(peer)).map(|peer| peer.key).collect();
         self.served.ring.want(Wanted { keys, known: self.known_addresses().into_iter().collect() });
+    }
+
+    /// Is there room for one more of this section: to show that it hears us, and to be a source then?
+    fn has_room(&self, section: &PassivePeer) -> bool {
+        let of_section = self.strangers.iter().filter(|stranger| stranger.key == section.key);
+        let (sources, waiting): (Vec<_>, Vec<_>) = of_section.partition(|stranger| stranger.id.is_some());
+        sources.len() < section.maxsources && waiting.len() < WAITING
     }
 
     /// Those of whom we know already.

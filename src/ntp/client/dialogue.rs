@@ -14,7 +14,7 @@ use super::request::Request;
 use super::symmetric::Symmetric;
 use super::tally::Tally;
 use crate::ntp::keys::Key;
-use crate::ntp::packet::{FirstOctet, Mode};
+use crate::ntp::packet::FirstOctet;
 use crate::ntp::served::Served;
 use crate::ntp::stamp::Stamp;
 use crate::recording::association::{Begin, Came, Turn, Witness};
@@ -117,8 +117,7 @@ impl Dialogue {
     /// Returns how many octets of answer were written.
     pub(super) fn answer(&self, datagram: &Datagram<'_>, arrived: Timestamp<Raw>, reply: &mut [u8]) -> Option<usize> {
         let With::Peer(_, served) = &self.with else { return None };
-        let mode = FirstOctet(*datagram.octets.first()?).mode();
-        let asks = matches!(mode, Mode::Client | Mode::Reserved) && !datagram.truncated;
+        let asks = FirstOctet(*datagram.octets.first()?).mode().asks();
         if asks { served.door.answer(served, datagram, arrived, reply) } else { None }
     }
 

@@ -18,7 +18,7 @@ use super::shell::until;
 use super::socket::ClientSocket;
 use super::standing::ServerState;
 use crate::ntp::keys::Key;
-use crate::ntp::packet::{FirstOctet, Mode};
+use crate::ntp::packet::FirstOctet;
 use crate::ntp::passing::Passed;
 use crate::ntp::served::Served;
 use crate::ntp::stamp::{Relation, Stamp};
@@ -138,7 +138,7 @@ async fn follow(config: StrangerConfig, first: Passed, sink: &mut impl FnMut(Soc
                     let Some((datagram, reply)) = batch.datagram(index) else { continue };
                     let at = Stamp::of_arrival(&datagram, &relation, &cards);
                     let Some(first) = datagram.octets.first().copied().map(FirstOctet) else { continue };
-                    if matches!(first.mode(), Mode::Client | Mode::Reserved) {
+                    if first.mode().asks() {
                         if let Some(len) = served.door.answer(&served, &datagram, at.best(), reply) {
                             let _ = socket.answer(reply.get(..len).unwrap_or_default());
                         }
